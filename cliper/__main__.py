@@ -1,0 +1,60 @@
+"""`python -m cliper STAGE …`: every stage is a command of its own; no Snakemake needed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from cliper import __version__, config, log
+from cliper.errors import CliperError
+from cliper.stages import NAME_HELP, STAGES, documentation
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line, made from `STAGES`; no stage is imported for it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cliper",
+        description="CLIPER from raw data to the paper's tables. The stages, in the order of the line:",
+    )
+    parser.add_argument("--version", action="version", version=f"cliper {__version__}")
+    commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for name, stage in STAGES.items():
+        command = commands.add_parser(
+            name,
+            help=stage.help,
+            description=documentation(stage),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument(
+            "--config",
+            nargs="+",
+            type=Path,
+            default=[Path("config.yaml")],
+            metavar="FILE",
+            help="YAML files; each is laid over the ones before it (default: config.yaml)",
+        )
+        for option in stage.names:
+            kind = int if option == "seed" else str
+            command.add_argument(f"--{option}", required=True, type=kind, help=NAME_HELP[option])
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one stage. Returns 0, or 2 after a sentence about what the user can mend."""
+    options = build_parser().parse_args(arguments)
+    stage = STAGES[options.stage]
+    log.start(options.stage)
+    try:
+        settings = config.load(options.config)
+        run = getattr(importlib.import_module(stage.module), stage.function)
+        run(settings, **{name: getattr(options, name) for name in stage.names})
+    except CliperError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

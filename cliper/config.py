@@ -1,0 +1,399 @@
+"""The config: YAML files laid over each other, checked by a JSON schema, as frozen dataclasses.
+
+All faults are told at once, each with its place. Values come from `config.yaml` alone: nothing here has a
+second default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import cattrs
+import jsonschema
+import yaml
+
+from cliper.errors import ConfigError, unknown
+
+T = TypeVar("T")
+
+CONTENT_FREE = "content_free"  # the arm of backbones that use no features
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is run: every dataset x backbone x arm x seed is one cell."""
+
+    datasets: tuple[str, ...]
+    backbones: tuple[str, ...]
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Amazon2014:
+    """Raw files of one category in the formats of Amazon-2014."""
+
+    kind: str
+    category: str
+    interactions: str  # ratings | reviews
+    mirrors: tuple[str, ...] | None = None  # base URLs or folders; else those of data/sources.csv
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Role of each raw file -> its name."""
+        ratings, reviews = f"ratings_{self.category}.csv", f"reviews_{self.category}_5.json.gz"
+        return {
+            "interactions": ratings if self.interactions == "ratings" else reviews,
+            "metadata": f"meta_{self.category}.json.gz",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Mmrec:
+    """An `.inter` file with its split, and where known the items' ids and metadata."""
+
+    kind: str
+    inter: str
+    mirrors: tuple[str, ...]
+    item_ids: str | None = None
+    metadata: str | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Role of each raw file -> its name."""
+        found = {"interactions": self.inter, "item_ids": self.item_ids, "metadata": self.metadata}
+        return {role: name for role, name in found.items() if name is not None}
+
+
+Source = Amazon2014 | Mmrec
+SOURCES: dict[str, type[Amazon2014] | type[Mmrec]] = {"amazon2014": Amazon2014, "mmrec": Mmrec}
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One dataset: where it comes from and how it is cut."""
+
+    title: str
+    source: Source
+    min_rating: float | None = None
+    k_core: int | None = None
+    split_seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """How raw files are fetched."""
+
+    timeout_s: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crawl:
+    """How images are fetched and which are kept."""
+
+    user_agent: str
+    allow_hosts: tuple[str, ...]
+    threads: int
+    connections_per_host: int
+    requests_per_s: float
+    timeout_s: float
+    deadline_s: float
+    attempts: int
+    max_bytes: int
+    max_pixels: int
+    min_side_px: int
+    shard_size: int
+    min_ok: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view: a sentence about fields of the metadata, or other views joined."""
+
+    prompt: str  # ___ stands for the value
+    missing: str | None = None  # the whole text when every field is missing; not for joined views
+    fields: tuple[str, ...] | None = None
+    views: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One image-text encoder."""
+
+    kind: str  # open_clip | bridge | sentence | cnn
+    architecture: str | None = None
+    pretrained: str | None = None
+    context: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encode:
+    """How encoders are run."""
+
+    batch_size: int
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way of making features, and the width of the backbones that use them."""
+
+    d: int
+    image: str | None = None
+    text: str | None = None
+    prompts: str | None = None
+    fusion: str | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """How a backbone is trained."""
+
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    max_epochs: int
+    patience: int
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Freedom:
+    """Settings of FREEDOM."""
+
+    n_ui_layers: int
+    n_item_layers: int
+    k: int
+    image_weight: float
+    edge_dropout: float
+    reg_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lightgcn:
+    """Settings of LightGCN."""
+
+    n_layers: int
+    reg_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backbones:
+    """Settings of each backbone; the names are those of `cliper.backbones`."""
+
+    freedom: Freedom
+    lightgcn: Lightgcn
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """At which ranks the metrics are cut."""
+
+    cutoffs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tabulate:
+    """What Table 2 shows."""
+
+    metrics: tuple[str, ...]
+    cutoffs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole config, one section a stage."""
+
+    name: str
+    run: Run
+    datasets: dict[str, Dataset]
+    download: Download
+    crawl: Crawl
+    prompts: dict[str, dict[str, View]]
+    encoders: dict[str, Encoder]
+    encode: Encode
+    arms: dict[str, Arm]
+    train: Train
+    backbones: Backbones
+    evaluate: Evaluate
+    tabulate: Tabulate
+
+    @property
+    def root(self) -> Path:
+        """Folder of the run's results."""
+        return Path("results") / self.name
+
+    def dataset(self, name: str) -> Dataset:
+        """Look a dataset up. Raises ConfigError with the known names, like its siblings below."""
+        return _look_up("dataset", self.datasets, name)
+
+    def arm(self, name: str) -> Arm:
+        """Look an arm up."""
+        return _look_up("arm", self.arms, name)
+
+    def encoder(self, name: str) -> Encoder:
+        """Look an encoder up."""
+        return _look_up("encoder", self.encoders, name)
+
+    def prompt_set(self, name: str) -> dict[str, View]:
+        """Look a prompt set up: view -> its templates, in the set's order."""
+        return _look_up("prompt set", self.prompts, name)
+
+
+def _look_up(kind: str, named: Mapping[str, T], name: str) -> T:
+    if name not in named:
+        raise ConfigError(unknown(kind, name, named))
+    return named[name]
+
+
+def load(paths: list[Path]) -> Config:
+    """Read YAML files, lay each over the ones before it, check and structure the result.
+
+    Raises ConfigError with all faults at once.
+    """
+    raw: dict[str, Any] = {}
+    for path in paths:
+        lay_over(raw, _read(path))
+    return structure(raw, where=", ".join(str(path) for path in paths))
+
+
+def structure(raw: Mapping[str, Any], *, where: str) -> Config:
+    """Check a config and give it its types. Raises ConfigError with all faults at once."""
+    complete = {**raw, "prompts": _prompt_sets(raw)}
+    if faults := [*_schema_faults(complete)] or [*_reference_faults(complete)]:
+        raise ConfigError("; ".join(f"{where}: {fault}" for fault in faults))
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_structure_hook(Source, lambda d, _: converter.structure(d, SOURCES[d["kind"]]))
+    return converter.structure(complete, Config)
+
+
+def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one config over another, in place: mappings merge, all else is replaced (as Snakemake does).
+
+    >>> lay_over({"run": {"seeds": [1, 2]}, "name": "a"}, {"run": {"seeds": [3]}})
+    {'run': {'seeds': [3]}, 'name': 'a'}
+    """
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            lay_over(base[key], value)
+        else:
+            base[key] = dict(value) if isinstance(value, Mapping) else value
+    return base
+
+
+def dump(config: Config) -> str:
+    """The config as YAML that `load` reads back to the same config."""
+    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    """Mappings without their absent values, tuples as lists."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; name a config file with --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} is no mapping of sections; see config.yaml for their names")
+    return raw
+
+
+def _prompt_sets(raw: Mapping[str, Any]) -> dict[str, Any]:
+    shipped = yaml.safe_load(package_files("cliper").joinpath("data/prompts.yaml").read_text(encoding="utf-8"))
+    own = raw.get("prompts", {})
+    return lay_over(shipped, own) if isinstance(own, Mapping) else own
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of the config."""
+    text = package_files("cliper").joinpath("data/config.schema.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = yaml.safe_load(text)  # JSON is YAML
+    return loaded
+
+
+def _schema_faults(raw: Mapping[str, Any]) -> Iterator[str]:
+    validator = jsonschema.Draft202012Validator(schema())
+    for error in sorted(validator.iter_errors(raw), key=lambda e: [str(part) for part in e.absolute_path]):
+        place = ".".join(str(part) for part in error.absolute_path) or "config"
+        yield f"{place}: {_sentence(error)}"
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    value: Any = error.instance
+    wanted: Any = error.validator_value
+    match error.validator:
+        case "additionalProperties":
+            known = cast("dict[str, Any]", error.schema).get("properties", {})
+            extra = [key for key in value if key not in known]
+            return f"unknown key {', '.join(map(repr, extra))}; known: {', '.join(known)}"
+        case "type" if isinstance(value, str) and wanted in ("number", "integer"):
+            return f"{value!r} is a string; write a {wanted} without quotes"
+        case "enum":
+            return f"{value!r} is not known; known: {', '.join(map(str, wanted))}"
+        case "exclusiveMinimum":
+            return f"{value!r} must be greater than {wanted}"
+        case "minimum":
+            return f"{value!r} must be at least {wanted}"
+        case "maximum":
+            return f"{value!r} must be at most {wanted}"
+        case "pattern":
+            return f"{value!r} does not have the form {wanted}"
+    return error.message
+
+
+def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
+    """Names that point nowhere, and settings that contradict each other."""
+    for kind, section in (("dataset", "datasets"), ("arm", "arms")):
+        for name in raw["run"][section]:
+            if name not in raw[section]:
+                yield f"run.{section}: {unknown(kind, name, raw[section])}"
+    for name, dataset in raw["datasets"].items():
+        cut = [key for key in ("min_rating", "k_core", "split_seed") if dataset.get(key) is not None]
+        if dataset["source"]["kind"] == "mmrec" and cut:
+            yield f"datasets.{name}: {', '.join(cut)}: a given split is used as it is; remove it"
+        if dataset["source"]["kind"] != "mmrec" and not {"k_core", "split_seed"} <= set(cut):
+            yield f"datasets.{name}: k_core and split_seed are missing"
+    for name, arm in raw["arms"].items():
+        if name != CONTENT_FREE:
+            yield from (f"arms.{name}.{fault}" for fault in _arm_faults(raw, arm))
+    if CONTENT_FREE in raw["run"]["arms"]:
+        yield f"run.arms: {CONTENT_FREE} is run by itself for backbones without features; remove it"
+    for name, views in raw["prompts"].items():
+        for view, parts in views.items():
+            for part in set(parts.get("views", ())) - set(views):
+                yield f"prompts.{name}.{view}.views: {unknown('view', part, views)}"
+    if beyond := set(raw["tabulate"]["cutoffs"]) - set(raw["evaluate"]["cutoffs"]):
+        yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
+
+
+def _arm_faults(raw: Mapping[str, Any], arm: Mapping[str, Any]) -> Iterator[str]:
+    if absent := [key for key in ("image", "text", "prompts", "fusion") if key not in arm]:
+        yield f"{', '.join(absent)}: missing"
+        return
+    for key, section, kind in (("image", "encoders", "encoder"), ("text", "encoders", "encoder")):
+        if arm[key] not in raw[section]:
+            yield f"{key}: {unknown(kind, arm[key], raw[section])}"
+    for key, kind, cannot in (("image", "sentence", "images"), ("text", "cnn", "texts")):
+        if raw["encoders"].get(arm[key], {}).get("kind") == kind:
+            yield f"{key}: encoder {arm[key]!r} encodes no {cannot}"
+    if arm["prompts"] not in raw["prompts"]:
+        yield f"prompts: {unknown('prompt set', arm['prompts'], raw['prompts'])}"
+    if (arm["fusion"] == "sa") != (arm.get("temperature") is not None):
+        yield "temperature: given with fusion sa, and only there"
+    if arm["fusion"] == "sa" and arm["image"] != arm["text"]:
+        yield "fusion: sa compares image and text, so both need the same encoder"

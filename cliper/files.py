@@ -1,0 +1,168 @@
+"""Read and write tables and small files, whole or not at all.
+
+Every file is written under a temporary name in its own folder, flushed to the disk and renamed, so a killed
+or failed stage leaves no half-written output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cliper.errors import DataError, SchemaError
+from cliper.schemas import TABLES, VECTOR, Column, Table
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
+
+    Raises DataError if the disk refuses, for example because it is full.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno is None:  # not the disk: for example Pillow's or pyarrow's own complaints
+            raise
+        raise DataError(
+            f"cannot write {path}: {error.strerror}; free the disk or its rights, run again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, keys in the order given."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, *, made_by: str) -> Any:
+    """Read a JSON file that a stage wrote. Raises DataError if it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. Run: python -m cliper {made_by}") from None
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON ({error}); delete it and run: python -m cliper {made_by}") from None
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_table(path: Path, kind: str, frame: pl.DataFrame, *, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write one table of `schemas.TABLES` as Parquet, after checking it.
+
+    metadata  goes into the file's own metadata as JSON under "cliper"; no times or machines, so that equal
+              inputs give equal bytes
+
+    Raises SchemaError if a column, a null, a key or the order of the rows breaks the schema.
+    """
+    schema = TABLES[kind]
+    table = _conform(frame, schema, f"{path} ({kind})")
+    note = {"table": kind, "version": schema.version, **(metadata or {})}
+    table = table.replace_schema_metadata({b"cliper": json.dumps(note, sort_keys=True).encode()})
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", use_dictionary=False, row_group_size=65_536)
+
+
+def read_table(path: Path, kind: str, *, columns: list[str] | None = None) -> pl.DataFrame:
+    """Read one table of `schemas.TABLES`. Raises DataError if it is missing, broken or of another kind."""
+    try:
+        table = pq.read_table(path, columns=columns, partitioning=None)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing. Run: python -m cliper {_stage_of(path, kind)}") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read ({_first_line(error)}); delete it and make it again") from error
+    note = _note(table)
+    if (note.get("table"), note.get("version")) != (kind, TABLES[kind].version):
+        raise SchemaError(
+            f"{path} is not a {kind} table of version {TABLES[kind].version} "
+            f"(it says {note.get('table')} {note.get('version')}); delete it and make it again"
+        )
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What `write_table` noted in a file beside its columns."""
+    return _note(pq.read_schema(path))
+
+
+def _note(described: pa.Table | pa.Schema) -> dict[str, Any]:
+    metadata = getattr(described, "schema", described).metadata or {}
+    note: dict[str, Any] = json.loads(metadata.get(b"cliper", b"{}"))
+    return note
+
+
+def _stage_of(path: Path, kind: str) -> str:
+    stages = {"train": "catalogue", "valid": "catalogue", "test": "catalogue", "users": "catalogue"}
+    stages |= {"items": "catalogue", "counts": "catalogue", "images": "crawl", "prompts": "prompt"}
+    stages |= {"text_embeddings": "encode", "image_embeddings": "encode", "features": "fuse", "topk": "train"}
+    return f"{stages.get(kind, '--help')} (it writes {path.name})"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _conform(frame: pl.DataFrame, schema: Table, what: str) -> pa.Table:
+    if missing := [name for name in schema.columns if name not in frame.columns]:
+        raise SchemaError(f"{what} lacks the columns {', '.join(missing)}")
+    if extra := [name for name in frame.columns if name not in schema.columns]:
+        raise SchemaError(f"{what} has columns of no schema: {', '.join(extra)}")
+    table = frame.select(list(schema.columns)).to_arrow()
+    fields = [pa.field(n, _type(t, table.schema.field(n).type, f"{what}, {n}")) for n, t in schema.columns.items()]
+    try:
+        table = table.cast(pa.schema(fields))
+    except pa.ArrowException as error:
+        raise SchemaError(f"{what}: {_first_line(error)}") from error
+    for name in schema.columns:
+        if name not in schema.nullable and table[name].null_count:
+            row = frame[name].is_null().arg_max()
+            raise SchemaError(f"{what}: column {name} has {table[name].null_count} nulls (first in row {row})")
+    _check_key(frame, schema.key, what)
+    return table
+
+
+def _type(column: Column, found: pa.DataType, what: str) -> pa.DataType:
+    if column != VECTOR:
+        return column
+    if not pa.types.is_fixed_size_list(found):
+        raise SchemaError(f"{what} is no vector of fixed length but {found}")
+    return pa.list_(pa.float32(), found.list_size)
+
+
+def _check_key(frame: pl.DataFrame, key: tuple[str, ...], what: str) -> None:
+    keys = frame.select(key)
+    if (repeated := keys.is_duplicated()).any():
+        raise SchemaError(f"{what}: the key {keys.row(_first(repeated), named=True)} stands in more than one row")
+    if not keys.equals(keys.sort(key)):
+        raise SchemaError(f"{what}: rows are not sorted by {', '.join(key)}")
+
+
+def _first(mask: pl.Series) -> int:
+    return mask.arg_max() or 0

@@ -1,0 +1,40 @@
+"""Where each result lies below `results/<name>/`: one pattern a file, used by the stages and by the rules.
+
+The words in braces are the names a stage takes on the command line and the wildcards of its rule.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PATHS: dict[str, str] = {
+    "raw": "download/{dataset}/{file}",
+    "train": "catalogue/{dataset}/train.parquet",
+    "valid": "catalogue/{dataset}/valid.parquet",
+    "test": "catalogue/{dataset}/test.parquet",
+    "users": "catalogue/{dataset}/users.parquet",
+    "items": "catalogue/{dataset}/items.parquet",
+    "counts": "catalogue/{dataset}/counts.parquet",
+    "images": "crawl/{dataset}/images.parquet",
+    "prompts": "prompt/{dataset}/{prompts}/{view}.parquet",
+    "weights": "weights/{encoder}/weights.json",
+    "text_embeddings": "encode/{dataset}/{encoder}/{prompts}/{view}.parquet",
+    "image_embeddings": "encode/{dataset}/{encoder}/images.parquet",
+    "features": "fuse/{dataset}/{arm}/features.parquet",
+    "view_weights": "fuse/{dataset}/{arm}/view_weights.parquet",
+    "history": "train/{dataset}/{backbone}/{arm}/{seed}/history.parquet",
+    "topk": "train/{dataset}/{backbone}/{arm}/{seed}/topk.parquet",
+    "run": "train/{dataset}/{backbone}/{arm}/{seed}/run.json",
+    "metrics": "evaluate/{dataset}/{backbone}/{arm}/{seed}/metrics.parquet",
+    "user_metrics": "evaluate/{dataset}/{backbone}/{arm}/{seed}/user_metrics.parquet",
+    "table": "tabulate/{table}.{format}",
+}
+
+
+def locate(root: Path, result: str, **names: str | int) -> Path:
+    """Path of one result of a run.
+
+    >>> locate(Path("results/demo"), "items", dataset="shop").as_posix()
+    'results/demo/catalogue/shop/items.parquet'
+    """
+    return root / PATHS[result].format(**names)

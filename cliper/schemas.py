@@ -1,0 +1,162 @@
+"""The tables between the stages: key, columns and types of each, as one literal.
+
+The version goes into each file's metadata; raise it when a column changes its meaning.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import pyarrow as pa
+
+I16, I32, I64, F32, F64 = pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64()
+STR, BOOL, BYTES = pa.string(), pa.bool_(), pa.binary()
+PATHS = pa.list_(pa.list_(STR))  # category paths: outer list the paths, inner list the levels
+VECTOR = "vector"  # fixed_size_list<float>[D]; D is the file's own
+
+Column: TypeAlias = pa.DataType | str
+
+
+class Table(NamedTuple):
+    """Shape of one table."""
+
+    key: tuple[str, ...]
+    columns: dict[str, Column]
+    nullable: frozenset[str] = frozenset()
+    version: int = 1
+
+
+_INTERACTIONS = Table(
+    key=("user", "item"),
+    columns={"user": I32, "item": I32, "timestamp": I64},  # seconds since 1970
+    nullable=frozenset({"timestamp"}),
+)
+
+IMAGE_STATUSES = (
+    "ok",
+    "no_url",  # the metadata has no image URL
+    "placeholder",  # the URL is the shop's known "no image" picture
+    "http_error",  # answered with another status than 200
+    "timeout",
+    "connection_error",
+    "refused",  # private address, scheme or opt-out: not fetched, or not kept, on purpose
+    "too_large",  # more bytes or pixels than the config allows
+    "too_small",  # fewer pixels a side than the config allows
+    "not_an_image",
+    "truncated",
+)
+
+TABLES: dict[str, Table] = {
+    "train": _INTERACTIONS,
+    "valid": _INTERACTIONS,
+    "test": _INTERACTIONS,
+    "users": Table(key=("user",), columns={"user": I32, "user_id": STR}),
+    "items": Table(
+        key=("item",),
+        columns={
+            "item": I32,
+            "asin": STR,
+            "title": STR,
+            "brand": STR,
+            "categories": PATHS,
+            "description": STR,
+            "image_url": STR,
+        },
+        nullable=frozenset({"asin", "title", "brand", "categories", "description", "image_url"}),
+    ),
+    "counts": Table(
+        key=("order",),
+        columns={"order": I16, "step": STR, "interactions": I64, "users": I64, "items": I64},
+    ),
+    "images": Table(
+        key=("item",),
+        columns={
+            "item": I32,
+            "status": STR,
+            "http_code": I16,
+            "shard": STR,
+            "row": I32,
+            "sha256": STR,
+            "width": I32,  # px
+            "height": I32,  # px
+            "detail": STR,
+        },
+        nullable=frozenset({"http_code", "shard", "row", "sha256", "width", "height", "detail"}),
+    ),
+    "image_shard": Table(
+        key=("row",),
+        columns={
+            "row": I32,
+            "url": STR,
+            "status": STR,
+            "http_code": I16,
+            "sha256": STR,
+            "width": I32,
+            "height": I32,
+            "detail": STR,
+            "bytes": BYTES,  # as the server sent them
+        },
+        nullable=frozenset({"http_code", "sha256", "width", "height", "detail", "bytes"}),
+    ),
+    "prompts": Table(
+        key=("item", "view"),
+        columns={"item": I32, "view": STR, "text": STR, "is_missing": BOOL},
+    ),
+    "text_embeddings": Table(
+        key=("item", "view"),
+        columns={
+            "item": I32,
+            "view": STR,
+            "embedding": VECTOR,
+            "n_tokens": I32,
+            "n_chunks": I32,
+            "truncated": BOOL,
+            "is_missing": BOOL,  # the field was missing; the text says so
+        },
+    ),
+    "image_embeddings": Table(
+        key=("item",),
+        columns={"item": I32, "embedding": VECTOR, "is_fallback": BOOL},
+    ),
+    "features": Table(
+        key=("item",),
+        columns={
+            "item": I32,
+            "image": VECTOR,
+            "text": VECTOR,
+            "image_is_filled": BOOL,  # no image of its own: stays out of item graphs
+            "text_is_filled": BOOL,  # no field of its own: stays out of item graphs
+        },
+    ),
+    "view_weights": Table(
+        key=("item", "view"),
+        columns={"item": I32, "view": STR, "similarity": F32, "weight": F32},
+        nullable=frozenset({"similarity"}),  # image and text lie in different spaces
+    ),
+    "history": Table(
+        key=("epoch",),
+        columns={"epoch": I32, "loss": F64, "seconds": F64, "valid_recall@20": F64},
+    ),
+    "topk": Table(
+        key=("user", "rank"),
+        columns={"user": I32, "rank": I16, "item": I32, "score": F32},
+    ),
+    "user_metrics": Table(
+        key=("user", "metric", "k"),
+        columns={"user": I32, "metric": STR, "k": I32, "value": F64},
+    ),
+    "metrics": Table(
+        key=("dataset", "backbone", "arm", "seed", "split", "metric", "k"),
+        columns={
+            "dataset": STR,
+            "backbone": STR,
+            "arm": STR,
+            "seed": I64,
+            "split": STR,
+            "metric": STR,
+            "k": I32,
+            "value": F64,
+            "n_users": I32,
+        },
+    ),
+}

@@ -1,0 +1,121 @@
+"""The stages, in the order of the line, and what each needs to be told: the architecture as one table."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from cliper.errors import ConfigError, unknown
+
+PACKAGE = Path(__file__).parent
+
+
+class Stage(NamedTuple):
+    """One command: its module, its first line of help, the names it takes, the function that runs it."""
+
+    module: str
+    help: str
+    names: tuple[str, ...]
+    function: str = "run"
+
+
+STAGES: dict[str, Stage] = {
+    "download": Stage("cliper.download", "fetch one raw file of a dataset", ("dataset", "file")),
+    "catalogue": Stage("cliper.catalogue", "raw files to users, items and splits", ("dataset",)),
+    "crawl": Stage("cliper.crawl", "fetch the items' cover images", ("dataset",)),
+    "prompt": Stage("cliper.prompt", "write one view's prompt of every item", ("dataset", "prompts", "view")),
+    "weights": Stage("cliper.weights", "fetch or assemble an encoder's weights", ("encoder",)),
+    "encode-text": Stage(
+        "cliper.encode", "encode one view's prompts", ("dataset", "encoder", "prompts", "view"), "run_text"
+    ),
+    "encode-image": Stage("cliper.encode", "encode the cover images", ("dataset", "encoder"), "run_image"),
+    "fuse": Stage("cliper.fuse", "weigh and fuse the views into features", ("dataset", "arm")),
+    "train": Stage("cliper.train", "train one backbone", ("dataset", "backbone", "arm", "seed")),
+    "evaluate": Stage("cliper.evaluate", "measure one trained run", ("dataset", "backbone", "arm", "seed")),
+    "tabulate": Stage("cliper.reporting.tabulate", "write one table of the paper", ("table",)),
+}
+
+NAME_HELP = {
+    "dataset": "name of a dataset in the config",
+    "file": "name of a raw file, see `datasets` in the config",
+    "prompts": "name of a prompt set",
+    "view": "name of a view of that prompt set",
+    "encoder": "name of an encoder in the config",
+    "arm": "name of an arm in the config; content_free for backbones without features",
+    "backbone": "name of a backbone",
+    "seed": "whole number from which everything random in the run is drawn",
+    "table": "table1 or table2",
+}
+
+# What carries data but decides no number: an edit here re-runs nothing.
+FRAME = frozenset({"errors", "log", "schemas", "layout", "files", "config", "stages", "__init__", "__main__"})
+VARIANTS = frozenset({"sources", "encoders", "backbones"})
+
+
+def find(name: str) -> Stage:
+    """Look a stage up. Raises ConfigError with the known names."""
+    if name not in STAGES:
+        raise ConfigError(unknown("stage", name, STAGES))
+    return STAGES[name]
+
+
+def documentation(stage: Stage) -> str:
+    """The stage's help: the docstring of its module, read without importing it."""
+    return ast.get_docstring(ast.parse(_file(stage.module).read_text(encoding="utf-8"))) or stage.help
+
+
+def code_id(stage: str, *variants: str) -> str:
+    """Short hash of the source that decides a stage's output.
+
+    It covers the stage's module and all it imports of ours except the frame, parsed, without docstrings,
+    comments and layout. Of the folders of variants (sources, encoders, backbones) it covers the files in
+    `variants` and what those import: an edit in one backbone re-runs that backbone's cells only.
+    """
+    todo, seen = [find(stage).module], dict[str, str]()
+    while todo:
+        module = todo.pop()
+        if module in seen:
+            continue
+        tree = ast.parse(_file(module).read_text(encoding="utf-8"))
+        seen[module] = ast.dump(_without_docstrings(tree))
+        todo += [name for name in imports(tree) if _counts(module, name, variants)]
+    digest = hashlib.sha256("\n".join(f"{name} {seen[name]}" for name in sorted(seen)).encode())
+    return digest.hexdigest()[:12]
+
+
+def imports(tree: ast.AST) -> list[str]:
+    """Names of our own modules that a parsed module imports, wherever in it the import stands."""
+    found = set[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return sorted(name for name in found if name.split(".")[0] == "cliper" and _is_module(name))
+
+
+def _counts(importer: str, name: str, variants: tuple[str, ...]) -> bool:
+    parts = name.split(".")
+    if len(parts) < 2 or parts[1] in FRAME:
+        return False
+    is_list_of_variants = importer.rpartition(".")[2] in VARIANTS
+    return not is_list_of_variants or name.rpartition(".")[2] in variants
+
+
+def _is_module(name: str) -> bool:
+    return _file(name).is_file()
+
+
+def _file(module: str) -> Path:
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
+            del node.body[0]  # type: ignore[attr-defined]
+    return tree
