@@ -21,6 +21,7 @@ from cliper.errors import ConfigError, unknown
 T = TypeVar("T")
 
 CONTENT_FREE = "content_free"  # the arm of backbones that use no features
+CONTENT_FREE_BACKBONES = frozenset({"lightgcn"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +231,21 @@ class Config:
     def root(self) -> Path:
         """Folder of the run's results."""
         return Path("results") / self.name
+
+    def arms_of(self, backbone: str) -> tuple[str, ...]:
+        """Arms a backbone is run with."""
+        return (CONTENT_FREE,) if backbone in CONTENT_FREE_BACKBONES else self.run.arms
+
+    @property
+    def cells(self) -> list[tuple[str, str, str, int]]:
+        """Every cell of the run: dataset, backbone, arm, seed."""
+        return [
+            (dataset, backbone, arm, seed)
+            for dataset in self.run.datasets
+            for backbone in self.run.backbones
+            for arm in self.arms_of(backbone)
+            for seed in self.run.seeds
+        ]
 
     def dataset(self, name: str) -> Dataset:
         """Look a dataset up. Raises ConfigError with the known names, like its siblings below."""
