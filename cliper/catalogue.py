@@ -85,9 +85,7 @@ def cut(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[tuple[s
         steps.append((f"{dataset.k_core}-core, round {number}", left))
     kept = steps[-1][1]
     if kept.is_empty():
-        raise DataError(
-            f"no interaction of {dataset.title} is left after {steps[-1][0]}; lower k_core or min_rating"
-        )
+        raise DataError(f"{dataset.title}: nothing is left after {steps[-1][0]}; lower k_core or min_rating")
     numbered = number_ids(kept)
     labels = split_by_user(numbered["user"].to_numpy(), np.random.default_rng(dataset.split_seed))
     return numbered.with_columns(split=pl.Series(labels)), steps

@@ -307,7 +307,19 @@ def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
 
 def dump(config: Config) -> str:
     """The config as YAML that `load` reads back to the same config."""
-    return yaml.safe_dump(_plain(asdict(config)), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+
+
+def write(config: Config, path: Path) -> None:
+    """Write a config where the stages of a run read it."""
+    from cliper import files
+
+    files.write_text(path, dump(config))
+
+
+def plain(section: Any) -> Any:
+    """A section as plain mappings, lists and values, absent values left out: for YAML, JSON and rules' params."""
+    return _plain(asdict(section))
 
 
 def _plain(value: Any) -> Any:

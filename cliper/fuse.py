@@ -123,9 +123,7 @@ def long_weights(views: list[str], similarities: Vectors | None, weights: Vector
         {
             "item": np.repeat(np.arange(n_items, dtype=np.int32), len(views)),
             "view": views * n_items,
-            "similarity": pl.Series(
-                similarities.reshape(-1) if similarities is not None else [None] * weights.size
-            ),
+            "similarity": similarity,
             "weight": weights.reshape(-1),
         },
         schema_overrides={"similarity": pl.Float32},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +67,7 @@ def documentation(stage: Stage) -> str:
     return ast.get_docstring(ast.parse(_file(stage.module).read_text(encoding="utf-8"))) or stage.help
 
 
+@cache
 def code_id(stage: str, *variants: str) -> str:
     """Short hash of the source that decides a stage's output.
 

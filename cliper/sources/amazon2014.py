@@ -42,6 +42,8 @@ def read_interactions(paths: Mapping[str, Path]) -> pl.DataFrame:
     path = paths["interactions"]
     read = _read_reviews if path.name.endswith(".json.gz") else _read_ratings
     frame = read(path)
+    if frame.is_empty():
+        raise SourceError(f"{path} is empty; fetch it again")
     incomplete = frame.select(pl.any_horizontal(pl.all().is_null())).to_series()
     if incomplete.any():
         raise SourceError(
@@ -53,8 +55,6 @@ def read_interactions(paths: Mapping[str, Path]) -> pl.DataFrame:
 def _read_ratings(path: Path) -> pl.DataFrame:
     try:
         return pl.read_csv(path, has_header=False, schema=RATINGS, quote_char=None)
-    except pl.exceptions.NoDataError:
-        raise SourceError(f"{path} is empty; fetch it again") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(f"{path}, {_first_bad_rating(path)}; repair or remove it") from error
 

@@ -58,6 +58,6 @@ def _read_tsv(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFr
         raise SourceError(f"{path}: {' '.join(str(error).split())[:120]}; repair it or fetch it again") from error
     if absent := [name for name in columns if name not in frame.columns]:
         raise SourceError(f"{path} lacks the columns {', '.join(absent)} (tab-separated, with a header)")
-    if frame.select(columns).null_count().sum_horizontal().item():
+    if frame.select(list(columns)).null_count().sum_horizontal().item():
         raise SourceError(f"{path} has empty cells in {', '.join(columns)}; repair it")
     return frame

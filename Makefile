@@ -1,0 +1,36 @@
+# make venv | demo | test | test-slow | test-cluster | check
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: venv demo test test-slow test-cluster check
+
+venv: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt embedded.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,test,check]'
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement embedded.txt
+	touch $@
+
+# The main job on the embedded shop: raw files over HTTP to Table 2. Takes up a killed run where it stopped.
+DEMO := $(BIN)/snakemake --cores 2 --configfile cliper/data/demo.yaml
+demo: venv
+	$(BIN)/python -m cliper.shop -- sh -c '$(DEMO) --quiet all --unlock && $(DEMO) --quiet rules --rerun-incomplete all_tables'
+	cat results/demo/tabulate/table2.md
+
+test: venv
+	$(BIN)/pytest
+
+test-slow: venv
+	$(BIN)/pytest -m slow --timeout 3600
+
+test-cluster: venv
+	$(BIN)/pytest -m cluster --timeout 3600
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/pytest

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cliper.__main__ import main
+from cliper.stages import STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_imports_no_torch_and_is_the_modules_docstring(
+    stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([stage, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(f"--{name}" in shown for name in STAGES[stage].names)
+    assert "In:" in shown or "Out:" in shown
+
+
+def test_help_answers_at_once_without_torch() -> None:
+    began = time.monotonic()
+    code = "import sys; from cliper.__main__ import main\ntry: main(['train', '--help'])\nfinally: print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.endswith("False\n")
+    assert (
+        time.monotonic() - began < 10
+    )  # about 0.3 s; the bound only catches an import of torch on a busy machine
+
+
+def test_a_mistake_of_the_users_is_one_line_and_exit_code_2(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["catalogue", "--dataset", "baby"]) == 2
+    told = capsys.readouterr().err
+    assert told == "ConfigError: config.yaml does not exist; name a config file with --config\n"
+
+
+def test_the_list_of_stages_follows_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    places = [shown.index(f"    {stage}") for stage in STAGES]
+    assert places == sorted(places)

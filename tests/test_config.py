@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import toy
+import yaml
+
+from cliper import config
+from cliper.errors import ConfigError
+
+
+def faults(**overlay: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        toy.settings(**overlay)
+    return str(caught.value)
+
+
+def test_shipped_config_is_valid_and_survives_a_round_trip(tmp_path: Path) -> None:
+    shipped = config.load([toy.REPOSITORY / "config.yaml"])
+    config.write(shipped, tmp_path / "resolved.yaml")
+    assert config.load([tmp_path / "resolved.yaml"]) == shipped
+
+
+def test_shipped_config_holds_the_papers_settings() -> None:
+    shipped = config.load([toy.REPOSITORY / "config.yaml"])
+    assert [shipped.datasets[name].title for name in shipped.run.datasets] == ["Baby", "Sports", "Clothing"]
+    assert shipped.run.arms == ("vanilla", "cliper")
+    assert (shipped.arms["vanilla"].d, shipped.arms["cliper"].d) == (64, 512)
+    assert (shipped.arms["cliper"].temperature, shipped.arms["cliper"].fusion) == (0.1, "sa")
+    assert (shipped.train.patience, shipped.train.weight_decay) == (10, 1e-4)
+    assert list(shipped.prompt_set("as_described")) == ["title", "brand", "categories", "description", "global"]
+
+
+def test_the_schema_is_itself_valid() -> None:
+    jsonschema.Draft202012Validator.check_schema(config.schema())
+
+
+def test_all_faults_are_told_at_once_each_with_its_place() -> None:
+    told = faults(train={"learnin_rate": 1}, arms={"cliper": {"temperature": 0}}, crawl={"timeout_s": "10"})
+    assert "train: unknown key 'learnin_rate'; known: learning_rate" in told
+    assert "arms.cliper.temperature: 0 must be greater than 0" in told
+    assert "crawl.timeout_s: '10' is a string; write a number without quotes" in told
+
+
+def test_an_unknown_backbone_is_answered_with_the_known_ones() -> None:
+    assert "'latice' is not known; known: freedom, lightgcn" in faults(run={"backbones": ["latice"]})
+
+
+def test_an_unknown_encoder_is_answered_with_the_known_ones() -> None:
+    told = faults(arms={"cliper": {"image": "clipp", "text": "clipp"}})
+    assert "arms.cliper.text: unknown encoder 'clipp'; known: bridge, clip-vit-b32, clip-vit-l14" in told
+
+
+def test_an_unknown_dataset_is_answered_with_the_known_ones() -> None:
+    assert "unknown dataset 'bany'; known: baby, clothing, sports" in faults(run={"datasets": ["bany"]})
+
+
+def test_an_unknown_view_is_answered_with_the_known_ones() -> None:
+    told = faults(prompts={"as_described": {"global": {"views": ["title", "colour"]}}})
+    assert "prompts.as_described.global.views: unknown view 'colour'; known: brand, categories" in told
+
+
+def test_weighing_by_similarity_needs_one_space_and_a_temperature() -> None:
+    assert "sa compares image and text" in faults(arms={"cliper": {"text": "minilm"}})
+    assert "temperature: given with fusion sa" in faults(arms={"vanilla": {"temperature": 0.1}})
+
+
+def test_an_encoder_is_not_asked_for_what_it_cannot_encode() -> None:
+    assert "encoder 'minilm' encodes no images" in faults(arms={"vanilla": {"image": "minilm"}})
+
+
+def test_a_given_split_cannot_be_filtered() -> None:
+    given = {"title": "G", "source": {"kind": "mmrec", "inter": "g.inter", "mirrors": ["."]}, "k_core": 5}
+    assert "a given split is used as it is" in faults(datasets={"g": given})
+
+
+def test_names_that_would_be_paths_are_refused() -> None:
+    assert "does not have the form" in faults(name="../elsewhere")
+    assert "does not have the form" in faults(datasets={"a/b": {}})
+
+
+def test_later_files_are_laid_over_earlier_ones(tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("run: {seeds: [7]}\ntrain: {patience: 3}\n")
+    merged = config.load([toy.REPOSITORY / "config.yaml", overlay])
+    assert merged.run.seeds == (7,)
+    assert merged.train.patience == 3
+    assert merged.train.max_epochs == config.load([toy.REPOSITORY / "config.yaml"]).train.max_epochs
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a list", "\t"])
+def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml is no"):
+        config.load([tmp_path / "c.yaml"])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        config.load([tmp_path / "none.yaml"])
+
+
+def test_content_free_backbones_run_once_a_seed() -> None:
+    chosen = toy.settings(run={"datasets": ["baby"], "seeds": [1, 2]})
+    assert [cell[1:3] for cell in chosen.cells] == [
+        *[("freedom", "vanilla")] * 2,
+        *[("freedom", "cliper")] * 2,
+        *[("lightgcn", "content_free")] * 2,
+    ]
+
+
+def test_every_overlay_in_the_repository_fits_the_shipped_config() -> None:
+    base = yaml.safe_load((toy.REPOSITORY / "config.yaml").read_text())
+    for overlay in ("tests/films.yaml", "cliper/data/demo.yaml"):
+        raw = config.lay_over(dict(base), yaml.safe_load((toy.REPOSITORY / overlay).read_text()))
+        assert config.structure(raw, where=overlay).name in ("films", "demo")

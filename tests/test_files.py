@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cliper import files
+from cliper.errors import DataError, SchemaError
+from cliper.layout import PATHS
+from cliper.schemas import TABLES
+
+USERS = pl.DataFrame({"user": [0, 1], "user_id": ["a", "b"]})
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    files.write_table(tmp_path / "u.parquet", "users", USERS, metadata={"note": 1})
+    assert files.read_table(tmp_path / "u.parquet", "users").equals(USERS)
+    assert files.read_metadata(tmp_path / "u.parquet")["note"] == 1
+
+
+def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        files.write_table(tmp_path / name, "users", USERS, metadata={"z": 1, "a": 2})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_vectors_keep_their_length(tmp_path: Path) -> None:
+    vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
+    table = pl.DataFrame({"item": [0, 1], "embedding": vectors, "is_fallback": [False, True]})
+    files.write_table(tmp_path / "v", "image_embeddings", table)
+    read = files.read_table(tmp_path / "v", "image_embeddings")["embedding"].to_numpy()
+    assert read.dtype == np.float32
+    assert (read == vectors).all()
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        (USERS.drop("user_id"), "lacks the columns user_id"),
+        (USERS.with_columns(more=1), "columns of no schema: more"),
+        (USERS.reverse(), "not sorted by user"),
+        (pl.concat([USERS, USERS]).sort("user"), "'user': 0} stands in more than one row"),
+        (USERS.with_columns(user_id=pl.lit(None, pl.String)), "user_id has 2 nulls"),
+        (USERS.with_columns(user=pl.col("user") + 2**40), "users"),
+    ],
+)
+def test_a_table_that_breaks_its_schema_is_refused(tmp_path: Path, table: pl.DataFrame, complaint: str) -> None:
+    with pytest.raises(SchemaError, match=complaint):
+        files.write_table(tmp_path / "u", "users", table)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vectors_of_no_fixed_length_are_refused(tmp_path: Path) -> None:
+    table = pl.DataFrame({"item": [0], "embedding": [[1.0, 2.0]], "is_fallback": [False]})
+    with pytest.raises(SchemaError, match="no vector of fixed length"):
+        files.write_table(tmp_path / "v", "image_embeddings", table)
+
+
+def test_a_missing_table_names_the_stage_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="items.parquet is missing. Run: python -m cliper catalogue"):
+        files.read_table(tmp_path / "items.parquet", "items")
+
+
+def test_a_broken_or_foreign_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken").write_bytes(b"PAR1 no")
+    with pytest.raises(DataError, match="cannot be read"):
+        files.read_table(tmp_path / "broken", "users")
+    files.write_table(tmp_path / "u", "users", USERS)
+    with pytest.raises(SchemaError, match="not a items table"):
+        files.read_table(tmp_path / "u", "items")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "t").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(DataError, match="cannot write .*: No space left on device; free"):
+        files.write_text(tmp_path / "t", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+    assert (tmp_path / "t").read_text() == "old"
+
+
+def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
+    target = tmp_path / "t"
+    with pytest.raises(KeyboardInterrupt), files.atomic(target) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_table_with_a_path_has_a_schema() -> None:
+    without = {"raw", "weights", "run", "table"}
+    assert set(PATHS) - without <= set(TABLES)

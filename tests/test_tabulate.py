@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import polars as pl
+import pytest
+import toy
+
+from cliper import files
+from cliper.backbones import BACKBONES
+from cliper.config import Config
+from cliper.errors import ConfigError, DataError
+from cliper.layout import locate
+from cliper.reporting import tabulate
+
+SHOWN = {"metrics": ["recall"], "cutoffs": [10, 20]}
+
+
+def baby(seeds: list[int]) -> Config:
+    return toy.settings(name="toy", run={"datasets": ["baby"], "seeds": seeds}, tabulate=SHOWN)
+
+
+def write_metrics(config: Config, values: dict[tuple[str, str], list[float]]) -> None:
+    for dataset, backbone, arm, seed in config.cells:
+        value = values[backbone, arm][config.run.seeds.index(seed)]
+        rows = [
+            (dataset, backbone, arm, seed, split, "recall", k, value * (1 if split == "test" else 9), 5)
+            for split in ("test", "valid")
+            for k in (5, 10, 20)
+        ]
+        table = pl.DataFrame(rows, schema=list(tabulate_columns()), orient="row")
+        path = locate(config.root, "metrics", dataset=dataset, backbone=backbone, arm=arm, seed=seed)
+        files.write_table(path, "metrics", table)
+
+
+def tabulate_columns() -> list[str]:
+    return ["dataset", "backbone", "arm", "seed", "split", "metric", "k", "value", "n_users"]
+
+
+VALUES = {
+    ("freedom", "vanilla"): [0.09, 0.11],
+    ("freedom", "cliper"): [0.11, 0.11],
+    ("lightgcn", "content_free"): [0.05, 0.06],
+}
+
+
+def read_csv(path: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(Path(path).read_text(encoding="utf-8").splitlines()))
+
+
+def test_table2_is_long_in_percent_with_spread_and_the_papers_numbers(workdir: Path) -> None:
+    config = baby([1, 2])
+    write_metrics(config, VALUES)
+    tabulate.run(config, table="table2")
+    rows = read_csv("results/toy/tabulate/table2.csv")
+    assert list(rows[0]) == ["dataset", "backbone", "arm", "metric", "k", "mean", "sd", "n_seeds", "paper"]
+    assert [(r["backbone"], r["arm"], r["k"]) for r in rows] == [
+        *[("freedom", "vanilla", k) for k in ("10", "20")],
+        *[("freedom", "cliper", k) for k in ("10", "20")],
+        *[("lightgcn", "content_free", k) for k in ("10", "20")],
+    ]
+    assert float(rows[0]["mean"]) == pytest.approx(10)
+    assert float(rows[0]["sd"]) == pytest.approx(2**0.5)  # of 9 and 11, with n - 1
+    assert (rows[0]["n_seeds"], rows[0]["paper"]) == ("2", "6.27")  # Table 2, Baby, R@10, FREEDOM vanilla
+    assert rows[3]["paper"] == "10.26"
+    assert rows[4]["paper"] == ""
+
+
+def test_table2_has_the_papers_shape_with_gains_over_vanilla(workdir: Path) -> None:
+    config = baby([1])
+    write_metrics(config, VALUES)
+    tabulate.run(config, table="table2")
+    lines = Path("results/toy/tabulate/table2.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "| Dataset | Metric | K | FREEDOM vanilla | FREEDOM CLIPER | LightGCN |"
+    assert lines[2] == "| Baby | R@K | 10 | 9.00 | 11.00 (↑ 22.22%) | 5.00 |"
+    latex = Path("results/toy/tabulate/table2.tex").read_text(encoding="utf-8")
+    assert r"Baby & R@K & 10 & 9.00 & 11.00 ($\uparrow$ 22.22\%) & 5.00 \\" in latex
+
+
+def test_table2_says_what_stands_in_for_clip(workdir: Path) -> None:
+    config = toy.settings(arms={"cliper": {"image": "bridge", "text": "bridge"}})
+    assert any("bridge is a small training-free stand-in" in note for note in tabulate.notes(config))
+    assert not any("bridge is" in note for note in tabulate.notes(toy.settings()))
+
+
+def test_a_missing_cell_is_an_error_not_a_gap(workdir: Path) -> None:
+    config = baby([1])
+    write_metrics(config, VALUES)
+    locate(config.root, "metrics", dataset="baby", backbone="freedom", arm="cliper", seed=1).unlink()
+    with pytest.raises(DataError, match=r"freedom/cliper/1/metrics\.parquet is missing"):
+        tabulate.run(config, table="table2")
+
+
+def test_table1_counts_the_kept_interactions_beside_the_papers(workdir: Path) -> None:
+    config = baby([1])
+    steps = [("raw", 9, 9, 9), ("5-core, round 1", 160_792, 19_445, 7_051), ("train", 3, 3, 3), ("valid", 1, 1, 1)]
+    rows = [(order, *step) for order, step in enumerate(steps)]
+    counts = pl.DataFrame(rows, schema=["order", "step", "interactions", "users", "items"], orient="row")
+    files.write_table(locate(config.root, "counts", dataset="baby"), "counts", counts)
+    tabulate.run(config, table="table1")
+    long = {row["quantity"]: row for row in read_csv("results/toy/tabulate/table1.csv")}
+    assert (long["items"]["value"], long["items"]["paper"]) == ("7051.0", "7050.0")
+    markdown = Path("results/toy/tabulate/table1.md").read_text(encoding="utf-8")
+    assert "| Baby | 19,445 | 7,051 (paper 7,050) | 160,792 | 0.117% |" in markdown
+
+
+def test_an_unknown_table_is_answered_with_the_known_ones(workdir: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown table 'table9'; known: table1, table2"):
+        tabulate.run(baby([1]), table="table9")
+
+
+def test_every_backbone_has_a_title() -> None:
+    assert set(tabulate.BACKBONE_TITLES) == set(BACKBONES)
+
+
+def test_the_papers_table_is_complete() -> None:
+    # 3 datasets x 5 backbones x 2 arms x 2 metrics x 3 cut-offs
+    assert tabulate.paper_values().height == 180

@@ -1,0 +1,36 @@
+"""The toy world: small visible inputs that several tests share."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cliper import config
+from cliper.config import Config
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+def settings(**overlay: Any) -> Config:
+    """The shipped config with an overlay laid over it."""
+    raw = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
+    return config.structure(config.lay_over(raw, overlay), where="toy")
+
+
+def dataset(folder: Path, **more: Any) -> dict[str, Any]:
+    """Overlay of a run named toy over one dataset of that name, its raw files in a local folder."""
+    source = {"kind": "amazon2014", "category": "Toy", "interactions": "ratings", "mirrors": [str(folder)]}
+    toy = {"title": "Toy", "source": source, "k_core": 1, "split_seed": 1, **more}
+    return {"name": "toy", "run": {"datasets": ["toy"], "seeds": [1]}, "datasets": {"toy": toy}}
+
+
+def write_raw(folder: Path, ratings: str, metadata: list[str]) -> None:
+    """Write a toy category in the formats of Amazon-2014."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ratings_Toy.csv").write_text(ratings, encoding="utf-8")
+    with gzip.open(folder / "meta_Toy.json.gz", "wt", encoding="utf-8") as file:
+        file.write("".join(f"{line}\n" for line in metadata))
