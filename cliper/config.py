@@ -6,6 +6,7 @@ second default.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files as package_files
@@ -350,7 +351,7 @@ def _prompt_sets(raw: Mapping[str, Any]) -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     """The JSON schema of the config."""
     text = package_files("cliper").joinpath("data/config.schema.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = yaml.safe_load(text)  # JSON is YAML
+    loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 

@@ -1,1 +1,205 @@
-"""Placeholder."""
+"""Fetch the items' cover images: one polite job a dataset, resumed where it stopped.
+
+In:  items (item, image_url).
+Out: images, a row per item with what became of its image, and beside it `shards/` with the images' bytes.
+
+Each distinct URL is asked once. A shard is written when all its URLs are through; a run that finds it asks only
+for those of its URLs that failed in passing (timeouts, broken connections, 429, 5xx). The paper (section 4,
+"Datasets") names Amazon's cover images and no crawler.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+from PIL import Image
+
+from cliper import files, log
+from cliper.config import Config, Crawl
+from cliper.errors import DataError
+from cliper.fetch import Fetcher, is_transient
+from cliper.imagestore import no_outcomes, read_outcomes, shard_folder, shard_name
+from cliper.layout import locate
+from cliper.schemas import IMAGE_STATUSES
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of the same; BMP's two letters could start a text
+# What Pillow raises on broken files; it names no common class
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+SILENT = 100  # URLs without any answer before we believe that there is no network
+
+
+class Verdict(NamedTuple):
+    """What a file is worth."""
+
+    status: str
+    width: int | None = None  # px
+    height: int | None = None  # px
+    detail: str | None = None
+
+
+def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
+    """Say whether bytes are a whole image of a fitting size; nothing is decoded before its header has passed.
+
+    >>> examine(b"<html>Not found</html>", max_pixels=100, min_side_px=1).status
+    'not_an_image'
+    """
+    try:
+        image = Image.open(io.BytesIO(body), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return Verdict("too_large", detail="more pixels than Pillow opens")
+    except BROKEN:
+        if body.startswith(SIGNATURES):
+            return Verdict("truncated", detail="header broken")
+        return Verdict("not_an_image", detail="no JPEG, PNG, GIF, WEBP or BMP" if body else "empty")
+    width, height = image.size
+    if width * height > max_pixels:
+        return Verdict("too_large", width, height, f"more than {max_pixels} pixels")
+    if min(width, height) < min_side_px:
+        return Verdict("too_small", width, height, f"a side of less than {min_side_px} px")
+    try:
+        image.draft(None, (1, 1))  # JPEG: decode to 1/8, which still reads the file to its end
+        image.load()
+    except BROKEN:
+        return Verdict("truncated", width, height, "image data broken or cut")
+    return Verdict("ok", width, height)
+
+
+def plan(items: pl.DataFrame, *, placeholders: list[str]) -> pl.DataFrame:
+    """Say of every item which URL to ask, or why none.
+
+    items    item, image_url (nullable)
+    returns  item, url, status: "no_url", "placeholder", or null where the URL is to be asked
+    """
+    url = pl.col("image_url").str.strip_chars()
+    return items.select(
+        "item",
+        url.alias("url"),
+        pl.when(url.is_null() | (url == ""))
+        .then(pl.lit("no_url"))
+        .when(url.str.contains_any(placeholders))
+        .then(pl.lit("placeholder"))
+        .alias("status"),
+    )
+
+
+def name_shards(urls: Sequence[str], settings: Crawl) -> dict[str, Sequence[str]]:
+    """Cut URLs into shards: name of the file -> its URLs. Settings that decide what is kept change the names."""
+    kept_by = (settings.max_bytes, settings.max_pixels, settings.min_side_px, sorted(settings.allow_hosts))
+    cuts = [urls[start : start + settings.shard_size] for start in range(0, len(urls), settings.shard_size)]
+    return {shard_name(number, cut, kept_by): cut for number, cut in enumerate(cuts)}
+
+
+def build_manifest(planned: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
+    """Give every item what became of its URL.
+
+    planned   item, url, status, as `plan` returns it
+    outcomes  a row per asked URL: the columns of image_shard without bytes, and shard
+    returns   the table images; shard and row stand where status is "ok"
+    """
+    is_ok = pl.col("status") == "ok"
+    joined = planned.rename({"status": "given"}).join(outcomes, on="url", how="left", maintain_order="left")
+    return joined.with_columns(status=pl.coalesce("given", "status")).select(
+        "item",
+        "status",
+        "http_code",
+        pl.when(is_ok).then("shard").alias("shard"),
+        pl.when(is_ok).then("row").alias("row"),
+        "sha256",
+        "width",
+        "height",
+        "detail",
+    )
+
+
+def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
+    """Raise DataError if fewer of the asked URLs than the config wants gave an image."""
+    failed = outcomes.filter(pl.col("status") != "ok").select("status", "detail", "url").rows()
+    n_ok = len(outcomes) - len(failed)
+    if not failed or n_ok / len(outcomes) >= min_ok:
+        return
+    reason, count = Counter(row[:2] for row in failed).most_common(1)[0]
+    example = next(url for *why, url in failed if tuple(why) == reason)
+    raise DataError(
+        f"{n_ok} of {len(outcomes)} image URLs gave an image, fewer than crawl.min_ok = {min_ok}; most often: "
+        f"{reason[0]} ({reason[1]}), {count} times, for example {example}. Mend the cause or lower crawl.min_ok, "
+        "then run again: what was fetched is kept"
+    )
+
+
+def fetch_row(url: str, *, fetcher: Fetcher, settings: Crawl) -> dict[str, Any]:
+    """Fetch and examine one URL: its row in the shard, but for the number."""
+    answer = fetcher.fetch(url)
+    row: dict[str, Any] = {"url": url, "http_code": answer.http_code, "sha256": None, "bytes": None}
+    if answer.body is None:
+        return row | Verdict(answer.status, detail=answer.detail)._asdict()
+    verdict = examine(answer.body, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
+    if verdict.status == "ok":
+        row |= {"sha256": hashlib.sha256(answer.body).hexdigest(), "bytes": answer.body}
+    return row | verdict._asdict()
+
+
+def complete_shard(
+    path: Path, urls: Sequence[str], *, fetch_rows: Callable[[list[str]], Iterable[dict[str, Any]]]
+) -> None:
+    """Write a shard, asking only for those of its URLs that were never asked or failed in passing."""
+    kept = {}
+    if path.exists():
+        rows = files.read_table(path, "image_shard").iter_rows(named=True)
+        kept = {row["url"]: row for row in rows if not is_transient(row["status"], row["http_code"])}
+    if todo := [url for url in urls if url not in kept]:
+        fetched = log.progress(fetch_rows(todo), total=len(todo), what=path.stem)
+        kept |= {row["url"]: row for row in fetched}
+        table = pl.DataFrame([{**kept[url], "row": row} for row, url in enumerate(urls)], infer_schema_length=None)
+        files.write_table(path, "image_shard", table)
+
+
+def fetch_shards(shards: Mapping[Path, Sequence[str]], settings: Crawl) -> pl.DataFrame:
+    """Complete all shards; returns their outcomes. Raises DataError early if no server answers at all."""
+    outcomes = no_outcomes()
+    with closing(Fetcher(settings)) as fetcher, ThreadPoolExecutor(settings.threads) as pool:
+        fetch = partial(fetch_row, fetcher=fetcher, settings=settings)
+        for path, urls in shards.items():
+            complete_shard(path, urls, fetch_rows=partial(pool.map, fetch))
+            outcomes = pl.concat([outcomes, read_outcomes(path)])
+            if len(outcomes) >= SILENT and outcomes["http_code"].is_null().all():
+                require_share(outcomes, settings.min_ok)
+    return outcomes
+
+
+def read_placeholders() -> list[str]:
+    """Parts of URLs that shops use for "no image"."""
+    lines = package_files("cliper").joinpath("data/placeholders.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def run(config: Config, *, dataset: str) -> None:
+    """Fetch the images of one dataset and write the manifest."""
+    started = time.perf_counter()
+    path = locate(config.root, "images", dataset=dataset)
+    items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item", "image_url"])
+    planned = plan(items, placeholders=read_placeholders())
+    urls = planned.filter(pl.col("status").is_null())["url"].unique(maintain_order=True).to_list()
+    shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, config.crawl).items()}
+    outcomes = fetch_shards(shards, config.crawl)
+    require_share(outcomes, config.crawl.min_ok)
+    images = build_manifest(planned, outcomes)
+    files.write_table(path, "images", images)
+    for stray in set(shard_folder(path).glob("*")) - set(shards):  # of other settings or URLs, or of a killed run
+        stray.unlink()
+    counts = Counter(images["status"])
+    account = ", ".join(f"{counts[status]} {status}" for status in IMAGE_STATUSES if counts[status])
+    log.account(f"{dataset}: {len(urls)} URLs of {len(items)} items: {account}; {time.perf_counter() - started:.1f} s")

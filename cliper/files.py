@@ -38,9 +38,7 @@ def atomic(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:  # not the disk: for example Pillow's or pyarrow's own complaints
             raise
-        raise DataError(
-            f"cannot write {path}: {error.strerror}; free the disk or its rights, run again"
-        ) from error
+        raise DataError(f"cannot write {path}: {error.strerror}; free the disk or its rights, run again") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -120,7 +118,8 @@ def _note(described: pa.Table | pa.Schema) -> dict[str, Any]:
 
 def _stage_of(path: Path, kind: str) -> str:
     stages = {"train": "catalogue", "valid": "catalogue", "test": "catalogue", "users": "catalogue"}
-    stages |= {"items": "catalogue", "counts": "catalogue", "images": "crawl", "prompts": "prompt"}
+    stages |= {"items": "catalogue", "counts": "catalogue", "prompts": "prompt"}
+    stages |= {"images": "crawl", "image_shard": "crawl"}
     stages |= {"text_embeddings": "encode", "image_embeddings": "encode", "features": "fuse", "topk": "train"}
     return f"{stages.get(kind, '--help')} (it writes {path.name})"
 

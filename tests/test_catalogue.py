@@ -153,9 +153,7 @@ def test_published_counts_hold_for_given_and_for_our_own_splits(
     workdir: Path, name: str, users: int, items: int, totals: tuple[int, int, int]
 ) -> None:
     given = {"kind": "mmrec", "inter": f"{name}.inter", "mirrors": ["unused"]}
-    config = toy.settings(
-        name="toy", run={"datasets": ["given"]}, datasets={"given": {"title": "G", "source": given}}
-    )
+    config = toy.settings(name="toy", run={"datasets": ["given"]}, datasets={"given": {"title": "G", "source": given}})
     raw = locate(config.root, "raw", dataset="given", file=f"{name}.inter")
     raw.parent.mkdir(parents=True)
     raw.symlink_to(AMAZON / f"{name}.inter")

@@ -88,12 +88,8 @@ def write_embeddings(config: object, text: dict[str, np.ndarray], image: np.ndar
         )
         path = locate(root, "text_embeddings", dataset="toy", encoder="bridge", prompts="two", view=view)
         files.write_table(path, "text_embeddings", table)
-    images = pl.DataFrame(
-        {"item": range(n_items), "embedding": image, "is_fallback": [False] * (n_items - 1) + [True]}
-    )
-    files.write_table(
-        locate(root, "image_embeddings", dataset="toy", encoder="bridge"), "image_embeddings", images
-    )
+    images = pl.DataFrame({"item": range(n_items), "embedding": image, "is_fallback": [False] * (n_items - 1) + [True]})
+    files.write_table(locate(root, "image_embeddings", dataset="toy", encoder="bridge"), "image_embeddings", images)
 
 
 @pytest.fixture

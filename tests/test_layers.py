@@ -17,7 +17,7 @@ FRAME = BASE | {"files", "config"}
 PARTS = {"graph", "sampling", "losses", "metrics", "ranking"}
 STAGES = {stage.module.removeprefix("cliper.").split(".")[0] for stage in stages.STAGES.values()}
 ALLOWED = {
-    **dict.fromkeys(BASE, set()),
+    **{name: set() for name in BASE},
     "files": BASE,
     "config": BASE | {"files"},  # written through files.write_text
     "stages": {"errors"},
@@ -64,9 +64,7 @@ def test_the_workflow_imports_only_names_and_config() -> None:
 
 
 def test_the_package_never_imports_snakemake() -> None:
-    assert not [
-        path for path in MODULES if "snakemake" in path.read_text(encoding="utf-8").replace("Snakemake", "")
-    ]
+    assert not [path for path in MODULES if "snakemake" in path.read_text(encoding="utf-8").replace("Snakemake", "")]
 
 
 def edited(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, module: str) -> Path:

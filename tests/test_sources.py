@@ -116,9 +116,7 @@ def test_a_cut_gzip_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not REAL_RECORDS.exists(), reason="needs ../shared")
 def test_real_records_of_amazon_2014_are_read(tmp_path: Path) -> None:
     lines = REAL_RECORDS.read_text(encoding="utf-8").splitlines()
-    read = amazon2014.read_items(
-        metadata(tmp_path, *lines), {"0132793040", "B0000CDBQT", "1603420304", "B000F83SZQ"}
-    )
+    read = amazon2014.read_items(metadata(tmp_path, *lines), {"0132793040", "B0000CDBQT", "1603420304", "B000F83SZQ"})
     assert read["asin"].to_list() == ["0132793040", "1603420304", "B0000CDBQT", "B000F83SZQ"]
     assert read["brand"].to_list() == [None, None, "Magic Seasoning Blends", None]
     assert read["categories"].list.len().to_list() == [1, 6, 1, 3]

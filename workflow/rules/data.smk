@@ -9,7 +9,6 @@ rule download:
         log_of("download", "{dataset}.{file}"),
     benchmark:
         benchmark_of("download", "{dataset}.{file}")
-    retries: 1
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -65,7 +64,6 @@ rule crawl:
         log_of("crawl", "{dataset}"),
     benchmark:
         benchmark_of("crawl", "{dataset}")
-    retries: 1
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -75,7 +73,12 @@ rule crawl:
         net=1,
     params:
         config=RESOLVED,
-        kept=[CONFIG.crawl.max_bytes, CONFIG.crawl.max_pixels, CONFIG.crawl.min_side_px],
+        kept=[
+            CONFIG.crawl.max_bytes,
+            CONFIG.crawl.max_pixels,
+            CONFIG.crawl.min_side_px,
+            CONFIG.crawl.allow_hosts,
+        ],
         shard_size=CONFIG.crawl.shard_size,
         code=code_id("crawl"),
     shell:

@@ -32,7 +32,6 @@ rule weights:
         log_of("weights", "{encoder}"),
     benchmark:
         benchmark_of("weights", "{encoder}")
-    retries: 1
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG.encode.threads

@@ -1,0 +1,60 @@
+"""The crawled images: a manifest with a row per item, and beside it shards with a row per URL.
+
+`crawl` writes both; `encode` reads the images through here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from cliper import files
+from cliper.schemas import TABLES
+
+OUTCOME = {name: kind for name, kind in TABLES["image_shard"].columns.items() if name != "bytes"}
+
+
+def shard_folder(manifest: Path) -> Path:
+    """Folder of a manifest's shards."""
+    return manifest.parent / "shards"
+
+
+def shard_name(number: int, urls: Sequence[str], settings: Sequence[object]) -> str:
+    """Name of a shard's file: its number, and a key of its URLs and of the settings that decide what is kept.
+
+    >>> shard_name(2, ["http://shop.test/a.jpg"], [20_000_000])
+    'images-00002-f5700743df50.parquet'
+    """
+    key = hashlib.sha256(json.dumps([urls, settings]).encode()).hexdigest()[:12]
+    return f"images-{number:05d}-{key}.parquet"
+
+
+def read_outcomes(shard: Path) -> pl.DataFrame:
+    """What became of a shard's URLs: its columns without the bytes, and its name in column shard."""
+    return files.read_table(shard, "image_shard", columns=list(OUTCOME)).with_columns(shard=pl.lit(shard.name))
+
+
+def no_outcomes() -> pl.DataFrame:
+    """The table of `read_outcomes` without a row."""
+    table = pl.from_arrow(pa.schema([*OUTCOME.items(), ("shard", pa.string())]).empty_table())
+    assert isinstance(table, pl.DataFrame)
+    return table
+
+
+def read_images(manifest: Path) -> Iterator[tuple[int, bytes]]:
+    """Every item that has an image, in item order, with the image's bytes as the server sent them.
+
+    Holds one shard in memory. Raises DataError if the manifest or a shard is missing or broken.
+    """
+    rows = files.read_table(manifest, "images", columns=["item", "status", "shard", "row"])
+    held, images = None, pl.Series(dtype=pl.Binary)
+    for item, shard, row in rows.filter(status="ok").select("item", "shard", "row").iter_rows():
+        if shard != held:
+            images = files.read_table(shard_folder(manifest) / shard, "image_shard", columns=["bytes"])["bytes"]
+            held = shard
+        yield item, images[row]

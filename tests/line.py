@@ -1,0 +1,42 @@
+"""Runs the whole line in a copy of the repository, so that a test may edit templates, settings and code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import toy
+
+NOT_COPIED = (".venv", ".git", "results", ".snakemake", "docs", "benchmarks", "__pycache__", ".*_cache", "*.egg-info")
+SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "2"]
+DEMO = ["--configfile", "cliper/data/demo.yaml"]
+
+
+def copy_repository(folder: Path) -> Path:
+    """Copy what a run needs; `python -m` finds the copy's package first."""
+    return Path(shutil.copytree(toy.REPOSITORY, folder, ignore=shutil.ignore_patterns(*NOT_COPIED)))
+
+
+def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the copy and give all it printed."""
+    environment = {key: value for key, value in os.environ.items() if key != "SNAKEMAKE_PROFILE"}
+    return subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+
+
+def in_shop(*command: str) -> list[str]:
+    """The command with the demo's shop open around it."""
+    return [sys.executable, "-m", "cliper.shop", "--", *command]
+
+
+def plan(folder: Path, *options: str) -> dict[str, int]:
+    """Jobs that a dry run plans, by rule."""
+    shown = call(folder, *SNAKEMAKE, "-n", *options, "all_tables")
+    assert shown.returncode == 0, shown.stdout
+    stats = shown.stdout.partition("Job stats:")[2].split("\n\n")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE) if rule != "total"}

@@ -1,0 +1,455 @@
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import toy
+from PIL import Image
+
+from cliper import crawl, fetch, files
+from cliper.errors import DataError
+from cliper.imagestore import read_images
+
+MANIFEST = Path("results/toy/crawl/toy/images.parquet")
+SHARDS = MANIFEST.parent / "shards"
+POLITE = {"allow_hosts": ["127.0.0.1"], "requests_per_s": 1000, "threads": 4, "shard_size": 3, "min_ok": 0}
+CONFIG = toy.settings(**toy.dataset(Path()), crawl=POLITE)
+
+
+def picture(kind: str = "JPEG", *, size: tuple[int, int] = (40, 30), mode: str = "RGB") -> bytes:
+    file = io.BytesIO()
+    noise = Image.effect_noise(size, 80).convert(mode)
+    noise.save(file, kind)
+    return file.getvalue()
+
+
+def bomb(side: int) -> bytes:
+    """A black 1-bit PNG: 400 megapixels in 0.2 MB."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((1 + -(-side // 8)) * side), level=1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+JPEG = picture()
+Behaviour = Callable[[BaseHTTPRequestHandler], None]
+
+
+def answer(body: bytes = JPEG, *, code: int = 200, **headers: str) -> Behaviour:
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        lengths = {} if "Content_Length" in headers else {"Content-Length": str(len(body))}
+        for name, value in {**lengths, **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return behave
+
+
+def drip(before: bytes) -> Behaviour:
+    """Send a start, then a byte every 20 ms for five seconds: never silent, never done."""
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(before)
+        for _ in range(250):
+            handler.wfile.write(b"x")
+            time.sleep(0.02)
+
+    return behave
+
+
+def hang(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+    time.sleep(0.4)
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+
+
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """One behaviour a request; the last one stays."""
+    left = list(behaviours)
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        (left.pop(0) if len(left) > 1 else left[0])(handler)
+
+    return behave
+
+
+class Shop:
+    """A server that answers as told and remembers what it was asked."""
+
+    def __init__(self, address: str) -> None:
+        self.pages: dict[str, Behaviour] = {}
+        self.asked: list[str] = []
+        self.headers: dict[str, str] = {}
+        self.most_at_once = 0
+        self._at_once = 0
+        shop, lock = self, threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                with lock:
+                    shop.asked.append(self.path)
+                    shop.headers = dict(self.headers)
+                    shop._at_once += 1
+                    shop.most_at_once = max(shop.most_at_once, shop._at_once)
+                try:
+                    shop.pages.get(self.path, answer(b"gone", code=404))(self)
+                except OSError:
+                    self.close_connection = True  # the crawler hung up, as it should
+                with lock:
+                    shop._at_once -= 1
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer((address, 0), Handler)
+        self.url = f"http://{address}:{self.server.server_port}"
+
+
+@contextmanager
+def serve(address: str) -> Iterator[Shop]:
+    shop = Shop(address)
+    thread = threading.Thread(target=shop.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield shop
+    shop.server.shutdown()
+    thread.join()
+    shop.server.server_close()
+
+
+@pytest.fixture
+def shop(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    monkeypatch.setattr(fetch, "FIRST_PAUSE_S", 0.01)
+    with serve("127.0.0.1") as running:
+        yield running
+
+
+def run(urls: list[str | None], **settings: Any) -> pl.DataFrame:
+    """Crawl items 0, 1, … with these URLs; returns the manifest."""
+    count = len(urls)
+    items: dict[str, Any] = {"item": range(count), "asin": [f"B{i}" for i in range(count)], "image_url": urls}
+    unused = dict.fromkeys(("title", "brand", "categories", "description"))
+    files.write_table(Path("results/toy/catalogue/toy/items.parquet"), "items", pl.DataFrame(items | unused))
+    crawl.run(replace(CONFIG, crawl=replace(CONFIG.crawl, **settings)), dataset="toy")
+    return files.read_table(MANIFEST, "images")
+
+
+def test_every_kind_of_answer_gets_its_status(shop: Shop) -> None:
+    shop.pages = {
+        "/ok.jpg": answer(),
+        "/ok.png": answer(picture("PNG", mode="P")),
+        "/ok.gif": answer(picture("GIF", mode="L")),
+        "/ok.webp": answer(picture("WEBP")),
+        "/ok.bmp": answer(picture("BMP", mode="1")),
+        "/cmyk.jpg": answer(picture(mode="CMYK")),
+        "/tiff": answer(picture("TIFF")),
+        "/page.jpg": answer(b"<html>Sorry</html>"),
+        "/empty.jpg": answer(b""),
+        "/204": answer(b"", code=204),
+        "/cut.jpg": answer(JPEG[: len(JPEG) * 97 // 100]),
+        "/header.jpg": answer(JPEG[:50]),
+        "/cut.png": answer(picture("PNG")[:-400]),
+        "/dot.gif": answer(picture("GIF", size=(1, 1), mode="L")),
+        "/wide.png": answer(picture("PNG", size=(300, 200))),
+        "/bomb.png": answer(bomb(20_000)),
+        "/hangs-up": hang_up,
+        "/short": answer(JPEG[:100], Content_Length=str(len(JPEG)), Connection="close"),
+    }
+    expected = {
+        "/ok.jpg": "ok",
+        "/ok.png": "ok",
+        "/ok.gif": "ok",
+        "/ok.webp": "ok",
+        "/ok.bmp": "ok",
+        "/cmyk.jpg": "ok",
+        "/tiff": "not_an_image",
+        "/page.jpg": "not_an_image",
+        "/empty.jpg": "not_an_image",
+        "/204": "http_error",
+        "/cut.jpg": "truncated",
+        "/header.jpg": "truncated",
+        "/cut.png": "truncated",
+        "/dot.gif": "too_small",
+        "/wide.png": "too_large",
+        "/bomb.png": "too_large",
+        "/hangs-up": "connection_error",
+        "/short": "connection_error",
+        "/404.jpg": "http_error",
+    }
+    images = run([shop.url + path for path in expected], attempts=1, max_pixels=50_000)
+    assert dict(zip(expected, images["status"], strict=True)) == expected
+    assert images["detail"].is_null().to_list() == [status == "ok" for status in expected.values()]
+    assert images["row"].is_null().to_list() == [status != "ok" for status in expected.values()]
+
+
+def test_a_silent_server_is_a_timeout_long_before_the_deadline(shop: Shop) -> None:
+    shop.pages = {"/hang": hang}
+    assert run([f"{shop.url}/hang"], timeout_s=0.2, attempts=1)["status"].to_list() == ["timeout"]
+
+
+def test_items_without_a_url_of_an_image_cause_no_request(shop: Shop) -> None:
+    icon = f"{shop.url}/images/G/01/x-site/icons/no-img-sm._V192198896_.gif"
+    images = run([None, "", " ", icon])
+    assert images["status"].to_list() == ["no_url", "no_url", "no_url", "placeholder"]
+    assert shop.asked == []
+    assert list(read_images(MANIFEST)) == []
+
+
+@pytest.mark.parametrize("url", ["ftp://shop.test/a.jpg", "file:///etc/passwd", "a.jpg", "http://", "http://[bad/a"])
+def test_what_is_no_http_url_is_refused(shop: Shop, url: str) -> None:
+    assert run([url])["status"].to_list() == ["refused"]
+
+
+def test_a_url_is_asked_once_and_serves_all_its_items(shop: Shop) -> None:
+    other = picture()
+    shop.pages = {"/a": answer(), "/b": answer(other)}
+    a, b = f"{shop.url}/a", f"{shop.url}/b"
+    images = run([a, None, b, a, a])
+    assert sorted(shop.asked) == ["/a", "/b"]
+    assert images["row"].to_list() == [0, None, 1, 0, 0]
+    assert list(read_images(MANIFEST)) == [(0, JPEG), (2, other), (3, JPEG), (4, JPEG)]
+
+
+def test_the_original_bytes_come_back_in_item_order_across_shards(shop: Shop) -> None:
+    pictures = {f"/{i}": picture("PNG", size=(10 + i, 10)) for i in range(8)}
+    shop.pages = {path: answer(body) for path, body in pictures.items()}
+    images = run([shop.url + path for path in pictures], shard_size=3)
+    assert list(read_images(MANIFEST)) == list(enumerate(pictures.values()))
+    assert images["width"].to_list() == [10 + i for i in range(8)]
+    assert images["shard"].n_unique() == len(list(SHARDS.iterdir())) == 3
+
+
+def test_a_lost_shard_is_told_with_the_command_that_makes_it_again(shop: Shop) -> None:
+    shop.pages = {"/a": answer()}
+    run([f"{shop.url}/a"])
+    next(SHARDS.iterdir()).unlink()
+    with pytest.raises(DataError, match=r"images-00000-.* is missing. Run: python -m cliper crawl"):
+        list(read_images(MANIFEST))
+
+
+@pytest.mark.parametrize("path", ["/I/51%2BZ._SX300_.jpg", "/%7Eme/a%20b.jpg?x=%2F&y=1", "/a+b/../c.jpg"])
+def test_urls_are_asked_as_they_stand(shop: Shop, path: str) -> None:
+    run([shop.url + path])
+    assert shop.asked == [path]
+
+
+def test_the_crawler_says_who_it_is_and_asks_for_plain_bytes(shop: Shop) -> None:
+    run([f"{shop.url}/a"], user_agent="cliper-test/1 (me@shop.test)")
+    assert shop.headers["User-Agent"] == "cliper-test/1 (me@shop.test)"
+    assert shop.headers["Accept-Encoding"] == "identity"
+
+
+def test_a_second_run_asks_for_nothing_and_a_lost_shard_for_its_urls_only(shop: Shop) -> None:
+    urls = [f"{shop.url}/{i}" for i in range(5)]
+    shop.pages = {f"/{i}": answer() for i in range(4)}
+    run(urls, shard_size=2)
+    first = MANIFEST.read_bytes()
+    shop.asked.clear()
+    run(urls, shard_size=2)
+    assert shop.asked == []
+    sorted(SHARDS.iterdir())[1].unlink()
+    run(urls, shard_size=2)
+    assert sorted(shop.asked) == ["/2", "/3"]
+    assert MANIFEST.read_bytes() == first
+
+
+def test_only_what_failed_in_passing_is_asked_again_by_the_next_run(shop: Shop) -> None:
+    shop.pages = {"/ok": answer(), "/503": in_turn(answer(code=503), answer()), "/cut": in_turn(hang_up, answer())}
+    urls = [f"{shop.url}/{path}" for path in ("ok", "503", "404", "cut")]
+    assert run(urls, attempts=1)["status"].to_list() == ["ok", "http_error", "http_error", "connection_error"]
+    shop.asked.clear()
+    assert run(urls, attempts=1)["status"].to_list() == ["ok", "ok", "http_error", "ok"]
+    assert sorted(shop.asked) == ["/503", "/cut"]
+
+
+def test_other_settings_fetch_anew_and_leave_no_old_shard(shop: Shop) -> None:
+    shop.pages = {"/a": answer()}
+    assert run([f"{shop.url}/a"], min_side_px=31)["status"].to_list() == ["too_small"]
+    (SHARDS / ".images-00000-0.parquet.tmp-1").touch()  # of a killed run
+    assert run([f"{shop.url}/a"], min_side_px=30)["status"].to_list() == ["ok"]
+    assert len(list(SHARDS.iterdir())) == 1
+
+
+def test_a_broken_off_run_keeps_its_shards_and_ends_in_the_same_manifest(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = [f"{shop.url}/{path}" for path in ("a", "b", "gone", "c", "d", "a")]
+    shop.pages = {path: answer(picture(size=(50, 50))) for path in ("/a", "/b", "/c", "/d")}
+    run(urls, shard_size=2)
+    whole = MANIFEST.read_bytes()
+    for file in (MANIFEST, *SHARDS.iterdir()):
+        file.unlink()
+    examine, examined = crawl.examine, list[bytes]()
+
+    def break_off(body: bytes, **settings: int) -> crawl.Verdict:
+        examined.append(body)
+        if len(examined) == 4:
+            raise MemoryError
+        return examine(body, **settings)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(crawl, "examine", break_off)
+        run(urls, shard_size=2, threads=1)
+    assert [path.name[:12] for path in sorted(SHARDS.iterdir())] == ["images-00000", "images-00001"]
+    assert not MANIFEST.exists()
+    shop.asked.clear()
+    run(urls, shard_size=2)
+    assert shop.asked == ["/d"]
+    assert MANIFEST.read_bytes() == whole
+
+
+def test_a_private_address_is_refused_unless_allowed(shop: Shop) -> None:
+    shop.pages = {"/a": answer()}
+    port = shop.server.server_port
+    for allowed, status in (([], "refused"), (["127.0.0.1:1"], "refused"), ([f"127.0.0.1:{port}"], "ok")):
+        images = run([f"{shop.url}/a"], allow_hosts=allowed)
+        assert images["status"].to_list() == [status]
+    assert shop.asked == ["/a"]
+
+
+def test_redirects_are_followed_but_not_to_a_private_address(shop: Shop) -> None:
+    with serve("127.0.0.2") as inside:
+        inside.pages = {"/secret": answer()}
+        shop.pages = {
+            "/moved": answer(b"", code=302, Location="/a"),
+            "/a": answer(),
+            "/inside": answer(b"", code=301, Location=f"{inside.url}/secret"),
+            "/file": answer(b"", code=307, Location="file:///etc/passwd"),
+            "/loop": answer(b"", code=302, Location="/loop"),
+        }
+        images = run([f"{shop.url}/{path}" for path in ("moved", "inside", "file", "loop")])
+        assert inside.asked == []
+    assert images["status"].to_list() == ["ok", "refused", "refused", "http_error"]
+    assert shop.asked.count("/loop") == 6
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("noai", "refused"),
+        ("nofollow, noimageindex", "refused"),
+        ("cliper: noindex", "refused"),
+        ("otherbot: noai, noindex", "ok"),
+        ("nofollow", "ok"),
+    ],
+)
+def test_opt_outs_for_all_or_for_us_are_honoured(shop: Shop, header: str, status: str) -> None:
+    shop.pages = {"/a": answer(X_Robots_Tag=header)}
+    assert run([f"{shop.url}/a"])["status"].to_list() == [status]
+
+
+def test_a_body_beyond_the_limit_is_not_read(shop: Shop) -> None:
+    endless = b"HTTP/1.1 200 OK\r\n\r\n"  # no length told
+    sent = []
+
+    def flood(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(endless)
+        for _ in range(1000):
+            handler.wfile.write(bytes(65_536))
+            sent.append(65_536)
+
+    shop.pages = {"/flood": flood, "/told": answer(b"", Content_Length="100001")}
+    images = run([f"{shop.url}/flood", f"{shop.url}/told"], max_bytes=100_000)
+    assert images["status"].to_list() == ["too_large", "too_large"]
+    assert sum(sent) < 20_000_000  # what fits into the socket's buffers
+
+
+def test_a_dripping_server_is_ended_by_the_deadline(shop: Shop) -> None:
+    shop.pages = {
+        "/body": drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
+        "/chunks": drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFF\r\n"),
+        "/header": drip(b"HTTP/1.1 200 OK\r\nX-Long: "),
+        "/redirect": drip(b"HTTP/1.1 302 Found\r\nLocation: /body\r\nContent-Length: 1000\r\n\r\n"),
+    }
+    started = time.monotonic()
+    images = run([shop.url + path for path in shop.pages], timeout_s=0.2, deadline_s=0.3)
+    assert images["status"].to_list() == ["timeout"] * 4
+    assert time.monotonic() - started < 3
+
+
+def test_passing_faults_are_tried_again_and_final_ones_are_not(shop: Shop) -> None:
+    shop.pages = {
+        "/late": in_turn(answer(code=500), hang_up, answer()),
+        "/busy": answer(code=429),
+    }
+    images = run([f"{shop.url}/{path}" for path in ("late", "busy", "404")], attempts=3)
+    assert images["status"].to_list() == ["ok", "http_error", "http_error"]
+    assert images["http_code"].to_list() == [200, 429, 404]
+    assert {path: shop.asked.count(path) for path in shop.asked} == {"/late": 3, "/busy": 3, "/404": 1}
+
+
+def test_retry_after_is_waited_for_up_to_the_deadline(shop: Shop) -> None:
+    times = []
+
+    def note(behaviour: Behaviour) -> Behaviour:
+        return lambda handler: (times.append(time.monotonic()), behaviour(handler))[1]
+
+    shop.pages = {
+        "/wait": in_turn(note(answer(code=429, Retry_After="1")), note(answer())),
+        "/hour": answer(code=503, Retry_After="3600"),
+    }
+    images = run([f"{shop.url}/wait", f"{shop.url}/hour"], deadline_s=5)
+    assert images["status"].to_list() == ["ok", "http_error"]
+    assert times[1] - times[0] >= 1
+    assert shop.asked.count("/hour") == 1
+
+
+def test_a_host_is_asked_by_so_many_at_once_and_so_often_only(shop: Shop) -> None:
+    shop.pages = {f"/{i}": answer() for i in range(7)}
+    started = time.monotonic()
+    images = run([shop.url + path for path in shop.pages], connections_per_host=2, requests_per_s=20, shard_size=9)
+    assert time.monotonic() - started >= 6 / 20
+    assert shop.most_at_once <= 2
+    assert images["status"].to_list() == ["ok"] * 7
+
+
+def test_waiting_for_a_turn_does_not_count_towards_the_deadline(shop: Shop) -> None:
+    shop.pages = {f"/{i}": answer() for i in range(6)}
+    images = run([shop.url + path for path in shop.pages], requests_per_s=8, deadline_s=0.5, shard_size=6)
+    assert images["status"].to_list() == ["ok"] * 6
+
+
+def test_too_few_images_fail_with_the_commonest_reason_and_keep_the_shards(shop: Shop) -> None:
+    shop.pages = {"/a": answer(), "/page": answer(b"<html>")}
+    urls = [None, *(f"{shop.url}/{path}" for path in ("a", "x", "y", "page"))]
+    with pytest.raises(DataError, match=r"^1 of 4 image URLs .* http_error \(Not Found\), 2 times, .*/x\. "):
+        run(urls, min_ok=0.5)
+    assert not MANIFEST.exists()
+    shop.asked.clear()
+    assert run(urls, min_ok=0.25)["status"].to_list() == [
+        "no_url",
+        "ok",
+        "http_error",
+        "http_error",
+        "not_an_image",
+    ]
+    assert shop.asked == []
+
+
+def test_without_any_answer_the_crawl_ends_after_the_first_hundred(shop: Shop) -> None:
+    shop.server.socket.close()  # nobody listens
+    urls = [f"{shop.url}/{i}" for i in range(300)]
+    with pytest.raises(DataError, match=r"^0 of 100 .* connection_error \(Connection refused\), 100 times"):
+        run(urls, min_ok=0.5, attempts=1, shard_size=50)

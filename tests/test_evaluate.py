@@ -1,0 +1,93 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cliper import config, evaluate, files
+from cliper.errors import DataError
+from cliper.layout import locate
+
+CELL = {"dataset": "toy", "backbone": "freedom", "arm": "vanilla", "seed": 3}
+INTERACTIONS = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64}
+# Three users, five items, lists of three; user 1's list ends after one item.
+TOPK = pl.DataFrame(
+    [
+        (0, 1, 4, 0.9),
+        (0, 2, 1, 0.5),
+        (0, 3, 0, 0.1),
+        (1, 1, 2, 0.3),
+        (2, 1, 0, 0.7),
+        (2, 2, 3, 0.7),
+        (2, 3, 4, 0.2),
+    ],
+    schema={"user": pl.Int32, "rank": pl.Int16, "item": pl.Int32, "score": pl.Float32},
+    orient="row",
+)
+VALID = pl.DataFrame([(0, 1, None), (1, 3, None)], schema=INTERACTIONS, orient="row")
+TEST = pl.DataFrame([(0, 0, None), (0, 2, None), (2, 0, None)], schema=INTERACTIONS, orient="row")
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch) -> config.Config:
+    monkeypatch.chdir(tmp_path)
+    settings = config.load([Path(__file__).parents[1] / "config.yaml"])
+    settings = dataclasses.replace(settings, evaluate=config.Evaluate(cutoffs=(1, 3, 20)))
+    for kind, table in {"topk": TOPK, "valid": VALID, "test": TEST}.items():
+        files.write_table(locate(settings.root, kind, **CELL), kind, table)
+    return settings
+
+
+def value(metrics: pl.DataFrame, split: str, metric: str, k: int) -> float:
+    return metrics.filter(split=split, metric=metric, k=k)["value"].item()
+
+
+def test_metrics_average_over_the_users_of_each_split(toy):
+    evaluate.run(toy, **CELL)
+    metrics = files.read_table(locate(toy.root, "metrics", **CELL), "metrics")
+    # test: user 0 has items 0 (rank 3) and 2 (not listed), user 2 has item 0 (rank 1); user 1 has none.
+    assert value(metrics, "test", "recall", 1) == (0 + 1) / 2
+    assert value(metrics, "test", "recall", 3) == (1 / 2 + 1) / 2
+    assert value(metrics, "test", "precision", 3) == pytest.approx((1 / 3 + 1 / 3) / 2)
+    assert value(metrics, "test", "ndcg", 3) == pytest.approx((0.5 / (1 + 1 / np.log2(3)) + 1) / 2)
+    assert value(metrics, "test", "map", 3) == pytest.approx((1 / 3 / 2 + 1) / 2)
+    # valid: user 0 finds item 1 at rank 2, user 1 does not find item 3.
+    assert value(metrics, "valid", "recall", 3) == 1 / 2
+    assert metrics.filter(split="valid")["n_users"].unique().to_list() == [2]
+    assert len(metrics) == 2 * 4 * 3
+    assert metrics.select(*CELL).unique().rows(named=True) == [CELL]
+
+
+def test_user_metrics_hold_the_test_split_and_average_to_the_metrics(toy):
+    evaluate.run(toy, **CELL)
+    users = files.read_table(locate(toy.root, "user_metrics", **CELL), "user_metrics")
+    metrics = files.read_table(locate(toy.root, "metrics", **CELL), "metrics").filter(split="test")
+    assert users["user"].unique().to_list() == [0, 2]
+    means = users.group_by("metric", "k").agg(pl.col("value").mean()).sort("metric", "k")
+    assert means["value"].to_list() == pytest.approx(metrics["value"].to_list())
+
+
+def test_a_user_whose_list_is_empty_counts_as_missed():
+    split = pl.DataFrame({"user": [0, 5], "item": [4, 4]})
+    measured = evaluate.measure(TOPK, split, (3,)).filter(metric="recall")
+    assert dict(measured.select("user", "value").iter_rows()) == {0: 1.0, 5: 0.0}
+
+
+def test_evaluation_repeats_byte_by_byte(toy):
+    path = locate(toy.root, "metrics", **CELL)
+    evaluate.run(toy, **CELL)
+    first = path.read_bytes()
+    evaluate.run(toy, **CELL)
+    assert path.read_bytes() == first
+
+
+def test_a_split_without_interactions_is_a_data_error(toy):
+    files.write_table(locate(toy.root, "test", **CELL), "test", TEST.clear())
+    with pytest.raises(DataError, match="the test split of dataset toy has no interactions"):
+        evaluate.run(toy, **CELL)
+
+
+def test_evaluation_before_training_names_the_stage_to_run(toy):
+    with pytest.raises(DataError, match=r"topk\.parquet is missing\. Run: python -m cliper train"):
+        evaluate.run(toy, **CELL | {"seed": 4})

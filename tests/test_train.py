@@ -1,0 +1,186 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from cliper import config, files, train
+from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
+from cliper.layout import locate
+
+N_USERS, N_ITEMS = 30, 40
+CELL = {"dataset": "toy", "backbone": "freedom", "arm": "vanilla", "seed": 1}
+CONTENT_FREE = CELL | {"backbone": "lightgcn", "arm": "content_free"}
+
+
+def two_tastes() -> dict[str, pl.DataFrame]:
+    """Users below 15 buy of the items below 20, the others of the rest: 6 to train, 2 each to check."""
+    generator = np.random.default_rng(0)
+    rows = [
+        (user, item, None)
+        for user in range(N_USERS)
+        for item in generator.choice(20, size=10, replace=False) + (20 if user >= 15 else 0)
+    ]
+    schema = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64}
+    all_rows = pl.DataFrame(rows, schema=schema, orient="row").with_columns(place=pl.int_range(10).over("user"))
+    split = {"train": (0, 5), "valid": (6, 7), "test": (8, 9)}
+    return {
+        name: all_rows.filter(pl.col("place").is_between(*places)).drop("place").sort("user", "item")
+        for name, places in split.items()
+    }
+
+
+def features() -> pl.DataFrame:
+    generator = np.random.default_rng(1)
+    taste = np.repeat([[1.0, 0.0], [0.0, 1.0]], 20, axis=0)
+    vectors = {
+        name: (np.tile(taste, 4) + 0.3 * generator.standard_normal((N_ITEMS, 8))).astype(np.float32)
+        for name in ("image", "text")
+    }
+    item = np.arange(N_ITEMS, dtype=np.int32)
+    return pl.DataFrame(
+        {"item": item} | {name: pl.Series(name, rows) for name, rows in vectors.items()}
+    ).with_columns(image_is_filled=pl.col("item") == 3, text_is_filled=pl.lit(value=False))
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch) -> config.Config:
+    monkeypatch.chdir(tmp_path)
+    settings = config.load([Path(__file__).parents[1] / "config.yaml"])
+    settings = dataclasses.replace(
+        settings,
+        datasets={"toy": settings.datasets["baby"]},
+        arms=settings.arms | {"vanilla": dataclasses.replace(settings.arms["vanilla"], d=8)},
+        train=dataclasses.replace(settings.train, learning_rate=0.01, batch_size=64, max_epochs=12, device="cpu"),
+    )
+    tables = two_tastes() | {
+        "users": pl.DataFrame({"user": np.arange(N_USERS, dtype=np.int32), "user_id": ["?"] * N_USERS}),
+        "items": pl.DataFrame(
+            {"item": np.arange(N_ITEMS, dtype=np.int32)},
+        ).with_columns(
+            *(
+                pl.lit(None, pl.String).alias(name)
+                for name in ("asin", "title", "brand", "description", "image_url")
+            ),
+            categories=pl.lit(None, pl.List(pl.List(pl.String))),
+        ),
+        "features": features(),
+    }
+    for kind, table in tables.items():
+        files.write_table(locate(settings.root, kind, **CELL), kind, table)
+    return settings
+
+
+def read(settings: config.Config, kind: str, cell=CELL) -> pl.DataFrame:
+    return files.read_table(locate(settings.root, kind, **cell), kind)
+
+
+@pytest.mark.parametrize("cell", [CELL, CONTENT_FREE], ids=["freedom", "lightgcn"])
+def test_training_learns_the_tastes_and_leaves_an_account_of_itself(toy, cell):
+    train.run(toy, **cell)
+    history, told = read(toy, "history", cell), files.read_json(locate(toy.root, "run", **cell), made_by="train")
+    assert history["epoch"].to_list() == list(range(1, len(history) + 1))
+    assert history["loss"][-1] < history["loss"][0]
+    best = history.filter(pl.col("valid_recall@20") == pl.col("valid_recall@20").max())["epoch"][0]
+    assert (told["best_epoch"], told["valid_recall@20"]) == (best, history["valid_recall@20"].max())
+    assert told["valid_recall@20"] > 0.9  # chance is 20 / 34
+    assert told["config"]["train"]["learning_rate"] == 0.01
+    assert (told["seed"], told["device"].split()[0]) == (1, "cpu")
+
+
+def test_train_items_are_never_recommended_and_lists_end_where_items_end(toy):
+    train.run(toy, **CELL)
+    topk = read(toy, "topk")
+    assert topk.join(read(toy, "train"), on=["user", "item"], how="inner").is_empty()
+    assert topk.group_by("user").len()["len"].to_list() == [N_ITEMS - 6] * N_USERS  # 34 is less than K = 50
+    assert topk.sort("user", "score", descending=[False, True], maintain_order=True).equals(topk)
+
+
+def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(toy):
+    path = locate(toy.root, "topk", **CELL)
+    train.run(toy, **CELL)
+    first = path.read_bytes()
+    path.unlink()
+    train.run(toy, **CELL)
+    assert path.read_bytes() == first
+    train.run(toy, **CELL | {"seed": 2})
+    assert locate(toy.root, "topk", **CELL | {"seed": 2}).read_bytes() != first
+
+
+def test_training_never_reads_the_test_split(toy):
+    locate(toy.root, "test", **CELL).write_bytes(b"not to be read")
+    train.run(toy, **CONTENT_FREE)
+
+
+def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(toy, monkeypatch):
+    interactions, valid = train.read_interactions(toy.root, "toy")
+    generators = train.spawn_generators(0)
+    model = train.choose_backbone("lightgcn", "content_free")(
+        interactions, None, toy.backbones.lightgcn, d=4, generator=generators.initial
+    )
+    recalls, states = iter([0.1, 0.3, 0.3, 0.29999, 0.2]), []
+
+    def scripted(ranking, valid):
+        states.append(model.users.detach().clone())
+        return next(recalls)
+
+    monkeypatch.setattr(train, "mean_recall", scripted)
+    history = train.fit(model, interactions, valid, dataclasses.replace(toy.train, patience=3), generators)
+    assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
+    assert torch.equal(model.users, states[1])
+
+
+def test_validation_recall_averages_over_users_of_the_split():
+    ranking = train.Ranking(np.array([[4, 1], [2, 0], [3, -1]]), np.zeros((3, 2), dtype=np.float32))
+    valid = pl.DataFrame({"user": [0, 0, 2], "item": [1, 2, 3]})
+    assert train.mean_recall(ranking, valid) == pytest.approx((1 / 2 + 1) / 2)
+
+
+def test_a_loss_that_is_not_finite_names_the_epoch(toy, monkeypatch):
+    losses = iter([0.5, float("nan")])
+    monkeypatch.setattr(train, "train_epoch", lambda *_, **__: next(losses))
+    with pytest.raises(TrainingError, match="the loss of epoch 2 is nan"):
+        train.run(toy, **CONTENT_FREE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone": "lightgcn"}, "lightgcn does not run with arm 'vanilla'; give it the arm content_free"),
+        ({"arm": "content_free"}, "freedom does not run with arm 'content_free'; give it an arm with features"),
+        ({"backbone": "latice"}, "unknown backbone 'latice'"),
+        ({"arm": "clipper"}, "unknown arm 'clipper'"),
+        ({"dataset": "bay"}, "unknown dataset 'bay'; known: toy"),
+    ],
+)
+def test_names_that_do_not_go_together_are_config_errors(toy, change, message):
+    with pytest.raises(ConfigError, match=message):
+        train.run(toy, **CELL | change)
+
+
+def test_a_dataset_without_validation_items_is_a_data_error(toy):
+    files.write_table(locate(toy.root, "valid", **CELL), "valid", two_tastes()["valid"].clear())
+    with pytest.raises(DataError, match="no user of dataset toy has a validation item"):
+        train.run(toy, **CELL)
+
+
+def test_features_of_another_catalogue_are_refused():
+    with pytest.raises(FeatureError, match="here has 40 rows, but there are 41 items"):
+        train.check_features(features(), 41, what="here")
+
+
+def test_features_that_are_not_finite_are_refused_with_their_item():
+    broken = features()["text"].to_numpy().copy()
+    broken[[7, 9], 2] = np.nan, np.inf
+    table = features().with_columns(pl.Series("text", broken))
+    with pytest.raises(FeatureError, match=r"text features of 2 items \(first: item 7\) are not finite"):
+        train.check_features(table, N_ITEMS, what="here")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_without_cuda_is_a_config_error():
+    assert train.choose_device("auto").type == "cpu"
+    with pytest.raises(ConfigError, match=r"train\.device is cuda"):
+        train.choose_device("cuda")

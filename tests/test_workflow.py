@@ -1,0 +1,167 @@
+"""The whole line through Snakemake, on the embedded shop."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from line import DEMO, SNAKEMAKE, call, copy_repository, in_shop, plan
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository in which the demo has run."""
+    folder = copy_repository(tmp_path_factory.mktemp("line") / "cliper")
+    ran = call(folder, *in_shop(*SNAKEMAKE, *DEMO, "all_tables"))
+    assert ran.returncode == 0, ran.stdout
+    return folder
+
+
+@pytest.fixture
+def edited(demo: Path) -> Iterator[Path]:
+    """The same copy; what a test edits is put back."""
+    paths = [
+        demo / name for name in ("cliper/data/prompts.yaml", "cliper/backbones/freedom.py", "cliper/data/demo.yaml")
+    ]
+    before = {path: path.read_text(encoding="utf-8") for path in paths}
+    yield demo
+    for path, text in before.items():
+        path.write_text(text, encoding="utf-8")
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def results(demo: Path, pattern: str) -> list[Path]:
+    return sorted((demo / "results/demo").glob(pattern))
+
+
+def test_the_line_ends_in_table_2(demo: Path) -> None:
+    rows = list(csv.DictReader((demo / "results/demo/tabulate/table2.csv").read_text(encoding="utf-8").splitlines()))
+    assert list(rows[0]) == ["dataset", "backbone", "arm", "metric", "k", "mean", "sd", "n_seeds", "paper"]
+    shown = {(row["backbone"], row["arm"]) for row in rows}
+    assert shown == {("freedom", "vanilla"), ("freedom", "cliper"), ("lightgcn", "content_free")}
+    assert {row["n_seeds"] for row in rows} == {"2"}
+    assert all(0 < float(row["mean"]) < 100 for row in rows)
+
+
+def test_content_helps_for_every_seed(demo: Path) -> None:
+    tables = [pl.read_parquet(path) for path in results(demo, "evaluate/**/metrics.parquet")]
+    recall = pl.concat(tables).filter(split="test", metric="recall", k=20)
+    for seed in (1, 2):
+        by_arm = {row["arm"]: row["value"] for row in recall.filter(seed=seed).iter_rows(named=True)}
+        assert min(by_arm["vanilla"], by_arm["cliper"]) > by_arm["content_free"]
+
+
+def test_every_item_has_a_row_with_a_status_and_a_feature(demo: Path) -> None:
+    items = pl.read_parquet(results(demo, "catalogue/*/items.parquet")[0])
+    images = pl.read_parquet(results(demo, "crawl/*/images.parquet")[0])
+    assert images["item"].equals(items["item"])
+    assert {"ok", "http_error", "not_an_image", "truncated", "too_small", "no_url"} <= set(images["status"])
+    for path in results(demo, "fuse/*/*/features.parquet"):
+        features = pl.read_parquet(path)
+        assert features["item"].equals(items["item"])
+        assert features["image_is_filled"].equals(images["status"] != "ok", null_equal=False)
+
+
+def test_nothing_is_left_half_written(demo: Path) -> None:
+    assert not [path for path in (demo / "results").rglob("*") if ".tmp" in path.name or ".part" in path.name]
+
+
+def test_every_job_leaves_a_log_with_its_account(demo: Path) -> None:
+    logs = results(demo, "logs/**/*.log")
+    assert len(logs) == len(results(demo, "benchmarks/**/*.tsv")) > 30
+    assert not [path for path in logs if "cliper " not in path.read_text(encoding="utf-8")]
+
+
+def test_a_second_run_has_nothing_to_do(demo: Path) -> None:
+    assert "Nothing to be done" in call(demo, *SNAKEMAKE, *DEMO, "all_tables").stdout
+
+
+def test_an_edited_template_plans_its_view_and_what_depends_on_it(edited: Path) -> None:
+    replace(edited / "cliper/data/prompts.yaml", "The product brand is ___.", "It is made by ___.")
+    assert plan(edited, *DEMO) == {
+        "prompt": 2,  # brand and global
+        "encode_text": 2,
+        "fuse": 1,
+        "train": 2,  # freedom, cliper, two seeds
+        "evaluate": 2,
+        "tabulate": 1,
+        "all_tables": 1,
+    }
+
+
+def test_an_edited_setting_plans_the_cells_of_its_backbone(edited: Path) -> None:
+    (edited / "more.yaml").write_text("backbones: {freedom: {k: 7}}\n")
+    assert plan(edited, *DEMO, "more.yaml") == {"train": 4, "evaluate": 4, "tabulate": 1, "all_tables": 1}
+
+
+def test_an_edited_equation_plans_the_cells_of_its_backbone(edited: Path) -> None:
+    replace(edited / "cliper/backbones/freedom.py", "items + similar", "items + 2 * similar")
+    assert plan(edited, *DEMO) == {"train": 4, "evaluate": 4, "tabulate": 1, "all_tables": 1}
+
+
+def test_an_edited_comment_plans_nothing(edited: Path) -> None:
+    replace(edited / "cliper/backbones/freedom.py", "class Freedom(Backbone):", "# why\nclass Freedom(Backbone):")
+    assert plan(edited, *DEMO) == {}
+
+
+def test_another_number_of_cores_plans_nothing(demo: Path) -> None:
+    shown = call(demo, *SNAKEMAKE[:-1], "1", "-n", *DEMO, "all_tables").stdout
+    assert "Nothing to be done" in shown
+
+
+def test_one_more_seed_plans_its_cells_only(demo: Path) -> None:
+    (demo / "more.yaml").write_text("run: {seeds: [1, 2, 3]}\n")
+    assert plan(demo, *DEMO, "more.yaml") == {"train": 3, "evaluate": 3, "tabulate": 1, "all_tables": 1}
+
+
+def test_training_never_sees_the_test_split(demo: Path) -> None:
+    shown = call(demo, *SNAKEMAKE, "-n", "--forceall", *DEMO, "all_tables").stdout
+    readers = {
+        block.split(":")[0]
+        for block in shown.split("\nrule ")[1:]
+        if "/test.parquet" in block.partition("input:")[2].partition("\n")[0]
+    }
+    assert readers == {"evaluate"}
+
+
+def test_the_shipped_config_plans_the_papers_run(demo: Path) -> None:
+    planned = plan(demo)
+    assert planned["download"] == 6
+    assert planned["catalogue"] == planned["crawl"] == 3
+    assert planned["train"] == planned["evaluate"] == 3 * (2 + 1) * 5  # datasets, cells of a dataset, seeds
+
+
+def test_a_typo_in_the_config_is_told_before_anything_runs(demo: Path) -> None:
+    (demo / "more.yaml").write_text("run: {backbones: [latice]}\n")
+    shown = call(demo, *SNAKEMAKE, *DEMO, "more.yaml", "all_tables")
+    assert shown.returncode != 0
+    assert "'latice' is not known; known: freedom, lightgcn" in shown.stdout
+
+
+def test_stages_run_without_snakemake_from_the_configs_themselves(demo: Path) -> None:
+    python = SNAKEMAKE[0]
+    table = demo / "results/demo/tabulate/table2.csv"
+    before = table.read_bytes()
+    table.unlink()
+    command = [
+        python,
+        "-m",
+        "cliper",
+        "tabulate",
+        "--config",
+        "config.yaml",
+        "cliper/data/demo.yaml",
+        "--table",
+        "table2",
+    ]
+    ran = call(demo, *command)
+    assert ran.returncode == 0, ran.stdout
+    assert table.read_bytes() == before
