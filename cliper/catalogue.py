@@ -143,6 +143,4 @@ def run(config: Config, *, dataset: str) -> None:
 def _require(paths: dict[str, Path], dataset: str) -> None:
     for path in paths.values():
         if not path.is_file():
-            raise DataError(
-                f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {path.name}"
-            )
+            raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {path.name}")

@@ -120,7 +120,12 @@ def _stage_of(path: Path, kind: str) -> str:
     stages = {"train": "catalogue", "valid": "catalogue", "test": "catalogue", "users": "catalogue"}
     stages |= {"items": "catalogue", "counts": "catalogue", "prompts": "prompt"}
     stages |= {"images": "crawl", "image_shard": "crawl"}
-    stages |= {"text_embeddings": "encode", "image_embeddings": "encode", "features": "fuse", "topk": "train"}
+    stages |= {
+        "text_embeddings": "encode-text",
+        "image_embeddings": "encode-image",
+        "features": "fuse",
+        "topk": "train",
+    }
     return f"{stages.get(kind, '--help')} (it writes {path.name})"
 
 

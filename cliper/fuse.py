@@ -152,9 +152,7 @@ def run(config: Config, *, dataset: str, arm: str) -> None:
         }
     )
     note = {"encoders": encoders(config, settings), "fusion": settings.fusion, "temperature": settings.temperature}
-    files.write_table(
-        locate(config.root, "features", dataset=dataset, arm=arm), "features", features, metadata=note
-    )
+    files.write_table(locate(config.root, "features", dataset=dataset, arm=arm), "features", features, metadata=note)
     weights_path = locate(config.root, "view_weights", dataset=dataset, arm=arm)
     files.write_table(weights_path, "view_weights", long_weights(views, similarities, weights), metadata=note)
     means = ", ".join(f"{view} {mean:.3f}" for view, mean in zip(views, weights.mean(axis=0), strict=True))

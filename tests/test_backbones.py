@@ -1,11 +1,11 @@
 import ast
 from dataclasses import fields
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import logsigmoid
+from toy import SHARED
 
 from cliper import config
 from cliper.backbones import BACKBONES, find
@@ -13,7 +13,7 @@ from cliper.backbones.base import Interactions, ItemFeatures, Triples
 from cliper.errors import ConfigError
 from cliper.graph import interaction_graph
 
-GOLDEN = Path(__file__).parents[2] / "shared" / "golden"
+GOLDEN = SHARED / "golden"
 
 # Three users, five items; item 4 is not in train.
 TOY = Interactions(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 3]), n_users=3, n_items=5)
@@ -126,9 +126,7 @@ def test_freedom_adds_the_item_graph_and_the_loss_of_both_modalities():
 
     u, p, n = BATCH
     projected = [part.features @ part.projection.weight.T for part in (model.image, model.text)]
-    terms = [
-        -logsigmoid((users[u] * (z[p] - z[n])).sum(1)).mean() for z in (items + graph @ model.items, *projected)
-    ]
+    terms = [-logsigmoid((users[u] * (z[p] - z[n])).sum(1)).mean() for z in (items + graph @ model.items, *projected)]
     torch.testing.assert_close(model.loss(BATCH), terms[0] + 0.5 * (terms[1] + terms[2]))
 
 
@@ -157,9 +155,7 @@ def golden_freedom(golden, inputs):
     features = ItemFeatures(
         inputs["image_feat"], inputs["text_feat"], np.zeros(30, dtype=bool), np.zeros(30, dtype=bool)
     )
-    train = Interactions(
-        inputs["train_user"], inputs["train_item"], int(inputs["n_users"]), int(inputs["n_items"])
-    )
+    train = Interactions(inputs["train_user"], inputs["train_item"], int(inputs["n_users"]), int(inputs["n_items"]))
     section = config.Freedom(
         n_ui_layers=settings["n_ui_layers"],
         n_item_layers=settings["n_mm_layers"],

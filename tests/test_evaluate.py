@@ -1,11 +1,10 @@
-import dataclasses
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
+import toy
 
-from cliper import config, evaluate, files
+from cliper import evaluate, files
+from cliper.config import Config
 from cliper.errors import DataError
 from cliper.layout import locate
 
@@ -30,10 +29,8 @@ TEST = pl.DataFrame([(0, 0, None), (0, 2, None), (2, 0, None)], schema=INTERACTI
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch) -> config.Config:
-    monkeypatch.chdir(tmp_path)
-    settings = config.load([Path(__file__).parents[1] / "config.yaml"])
-    settings = dataclasses.replace(settings, evaluate=config.Evaluate(cutoffs=(1, 3, 20)))
+def settings(workdir) -> Config:
+    settings = toy.settings(**toy.dataset(workdir), evaluate={"cutoffs": [1, 3, 20]}, tabulate={"cutoffs": [20]})
     for kind, table in {"topk": TOPK, "valid": VALID, "test": TEST}.items():
         files.write_table(locate(settings.root, kind, **CELL), kind, table)
     return settings
@@ -43,9 +40,9 @@ def value(metrics: pl.DataFrame, split: str, metric: str, k: int) -> float:
     return metrics.filter(split=split, metric=metric, k=k)["value"].item()
 
 
-def test_metrics_average_over_the_users_of_each_split(toy):
-    evaluate.run(toy, **CELL)
-    metrics = files.read_table(locate(toy.root, "metrics", **CELL), "metrics")
+def test_metrics_average_over_the_users_of_each_split(settings):
+    evaluate.run(settings, **CELL)
+    metrics = files.read_table(locate(settings.root, "metrics", **CELL), "metrics")
     # test: user 0 has items 0 (rank 3) and 2 (not listed), user 2 has item 0 (rank 1); user 1 has none.
     assert value(metrics, "test", "recall", 1) == (0 + 1) / 2
     assert value(metrics, "test", "recall", 3) == (1 / 2 + 1) / 2
@@ -59,10 +56,10 @@ def test_metrics_average_over_the_users_of_each_split(toy):
     assert metrics.select(*CELL).unique().rows(named=True) == [CELL]
 
 
-def test_user_metrics_hold_the_test_split_and_average_to_the_metrics(toy):
-    evaluate.run(toy, **CELL)
-    users = files.read_table(locate(toy.root, "user_metrics", **CELL), "user_metrics")
-    metrics = files.read_table(locate(toy.root, "metrics", **CELL), "metrics").filter(split="test")
+def test_user_metrics_hold_the_test_split_and_average_to_the_metrics(settings):
+    evaluate.run(settings, **CELL)
+    users = files.read_table(locate(settings.root, "user_metrics", **CELL), "user_metrics")
+    metrics = files.read_table(locate(settings.root, "metrics", **CELL), "metrics").filter(split="test")
     assert users["user"].unique().to_list() == [0, 2]
     means = users.group_by("metric", "k").agg(pl.col("value").mean()).sort("metric", "k")
     assert means["value"].to_list() == pytest.approx(metrics["value"].to_list())
@@ -74,20 +71,20 @@ def test_a_user_whose_list_is_empty_counts_as_missed():
     assert dict(measured.select("user", "value").iter_rows()) == {0: 1.0, 5: 0.0}
 
 
-def test_evaluation_repeats_byte_by_byte(toy):
-    path = locate(toy.root, "metrics", **CELL)
-    evaluate.run(toy, **CELL)
+def test_evaluation_repeats_byte_by_byte(settings):
+    path = locate(settings.root, "metrics", **CELL)
+    evaluate.run(settings, **CELL)
     first = path.read_bytes()
-    evaluate.run(toy, **CELL)
+    evaluate.run(settings, **CELL)
     assert path.read_bytes() == first
 
 
-def test_a_split_without_interactions_is_a_data_error(toy):
-    files.write_table(locate(toy.root, "test", **CELL), "test", TEST.clear())
+def test_a_split_without_interactions_is_a_data_error(settings):
+    files.write_table(locate(settings.root, "test", **CELL), "test", TEST.clear())
     with pytest.raises(DataError, match="the test split of dataset toy has no interactions"):
-        evaluate.run(toy, **CELL)
+        evaluate.run(settings, **CELL)
 
 
-def test_evaluation_before_training_names_the_stage_to_run(toy):
+def test_evaluation_before_training_names_the_stage_to_run(settings):
     with pytest.raises(DataError, match=r"topk\.parquet is missing\. Run: python -m cliper train"):
-        evaluate.run(toy, **CELL | {"seed": 4})
+        evaluate.run(settings, **CELL | {"seed": 4})

@@ -1,12 +1,10 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
+import torch
+from toy import SHARED
 
 from cliper.metrics import METRICS, average_precision, find_hits, ndcg, precision, recall
 from cliper.ranking import top_k
-
-SHARED = Path(__file__).parents[2] / "shared"
 
 # Ranks 1 and 3 of 4 hold relevant items; the user has 3 relevant items. A second user misses all of its 5.
 HITS = np.array([[True, False, True, False], [False] * 4])
@@ -54,8 +52,6 @@ def test_an_ended_list_is_no_hit_on_the_last_item_of_the_user_before():
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_metrics_equal_mmrec_golden(split):
     golden = np.load(SHARED / "golden/metrics/metrics.npz")
-    import torch
-
     user, item, label = golden["inter"].T
     scores = torch.tensor(golden["scores"])
     scores[user[label == 0], item[label == 0]] = -torch.inf

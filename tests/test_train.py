@@ -1,12 +1,13 @@
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+import toy
 
-from cliper import config, files, train
+from cliper import files, train
+from cliper.config import Config
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import locate
 
@@ -40,30 +41,19 @@ def features() -> pl.DataFrame:
         for name in ("image", "text")
     }
     item = np.arange(N_ITEMS, dtype=np.int32)
-    return pl.DataFrame(
-        {"item": item} | {name: pl.Series(name, rows) for name, rows in vectors.items()}
-    ).with_columns(image_is_filled=pl.col("item") == 3, text_is_filled=pl.lit(value=False))
+    return pl.DataFrame({"item": item} | {name: pl.Series(name, rows) for name, rows in vectors.items()}).with_columns(
+        image_is_filled=pl.col("item") == 3, text_is_filled=pl.lit(value=False)
+    )
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch) -> config.Config:
-    monkeypatch.chdir(tmp_path)
-    settings = config.load([Path(__file__).parents[1] / "config.yaml"])
-    settings = dataclasses.replace(
-        settings,
-        datasets={"toy": settings.datasets["baby"]},
-        arms=settings.arms | {"vanilla": dataclasses.replace(settings.arms["vanilla"], d=8)},
-        train=dataclasses.replace(settings.train, learning_rate=0.01, batch_size=64, max_epochs=12, device="cpu"),
-    )
+def settings(workdir) -> Config:
+    quick = {"batch_size": 64, "max_epochs": 12, "learning_rate": 0.01, "device": "cpu"}
+    settings = toy.settings(**toy.dataset(workdir), arms={"vanilla": {"d": 8}}, train=quick)
     tables = two_tastes() | {
         "users": pl.DataFrame({"user": np.arange(N_USERS, dtype=np.int32), "user_id": ["?"] * N_USERS}),
-        "items": pl.DataFrame(
-            {"item": np.arange(N_ITEMS, dtype=np.int32)},
-        ).with_columns(
-            *(
-                pl.lit(None, pl.String).alias(name)
-                for name in ("asin", "title", "brand", "description", "image_url")
-            ),
+        "items": pl.DataFrame({"item": np.arange(N_ITEMS, dtype=np.int32)}).with_columns(
+            *(pl.lit(None, pl.String).alias(name) for name in ("asin", "title", "brand", "description", "image_url")),
             categories=pl.lit(None, pl.List(pl.List(pl.String))),
         ),
         "features": features(),
@@ -73,14 +63,15 @@ def toy(tmp_path, monkeypatch) -> config.Config:
     return settings
 
 
-def read(settings: config.Config, kind: str, cell=CELL) -> pl.DataFrame:
+def read(settings: Config, kind: str, cell=CELL) -> pl.DataFrame:
     return files.read_table(locate(settings.root, kind, **cell), kind)
 
 
 @pytest.mark.parametrize("cell", [CELL, CONTENT_FREE], ids=["freedom", "lightgcn"])
-def test_training_learns_the_tastes_and_leaves_an_account_of_itself(toy, cell):
-    train.run(toy, **cell)
-    history, told = read(toy, "history", cell), files.read_json(locate(toy.root, "run", **cell), made_by="train")
+def test_training_learns_the_tastes_and_leaves_an_account_of_itself(settings, cell):
+    train.run(settings, **cell)
+    history = read(settings, "history", cell)
+    told = files.read_json(locate(settings.root, "run", **cell), made_by="train")
     assert history["epoch"].to_list() == list(range(1, len(history) + 1))
     assert history["loss"][-1] < history["loss"][0]
     best = history.filter(pl.col("valid_recall@20") == pl.col("valid_recall@20").max())["epoch"][0]
@@ -90,35 +81,35 @@ def test_training_learns_the_tastes_and_leaves_an_account_of_itself(toy, cell):
     assert (told["seed"], told["device"].split()[0]) == (1, "cpu")
 
 
-def test_train_items_are_never_recommended_and_lists_end_where_items_end(toy):
-    train.run(toy, **CELL)
-    topk = read(toy, "topk")
-    assert topk.join(read(toy, "train"), on=["user", "item"], how="inner").is_empty()
+def test_train_items_are_never_recommended_and_lists_end_where_items_end(settings):
+    train.run(settings, **CELL)
+    topk = read(settings, "topk")
+    assert topk.join(read(settings, "train"), on=["user", "item"], how="inner").is_empty()
     assert topk.group_by("user").len()["len"].to_list() == [N_ITEMS - 6] * N_USERS  # 34 is less than K = 50
     assert topk.sort("user", "score", descending=[False, True], maintain_order=True).equals(topk)
 
 
-def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(toy):
-    path = locate(toy.root, "topk", **CELL)
-    train.run(toy, **CELL)
+def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(settings):
+    path = locate(settings.root, "topk", **CELL)
+    train.run(settings, **CELL)
     first = path.read_bytes()
     path.unlink()
-    train.run(toy, **CELL)
+    train.run(settings, **CELL)
     assert path.read_bytes() == first
-    train.run(toy, **CELL | {"seed": 2})
-    assert locate(toy.root, "topk", **CELL | {"seed": 2}).read_bytes() != first
+    train.run(settings, **CELL | {"seed": 2})
+    assert locate(settings.root, "topk", **CELL | {"seed": 2}).read_bytes() != first
 
 
-def test_training_never_reads_the_test_split(toy):
-    locate(toy.root, "test", **CELL).write_bytes(b"not to be read")
-    train.run(toy, **CONTENT_FREE)
+def test_training_never_reads_the_test_split(settings):
+    locate(settings.root, "test", **CELL).write_bytes(b"not to be read")
+    train.run(settings, **CONTENT_FREE)
 
 
-def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(toy, monkeypatch):
-    interactions, valid = train.read_interactions(toy.root, "toy")
+def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(settings, monkeypatch):
+    interactions, valid = train.read_interactions(settings.root, "toy")
     generators = train.spawn_generators(0)
     model = train.choose_backbone("lightgcn", "content_free")(
-        interactions, None, toy.backbones.lightgcn, d=4, generator=generators.initial
+        interactions, None, settings.backbones.lightgcn, d=4, generator=generators.initial
     )
     recalls, states = iter([0.1, 0.3, 0.3, 0.29999, 0.2]), []
 
@@ -127,7 +118,7 @@ def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(toy, 
         return next(recalls)
 
     monkeypatch.setattr(train, "mean_recall", scripted)
-    history = train.fit(model, interactions, valid, dataclasses.replace(toy.train, patience=3), generators)
+    history = train.fit(model, interactions, valid, dataclasses.replace(settings.train, patience=3), generators)
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
     assert torch.equal(model.users, states[1])
 
@@ -138,11 +129,11 @@ def test_validation_recall_averages_over_users_of_the_split():
     assert train.mean_recall(ranking, valid) == pytest.approx((1 / 2 + 1) / 2)
 
 
-def test_a_loss_that_is_not_finite_names_the_epoch(toy, monkeypatch):
+def test_a_loss_that_is_not_finite_names_the_epoch(settings, monkeypatch):
     losses = iter([0.5, float("nan")])
     monkeypatch.setattr(train, "train_epoch", lambda *_, **__: next(losses))
     with pytest.raises(TrainingError, match="the loss of epoch 2 is nan"):
-        train.run(toy, **CONTENT_FREE)
+        train.run(settings, **CONTENT_FREE)
 
 
 @pytest.mark.parametrize(
@@ -152,18 +143,18 @@ def test_a_loss_that_is_not_finite_names_the_epoch(toy, monkeypatch):
         ({"arm": "content_free"}, "freedom does not run with arm 'content_free'; give it an arm with features"),
         ({"backbone": "latice"}, "unknown backbone 'latice'"),
         ({"arm": "clipper"}, "unknown arm 'clipper'"),
-        ({"dataset": "bay"}, "unknown dataset 'bay'; known: toy"),
+        ({"dataset": "bay"}, "unknown dataset 'bay'; known: baby, clothing, sports, toy"),
     ],
 )
-def test_names_that_do_not_go_together_are_config_errors(toy, change, message):
+def test_names_that_do_not_go_together_are_config_errors(settings, change, message):
     with pytest.raises(ConfigError, match=message):
-        train.run(toy, **CELL | change)
+        train.run(settings, **CELL | change)
 
 
-def test_a_dataset_without_validation_items_is_a_data_error(toy):
-    files.write_table(locate(toy.root, "valid", **CELL), "valid", two_tastes()["valid"].clear())
+def test_a_dataset_without_validation_items_is_a_data_error(settings):
+    files.write_table(locate(settings.root, "valid", **CELL), "valid", two_tastes()["valid"].clear())
     with pytest.raises(DataError, match="no user of dataset toy has a validation item"):
-        train.run(toy, **CELL)
+        train.run(settings, **CELL)
 
 
 def test_features_of_another_catalogue_are_refused():

@@ -1,0 +1,20 @@
+"""The backbones by name. A new one: a file, a line here, a section in the config and its schema."""
+
+from __future__ import annotations
+
+from cliper.backbones.base import Backbone
+from cliper.backbones.freedom import Freedom
+from cliper.backbones.lightgcn import Lightgcn
+from cliper.errors import ConfigError, unknown
+
+BACKBONES: dict[str, type[Backbone]] = {
+    "freedom": Freedom,
+    "lightgcn": Lightgcn,
+}
+
+
+def find(name: str) -> type[Backbone]:
+    """Look a backbone up. Raises ConfigError with the known names."""
+    if name not in BACKBONES:
+        raise ConfigError(unknown("backbone", name, BACKBONES))
+    return BACKBONES[name]

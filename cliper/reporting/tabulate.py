@@ -165,9 +165,7 @@ def _beside(value: float, paper: float | None, form: str) -> str:
 def as_markdown(grid: Grid, below: list[str]) -> str:
     """A grid as a Markdown table with notes below it."""
     lines = [grid.heading, ["---"] * len(grid.heading), *grid.rows]
-    return (
-        "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n" + "".join(f"\n{note}\n" for note in below)
-    )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n" + "".join(f"\n{note}\n" for note in below)
 
 
 def as_latex(grid: Grid, below: list[str]) -> str:

