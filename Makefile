@@ -13,9 +13,9 @@ venv: .venv/.installed
 	touch $@
 
 # The main job on the embedded shop: raw files over HTTP to Table 2. Takes up a killed run where it stopped.
-DEMO := $(BIN)/snakemake --cores 2 --configfile cliper/data/demo.yaml
+DEMO := $(BIN)/snakemake all_tables --cores 2 --configfile cliper/data/demo.yaml
 demo: venv
-	$(BIN)/python -m cliper.shop -- sh -c '$(DEMO) --quiet all --unlock && $(DEMO) --quiet rules --rerun-incomplete all_tables'
+	$(BIN)/python -m cliper.shop -- sh -c '$(DEMO) --unlock && $(DEMO) --rerun-incomplete'
 	cat results/demo/tabulate/table2.md
 
 test: venv

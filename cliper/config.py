@@ -160,6 +160,7 @@ class Train:
 
     learning_rate: float
     weight_decay: float
+    weight_decay_on: str  # batch | parameters
     batch_size: int
     max_epochs: int
     patience: int
@@ -184,7 +185,6 @@ class Lightgcn:
     """Settings of LightGCN."""
 
     n_layers: int
-    reg_weight: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,18 @@ import pyarrow.parquet as pq
 from cliper.errors import DataError, SchemaError
 from cliper.schemas import TABLES, VECTOR, Column, Table
 
+# Who makes a table, for the advice when it is missing
+STAGES = {
+    **dict.fromkeys(("train", "valid", "test", "users", "items", "counts"), "catalogue"),
+    **dict.fromkeys(("images", "image_shard"), "crawl"),
+    "prompts": "prompt",
+    "text_embeddings": "encode-text",
+    "image_embeddings": "encode-image",
+    **dict.fromkeys(("features", "view_weights"), "fuse"),
+    **dict.fromkeys(("topk", "history"), "train"),
+    **dict.fromkeys(("metrics", "user_metrics"), "evaluate"),
+}
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -91,7 +103,7 @@ def read_table(path: Path, kind: str, *, columns: list[str] | None = None) -> pl
     try:
         table = pq.read_table(path, columns=columns, partitioning=None)
     except FileNotFoundError:
-        raise DataError(f"{path} is missing. Run: python -m cliper {_stage_of(path, kind)}") from None
+        raise DataError(f"{path} is missing. Run: python -m cliper {STAGES[kind]}") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read ({_first_line(error)}); delete it and make it again") from error
     note = _note(table)
@@ -114,19 +126,6 @@ def _note(described: pa.Table | pa.Schema) -> dict[str, Any]:
     metadata = getattr(described, "schema", described).metadata or {}
     note: dict[str, Any] = json.loads(metadata.get(b"cliper", b"{}"))
     return note
-
-
-def _stage_of(path: Path, kind: str) -> str:
-    stages = {"train": "catalogue", "valid": "catalogue", "test": "catalogue", "users": "catalogue"}
-    stages |= {"items": "catalogue", "counts": "catalogue", "prompts": "prompt"}
-    stages |= {"images": "crawl", "image_shard": "crawl"}
-    stages |= {
-        "text_embeddings": "encode-text",
-        "image_embeddings": "encode-image",
-        "features": "fuse",
-        "topk": "train",
-    }
-    return f"{stages.get(kind, '--help')} (it writes {path.name})"
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,10 +26,11 @@ import polars as pl
 import torch
 
 from cliper import backbones, files, log, metrics
-from cliper.backbones.base import Backbone, Interactions, ItemFeatures, Triples
+from cliper.backbones.base import Backbone, Interactions, ItemFeatures, Triples, batch_rows
 from cliper.config import CONTENT_FREE, Config, Train
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import locate
+from cliper.losses import half_squared_norm
 from cliper.ranking import Ranking, rank_items
 from cliper.sampling import sample_triples
 from cliper.schemas import TABLES
@@ -100,19 +101,21 @@ def train_epoch(
     optimiser: torch.optim.Optimizer,
     interactions: Interactions,
     *,
-    batch_size: int,
+    settings: Train,
     generators: Generators,
 ) -> float:
     """Take one step for each batch of the shuffled interactions. Returns the mean loss of the batches."""
+    l2_weight = settings.weight_decay if settings.weight_decay_on == "batch" else 0.0
     model.start_epoch(generators.edges)
     drawn = sample_triples(
         interactions.users, interactions.items, shuffle=generators.shuffle, negatives=generators.negatives
     )
     device = next(model.parameters()).device
     losses = []
-    for batch in torch.from_numpy(drawn).to(device).split(batch_size, dim=1):
+    for batch in torch.from_numpy(drawn).to(device).split(settings.batch_size, dim=1):
         optimiser.zero_grad()
-        loss = model.loss(Triples(*batch))
+        triples = Triples(*batch)
+        loss = model.loss(triples) + l2_weight * half_squared_norm(*batch_rows(triples, model.users, model.items))
         loss.backward()
         optimiser.step()
         losses.append(loss.detach())
@@ -144,14 +147,13 @@ def fit(
 
     Raises TrainingError if the loss is not finite.
     """
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
+    decay = settings.weight_decay if settings.weight_decay_on == "parameters" else 0.0
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=decay, fused=True)
     history: list[Epoch] = []
     bar = log.progress(range(1, settings.max_epochs + 1), what="epochs")
     for epoch in bar:
         started = time.perf_counter()
-        loss = train_epoch(model, optimiser, interactions, batch_size=settings.batch_size, generators=generators)
+        loss = train_epoch(model, optimiser, interactions, settings=settings, generators=generators)
         if not math.isfinite(loss):
             raise TrainingError(f"the loss of epoch {epoch} is {loss}; lower train.learning_rate")
         recall = mean_recall(rank(model, interactions, VALIDATION_K), valid)

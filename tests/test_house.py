@@ -10,9 +10,8 @@ import yaml
 
 
 def pins(text: str) -> dict[str, str]:
-    return {
-        name.lower().replace("-", "_"): version for name, version in re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE)
-    }
+    found = re.findall(r"^([\w.-]+)==([\w.]+)", text, re.MULTILINE)
+    return {name.lower().replace("-", "_"): version for name, version in found}
 
 
 def read(path: str) -> str:

@@ -36,7 +36,7 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = copy_repository(tmp_path_factory.mktemp("whole") / "cliper")
-    ran = call(folder, *in_shop(*SNAKEMAKE, *DEMO, "all_tables"))
+    ran = call(folder, *in_shop(*SNAKEMAKE, *DEMO))
     assert ran.returncode == 0, ran.stdout
     return digests(folder)
 
@@ -46,7 +46,7 @@ def test_killed_and_taken_up_equals_uninterrupted(stage: str, whole: dict[str, s
     folder = copy_repository(tmp_path / "cliper")
     log, output = (folder / "results/demo" / name for name in STAGES[stage])
     running = subprocess.Popen(
-        in_shop(*SNAKEMAKE, *DEMO, "all_tables"), cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL
+        in_shop(*SNAKEMAKE, *DEMO), cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL
     )
     while not log.exists():
         assert running.poll() is None, "the run ended before the stage began"
@@ -57,6 +57,6 @@ def test_killed_and_taken_up_equals_uninterrupted(stage: str, whole: dict[str, s
     assert not output.exists(), "the stage was over before it was killed"
     unlocked = call(folder, *SNAKEMAKE, *DEMO, "--unlock")
     assert unlocked.returncode == 0, unlocked.stdout
-    ran = call(folder, *in_shop(*SNAKEMAKE, *DEMO, "--rerun-incomplete", "all_tables"))
+    ran = call(folder, *in_shop(*SNAKEMAKE, *DEMO, "--rerun-incomplete"))
     assert ran.returncode == 0, ran.stdout
     assert digests(folder) == whole

@@ -123,6 +123,36 @@ def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(setti
     assert torch.equal(model.users, states[1])
 
 
+@pytest.mark.parametrize("where", ["batch", "parameters"])
+def test_weight_decay_pulls_the_batch_or_every_parameter_towards_zero(settings, where):
+    # One batch, no gradient but the decay's: the L2 term of LightGCN, equation 15, or Adam's own.
+    interactions = train.Interactions(np.array([0, 1]), np.array([0, 1]), n_users=3, n_items=3)
+    generators = train.spawn_generators(0)
+    model = train.choose_backbone("lightgcn", "content_free")(
+        interactions, None, settings.backbones.lightgcn, d=4, generator=generators.initial
+    )
+    model.loss = lambda triples: 0 * sum(p.sum() for p in model.parameters())
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    chosen = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where)
+    decay = {"batch": 0.0, "parameters": 0.5}[where]
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=decay)
+    train.train_epoch(model, optimiser, interactions, settings=chosen, generators=generators)
+    # Each of the two triples has one positive and, as negative, the other's positive: item rows count twice.
+    shrink = {"batch": ([0.75, 0.75, 1], [0.5, 0.5, 1]), "parameters": ([0.5] * 3, [0.5] * 3)}[where]
+    for name, factors in zip(("users", "items"), shrink, strict=True):
+        torch.testing.assert_close(getattr(model, name).detach(), before[name] * torch.tensor(factors)[:, None])
+
+
+def test_adam_gets_the_decay_only_where_the_config_says_so(settings, monkeypatch):
+    decays = []
+    adam = torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: decays.append(k["weight_decay"]) or adam(*a, **k))
+    for where in ("batch", "parameters"):
+        quick = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where, max_epochs=1)
+        train.run(dataclasses.replace(settings, train=quick), **CONTENT_FREE)
+    assert decays == [0.0, 0.5]
+
+
 def test_validation_recall_averages_over_users_of_the_split():
     ranking = train.Ranking(np.array([[4, 1], [2, 0], [3, -1]]), np.zeros((3, 2), dtype=np.float32))
     valid = pl.DataFrame({"user": [0, 0, 2], "item": [1, 2, 3]})

@@ -15,7 +15,7 @@ from line import DEMO, SNAKEMAKE, call, copy_repository, in_shop, plan
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository in which the demo has run."""
     folder = copy_repository(tmp_path_factory.mktemp("line") / "cliper")
-    ran = call(folder, *in_shop(*SNAKEMAKE, *DEMO, "all_tables"))
+    ran = call(folder, *in_shop(*SNAKEMAKE, *DEMO))
     assert ran.returncode == 0, ran.stdout
     return folder
 
@@ -81,7 +81,7 @@ def test_every_job_leaves_a_log_with_its_account(demo: Path) -> None:
 
 
 def test_a_second_run_has_nothing_to_do(demo: Path) -> None:
-    assert "Nothing to be done" in call(demo, *SNAKEMAKE, *DEMO, "all_tables").stdout
+    assert "Nothing to be done" in call(demo, *SNAKEMAKE, *DEMO).stdout
 
 
 def test_an_edited_template_plans_its_view_and_what_depends_on_it(edited: Path) -> None:
@@ -113,7 +113,7 @@ def test_an_edited_comment_plans_nothing(edited: Path) -> None:
 
 
 def test_another_number_of_cores_plans_nothing(demo: Path) -> None:
-    shown = call(demo, *SNAKEMAKE[:-1], "1", "-n", *DEMO, "all_tables").stdout
+    shown = call(demo, *SNAKEMAKE[:-1], "1", "-n", *DEMO).stdout
     assert "Nothing to be done" in shown
 
 
@@ -123,7 +123,7 @@ def test_one_more_seed_plans_its_cells_only(demo: Path) -> None:
 
 
 def test_training_never_sees_the_test_split(demo: Path) -> None:
-    shown = call(demo, *SNAKEMAKE, "-n", "--forceall", *DEMO, "all_tables").stdout
+    shown = call(demo, *SNAKEMAKE, "-n", "--forceall", *DEMO).stdout
     readers = {
         block.split(":")[0]
         for block in shown.split("\nrule ")[1:]
@@ -141,7 +141,7 @@ def test_the_shipped_config_plans_the_papers_run(demo: Path) -> None:
 
 def test_a_typo_in_the_config_is_told_before_anything_runs(demo: Path) -> None:
     (demo / "more.yaml").write_text("run: {backbones: [latice]}\n")
-    shown = call(demo, *SNAKEMAKE, *DEMO, "more.yaml", "all_tables")
+    shown = call(demo, *SNAKEMAKE, *DEMO, "more.yaml")
     assert shown.returncode != 0
     assert "'latice' is not known; known: freedom, lightgcn" in shown.stdout
 

@@ -1,0 +1,41 @@
+"""LightGCN: embeddings averaged over the layers of the user-item graph; no features, the content-free reference.
+
+Source: He et al., LightGCN, SIGIR 2020. Departs from it: nothing. (MMRec regularises with lengths that are not
+squared and adds 1e-10 inside the logarithm; the published form is the one here.)
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cliper import config
+from cliper.backbones.base import Backbone, Interactions, ItemFeatures, Triples, batch_rows, xavier_embeddings
+from cliper.graph import interaction_graph, propagate
+from cliper.losses import bpr
+
+
+class Lightgcn(Backbone):
+    uses_features = False
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        features: ItemFeatures | None,
+        settings: config.Lightgcn,
+        *,
+        d: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(interactions, features, settings, d=d, generator=generator)
+        self.settings = settings
+        self.users = xavier_embeddings(interactions.n_users, d, generator)
+        self.items = xavier_embeddings(interactions.n_items, d, generator)
+        self.graph = interaction_graph(*interactions)
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        return propagate(self.graph, self.users, self.items, self.settings.n_layers)
+
+    def loss(self, triples: Triples) -> Tensor:
+        """BPR on the propagated embeddings: equation 15 without its L2 term, which the trainer adds."""
+        return bpr(*batch_rows(triples, *self.embed()))

@@ -1,0 +1,141 @@
+"""Graphs that stay as they are while a backbone learns: user-item and item-item.
+
+Everything here is built once (or once an epoch) from numpy arrays; only `SparseMatrix` lives in the model.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
+from torch import Tensor, nn
+
+from cliper.ranking import BLOCK, top_k
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+DEGREE_FLOOR = 1e-7  # from FREEDOM: a node without edges must not divide by zero
+
+
+class Edges(NamedTuple):
+    """Entries of a sparse matrix; entries at the same place add up."""
+
+    rows: Ints
+    columns: Ints
+    values: Floats
+
+
+class SparseMatrix(nn.Module):
+    """A constant sparse matrix A of the given shape: `matrix(x)` is Ax, `matrix.transposed(x)` is Aᵀx.
+
+    Both have a gradient for x. Rows are summed by `embedding_bag`, on a CPU twice as fast as torch's own sparse
+    product (237,000 entries, d = 64, one thread: 4.2 ms against 7.9), and the same on every run.
+    """
+
+    def __init__(self, edges: Edges, *, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.by_row = _Csr(edges, shape[0])
+        self.by_column = _Csr(Edges(edges.columns, edges.rows, edges.values), shape[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        product: Tensor = _Product.apply(x, self.by_row, self.by_column)
+        return product
+
+    def transposed(self, x: Tensor) -> Tensor:
+        product: Tensor = _Product.apply(x, self.by_column, self.by_row)
+        return product
+
+
+class _Csr(nn.Module):
+    """Compressed rows; not in the state, since they are made from the data again."""
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
+
+    def __init__(self, edges: Edges, n_rows: int) -> None:
+        super().__init__()
+        order = np.lexsort((edges.columns, edges.rows))
+        starts = np.searchsorted(edges.rows[order], np.arange(n_rows + 1))
+        self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
+        self.register_buffer("columns", torch.from_numpy(edges.columns[order]), persistent=False)
+        values = edges.values[order].astype(np.float32)
+        self.register_buffer("values", torch.from_numpy(values), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.embedding_bag(
+            self.columns, x, self.starts, mode="sum", per_sample_weights=self.values, include_last_offset=True
+        )
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrix: _Csr, transposed: _Csr) -> Tensor:
+        ctx.transposed = transposed
+        return matrix.forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transposed(gradient.contiguous()), None, None
+
+
+def edge_weights(users: Ints, items: Ints) -> Floats:
+    """Weigh each interaction by the degrees of its ends: 1 / √(d_u d_i), the symmetric normalisation.
+
+    users, items  (n,) the interactions
+    returns       (n,)
+
+    Source: LightGCN, equation 3; the floor under the degrees is FREEDOM's.
+    """
+    degrees = (np.bincount(nodes)[nodes] + DEGREE_FLOOR for nodes in (users, items))
+    weights: Floats = 1 / np.sqrt(np.multiply(*degrees))
+    return weights
+
+
+def interaction_graph(users: Ints, items: Ints, n_users: int, n_items: int) -> SparseMatrix:
+    """Build the user-item graph R̂ (U, I), symmetrically normalised; its other half is its transpose."""
+    return SparseMatrix(Edges(users, items, edge_weights(users, items)), shape=(n_users, n_items))
+
+
+def propagate(graph: SparseMatrix, users: Tensor, items: Tensor, n_layers: int) -> tuple[Tensor, Tensor]:
+    """Average the embeddings over layers 0 to n_layers of the user-item graph.
+
+    graph         (U, I) normalised
+    users, items  (U, d), (I, d) layer 0
+    returns       (U, d), (I, d)
+
+    Source: LightGCN, equations 3, 4 and 8 with equal weights. Departs from it: nothing.
+    """
+    user_sum, item_sum = users, items
+    for _ in range(n_layers):
+        users, items = graph(items), graph.transposed(users)
+        user_sum, item_sum = user_sum + users, item_sum + items
+    return user_sum / (n_layers + 1), item_sum / (n_layers + 1)
+
+
+def knn_edges(features: npt.NDArray[np.float32], is_filled: Bools, k: int) -> Edges:
+    """Link each item to the k items of highest cosine, itself among them, with equal weights that sum to 1.
+
+    features   (I, D) raw
+    is_filled  (I,)   not the item's own
+    returns    up to I k edges from item to neighbour, weight 1 / (k + 1e-7)
+
+    Ties go to the lower item index. Where fewer than k items are usable, all of them are neighbours. Works in
+    blocks, never on I x I values.
+    Source: FREEDOM's code. Departs from it: rows that are filled or zero have no neighbours and are none (there
+    filled rows become hubs, and zero rows give NaN).
+    """
+    usable = np.flatnonzero(~is_filled & features.any(axis=1))
+    # float64 and then rounded: items with equal features must tie, whatever kernel computed their products.
+    unit = F.normalize(torch.from_numpy(features[usable].astype(np.float64)))
+    n_rows = max(1, BLOCK // max(1, len(usable)))
+    nearest = [top_k((block @ unit.T).float(), k)[1] for block in unit.split(n_rows)]
+    neighbours = usable[torch.cat(nearest).numpy()]  # (usable, up to k)
+    n_neighbours = neighbours.shape[1]
+    values = np.full(neighbours.size, 1 / (n_neighbours + DEGREE_FLOOR))
+    return Edges(usable.repeat(n_neighbours), neighbours.ravel(), values)

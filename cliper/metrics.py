@@ -1,0 +1,75 @@
+"""Ranking metrics of each user: Recall, NDCG, precision and average precision at k.
+
+All take the hits of users who have at least one relevant item; their mean over those users is the metric.
+Source: paper, section 4, "Evaluation Metrics"; it gives no formulas, these are those of MMRec, which it follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+def find_hits(ranking: Ints, users: Ints, items: Ints) -> Bools:
+    """Say which ranked items are relevant.
+
+    ranking       (U, K) items, best first; -1 where a user's list ends early
+    users, items  (n,) the relevant pairs
+    returns       (U, K)
+
+    >>> find_hits(np.array([[3, 1], [2, -1]]), np.array([0, 0]), np.array([1, 3]))
+    array([[ True,  True],
+           [False, False]])
+    """
+    n_items = 1 + max(ranking.max(initial=-1), items.max(initial=-1))
+    relevant = np.append(np.sort(users * n_items + items), np.iinfo(np.int64).max)
+    ranked = np.arange(len(ranking))[:, None] * n_items + ranking
+    hits: Bools = (ranking >= 0) & (relevant[np.searchsorted(relevant, ranked)] == ranked)
+    return hits
+
+
+def recall(hits: Bools, n_relevant: Ints, k: int) -> Floats:
+    """Share of a user's relevant items among the first k; the divisor is n_relevant also where it exceeds k.
+
+    hits        (n, K) which ranks hold a relevant item, as for all functions below
+    n_relevant  (n,)   number of the user's relevant items, at least 1
+    returns     (n,)
+    """
+    shares: Floats = hits[:, :k].sum(axis=1) / n_relevant
+    return shares
+
+
+def ndcg(hits: Bools, n_relevant: Ints, k: int) -> Floats:
+    """Gain of the first k, discounted by log2(rank + 1), over that of the best possible list of k."""
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(discounts)[np.minimum(n_relevant, k) - 1]
+    shares: Floats = hits[:, :k] @ discounts[: hits.shape[1]] / ideal
+    return shares
+
+
+def precision(hits: Bools, n_relevant: Ints, k: int) -> Floats:
+    """Share of relevant items among the first k; the divisor is k also where a list ends early."""
+    shares: Floats = hits[:, :k].sum(axis=1) / k
+    return shares
+
+
+def average_precision(hits: Bools, n_relevant: Ints, k: int) -> Floats:
+    """Mean precision at the hits among the first k, over the number of hits the best possible list has."""
+    first = hits[:, :k]
+    precisions = first.cumsum(axis=1) / np.arange(1, first.shape[1] + 1)
+    sums: Floats = (precisions * first).sum(axis=1)
+    return sums / np.minimum(n_relevant, k)
+
+
+METRICS: dict[str, Callable[[Bools, Ints, int], Floats]] = {
+    "recall": recall,
+    "ndcg": ndcg,
+    "precision": precision,
+    "map": average_precision,
+}

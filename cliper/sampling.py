@@ -1,0 +1,59 @@
+"""What training draws at random: batches of triples and the edges of an epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from cliper.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+def sample_triples(users: Ints, items: Ints, *, shuffle: np.random.Generator, negatives: np.random.Generator) -> Ints:
+    """Draw the triples of one epoch: every interaction once, in random order, with one negative item.
+
+    users, items  (n,)   the train interactions
+    returns       (3, n) user, positive item, negative item
+    """
+    order = shuffle.permutation(len(users))
+    return np.stack([users, items, sample_negatives(users, items, negatives)])[:, order]
+
+
+def sample_negatives(users: Ints, items: Ints, generator: np.random.Generator) -> Ints:
+    """Draw an item for each interaction that its user does not have in train.
+
+    users, items  (n,) the train interactions, no pair twice
+    returns       (n,) uniform over the items that occur in train and are not the user's
+
+    Raises DataError if a user has every item.
+    Source: MMRec's sampler, which the paper follows. Departs from it: nothing.
+    """
+    candidates = np.unique(items)
+    if (n_owned := np.bincount(users)).max() == len(candidates):
+        raise DataError(
+            f"user {n_owned.argmax()} has all {len(candidates)} items of train, so no negative item is left; "
+            "remove the user or raise k_core of the dataset"
+        )
+    n_items = candidates[-1] + 1
+    owned = np.append(np.sort(users * n_items + items), np.iinfo(np.int64).max)
+    negatives = generator.choice(candidates, size=len(users))
+    redraw = np.arange(len(users))
+    while len(redraw):
+        drawn = users[redraw] * n_items + negatives[redraw]
+        redraw = redraw[owned[np.searchsorted(owned, drawn)] == drawn]
+        negatives[redraw] = generator.choice(candidates, size=len(redraw))
+    return negatives
+
+
+def sample_edges(weights: Floats, n_kept: int, generator: np.random.Generator) -> Ints:
+    """Draw edges without replacement, each draw in proportion to the weights of those still there.
+
+    weights  (n,) > 0
+    returns  (n_kept,) indices in ascending order
+
+    The first n_kept of independent exponential clocks with these rates ring in just that distribution.
+    """
+    rings = generator.exponential(size=len(weights)) / weights
+    return np.sort(np.argpartition(rings, n_kept - 1)[:n_kept])
