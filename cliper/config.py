@@ -155,9 +155,18 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbours:
+    """How many neighbours are found for backbones that use graphs."""
+
+    items: int
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
 class Train:
     """How a backbone is trained."""
 
+    behaviour: str  # as_published | as_mmrec
     learning_rate: float
     weight_decay: float
     weight_decay_on: str  # batch | parameters
@@ -223,6 +232,7 @@ class Config:
     encoders: dict[str, Encoder]
     encode: Encode
     arms: dict[str, Arm]
+    neighbours: Neighbours
     train: Train
     backbones: Backbones
     evaluate: Evaluate
@@ -406,6 +416,9 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
         for view, parts in views.items():
             for part in set(parts.get("views", ())) - set(views):
                 yield f"prompts.{name}.{view}.views: {unknown('view', part, views)}"
+    for name, section in raw["backbones"].items():
+        if section.get("k", 0) > raw["neighbours"]["items"]:
+            yield f"backbones.{name}.k: {section['k']} is more than neighbours.items"
     if beyond := set(raw["tabulate"]["cutoffs"]) - set(raw["evaluate"]["cutoffs"]):
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
 

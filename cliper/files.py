@@ -29,6 +29,8 @@ STAGES = {
     "text_embeddings": "encode-text",
     "image_embeddings": "encode-image",
     **dict.fromkeys(("features", "view_weights"), "fuse"),
+    "item_neighbours": "neighbours-items",
+    "user_neighbours": "neighbours-users",
     **dict.fromkeys(("topk", "history"), "train"),
     **dict.fromkeys(("metrics", "user_metrics"), "evaluate"),
 }

@@ -86,7 +86,7 @@ def fuse(text: Vectors, weights: Vectors, fusion: str | None) -> Vectors:
     match fusion:
         case "sum":
             return fuse_sum(text)
-        case "concat":
+        case "concat" | "mlp":  # the MLP is learned with the backbone, from the views side by side
             return fuse_concat(text)
     return fuse_weighted(text, weights)
 

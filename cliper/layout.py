@@ -22,6 +22,8 @@ PATHS: dict[str, str] = {
     "image_embeddings": "encode/{dataset}/{encoder}/images.parquet",
     "features": "fuse/{dataset}/{arm}/features.parquet",
     "view_weights": "fuse/{dataset}/{arm}/view_weights.parquet",
+    "item_neighbours": "neighbours/{dataset}/{arm}/{modality}.parquet",
+    "user_neighbours": "neighbours/{dataset}/users.parquet",
     "history": "train/{dataset}/{backbone}/{arm}/{seed}/history.parquet",
     "topk": "train/{dataset}/{backbone}/{arm}/{seed}/topk.parquet",
     "run": "train/{dataset}/{backbone}/{arm}/{seed}/run.json",

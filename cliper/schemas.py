@@ -133,6 +133,14 @@ TABLES: dict[str, Table] = {
         columns={"item": I32, "view": STR, "similarity": F32, "weight": F32},
         nullable=frozenset({"similarity"}),  # image and text lie in different spaces
     ),
+    "item_neighbours": Table(
+        key=("item", "rank"),
+        columns={"item": I32, "rank": I16, "neighbour": I32, "similarity": F32},  # rank from 1; 0 and -1: none
+    ),
+    "user_neighbours": Table(
+        key=("user", "rank"),
+        columns={"user": I32, "rank": I16, "neighbour": I32, "n_shared": F32},
+    ),
     "history": Table(
         key=("epoch",),
         columns={"epoch": I32, "loss": F64, "seconds": F64, "valid_recall@20": F64},

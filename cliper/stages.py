@@ -33,6 +33,10 @@ STAGES: dict[str, Stage] = {
     ),
     "encode-image": Stage("cliper.encode", "encode the cover images", ("dataset", "encoder"), "run_image"),
     "fuse": Stage("cliper.fuse", "weigh and fuse the views into features", ("dataset", "arm")),
+    "neighbours-items": Stage(
+        "cliper.neighbours", "find each item's closest items by its features", ("dataset", "arm"), "run_items"
+    ),
+    "neighbours-users": Stage("cliper.neighbours", "find the users who share most items", ("dataset",), "run_users"),
     "train": Stage("cliper.train", "train one backbone", ("dataset", "backbone", "arm", "seed")),
     "evaluate": Stage("cliper.evaluate", "measure one trained run", ("dataset", "backbone", "arm", "seed")),
     "tabulate": Stage("cliper.reporting.tabulate", "write one table of the paper", ("table",)),

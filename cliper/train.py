@@ -1,6 +1,6 @@
 """Train one backbone and rank the items for every user.
 
-In:   the users, items, train and valid tables; the features of the arm for backbones that use them
+In:   the users, items, train and valid tables; the features of the arm and the neighbours for backbones that use them
 Out:  history.parquet (loss and validation Recall@20 of each epoch), topk.parquet (the best items of every user at
       the best epoch, without train items), run.json (settings, versions, device, time, memory)
 
@@ -26,9 +26,10 @@ import polars as pl
 import torch
 
 from cliper import backbones, files, log, metrics
-from cliper.backbones.base import Backbone, Interactions, ItemFeatures, Triples, batch_rows
+from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples
 from cliper.config import CONTENT_FREE, Config, Train
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
+from cliper.graph import Neighbours
 from cliper.layout import locate
 from cliper.losses import half_squared_norm
 from cliper.ranking import Ranking, rank_items
@@ -81,19 +82,24 @@ def choose_backbone(name: str, arm: str) -> type[Backbone]:
 
 
 def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatures:
-    """Take the features out of their table, in item order.
+    """Take the features out of their table, in item order, without the MLP's width.
 
     Raises FeatureError if an item has no row, or a value is not finite.
     """
     if table["item"].to_list() != list(range(n_items)):
         raise FeatureError(f"{what} has {len(table)} rows, but there are {n_items} items; run fuse again")
-    found = {name: table[name].to_numpy() for name in ItemFeatures._fields}
+    features = ItemFeatures(
+        table["image"].to_numpy(),
+        table["text"].to_numpy(),
+        table["image_is_filled"].to_numpy(),
+        table["text_is_filled"].to_numpy(),
+    )
     for name in ("image", "text"):
-        is_finite = np.isfinite(found[name]).all(axis=1)
+        is_finite = np.isfinite(getattr(features, name)).all(axis=1)
         if not is_finite.all():
             where = f"{(~is_finite).sum()} items (first: item {is_finite.argmin()})"
             raise FeatureError(f"{what}: the {name} features of {where} are not finite; run encode and fuse again")
-    return ItemFeatures(**found)
+    return features
 
 
 def train_epoch(
@@ -115,7 +121,7 @@ def train_epoch(
     for batch in torch.from_numpy(drawn).to(device).split(settings.batch_size, dim=1):
         optimiser.zero_grad()
         triples = Triples(*batch)
-        loss = model.loss(triples) + l2_weight * half_squared_norm(*batch_rows(triples, model.users, model.items))
+        loss = model.loss(triples) + l2_weight * half_squared_norm(*model.decayed(triples))
         loss.backward()
         optimiser.step()
         losses.append(loss.detach())
@@ -153,10 +159,14 @@ def fit(
     bar = log.progress(range(1, settings.max_epochs + 1), what="epochs")
     for epoch in bar:
         started = time.perf_counter()
+        for group in optimiser.param_groups:
+            group["lr"] = settings.learning_rate * model.learning_rate_factor(epoch - 1)
         loss = train_epoch(model, optimiser, interactions, settings=settings, generators=generators)
         if not math.isfinite(loss):
             raise TrainingError(f"the loss of epoch {epoch} is {loss}; lower train.learning_rate")
         recall = mean_recall(rank(model, interactions, VALIDATION_K), valid)
+        if settings.behaviour == "as_mmrec":
+            recall = round(recall, 4)  # the toolbox stops by what it prints
         history.append(Epoch(epoch, loss, time.perf_counter() - started, recall))
         best = best_epoch(history)
         if best.epoch == epoch:
@@ -230,10 +240,43 @@ def read_interactions(root: Path, dataset: str) -> tuple[Interactions, pl.DataFr
     return Interactions(users, items, n_users, n_items), valid
 
 
-def read_features(root: Path, dataset: str, arm: str, n_items: int) -> ItemFeatures:
-    """Read and check the features of one arm."""
-    path = locate(root, "features", dataset=dataset, arm=arm)
-    return check_features(files.read_table(path, "features"), n_items, what=str(path))
+def read_features(config: Config, dataset: str, arm: str, n_items: int) -> ItemFeatures:
+    """Read and check the features of one arm; as the toolbox does it, filled rows count as any other."""
+    path = locate(config.root, "features", dataset=dataset, arm=arm)
+    features = check_features(files.read_table(path, "features"), n_items, what=str(path))
+    if config.train.behaviour == "as_mmrec":
+        none = np.zeros(n_items, dtype=bool)
+        features = features._replace(image_is_filled=none, text_is_filled=none)
+    settings = config.arm(arm)
+    if settings.fusion != "mlp":
+        return features
+    return features._replace(mlp_width=features.text.shape[1] // len(config.prompt_set(str(settings.prompts))))
+
+
+def read_graphs(root: Path, dataset: str, arm: str, chosen: type[Backbone]) -> Graphs:
+    """Read the neighbours that a backbone uses."""
+    found = {}
+    for name in ("image", "text") if chosen.uses_item_graph else ():
+        path = locate(root, "item_neighbours", dataset=dataset, arm=arm, modality=name)
+        found[name] = as_neighbours(files.read_table(path, "item_neighbours"))
+    if chosen.uses_user_graph:
+        path = locate(root, "user_neighbours", dataset=dataset)
+        found["users"] = as_neighbours(files.read_table(path, "user_neighbours"))
+    return Graphs(**found)
+
+
+def as_neighbours(table: pl.DataFrame) -> Neighbours:
+    """Lay a table of neighbours out as a matrix; its first column names the row, -1 ends a list early.
+
+    table   row, rank (from 1, or 0 for a row that has none), neighbour (-1 for none), value
+    """
+    row, rank, neighbour, value = (table[name].to_numpy() for name in table.columns)
+    shape = (row.max(initial=-1) + 1, max(1, rank.max(initial=0)))
+    index, closeness = np.full(shape, -1), np.zeros(shape, dtype=np.float32)
+    has_any = rank > 0
+    index[row[has_any], rank[has_any] - 1] = neighbour[has_any]
+    closeness[row[has_any], rank[has_any] - 1] = value[has_any]
+    return Neighbours(index, closeness)
 
 
 def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:
@@ -244,9 +287,12 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
     device = choose_device(config.train.device)
     torch.set_num_threads(config.train.threads)
     interactions, valid = read_interactions(config.root, dataset)
-    features = read_features(config.root, dataset, arm, interactions.n_items) if chosen.uses_features else None
+    features = read_features(config, dataset, arm, interactions.n_items) if chosen.uses_features else None
+    graphs = read_graphs(config.root, dataset, arm, chosen)
     generators = spawn_generators(seed)
-    model = chosen(interactions, features, settings, d=d, generator=generators.initial).to(device)
+    model = chosen(
+        interactions, features, graphs, settings, d=d, generator=generators.initial, behaviour=config.train.behaviour
+    ).to(device)
     history = fit(model, interactions, valid, config.train, generators)
     ranking = ranking_table(rank(model, interactions, max(config.evaluate.cutoffs)))
     outcome = describe(model, history, device)

@@ -9,9 +9,9 @@ from toy import SHARED
 
 from cliper import config
 from cliper.backbones import BACKBONES, find
-from cliper.backbones.base import Interactions, ItemFeatures, Triples
+from cliper.backbones.base import Graphs, Interactions, ItemFeatures, Triples
 from cliper.errors import ConfigError
-from cliper.graph import interaction_graph
+from cliper.graph import interaction_graph, nearest_items, sharing_users
 
 GOLDEN = SHARED / "golden"
 
@@ -28,11 +28,23 @@ def toy_features() -> ItemFeatures:
     return ItemFeatures(image, text, np.array([False, True, False, False, False]), np.zeros(5, dtype=bool))
 
 
-def build(name: str, *, d: int = 4, seed: int = 0):
+def graphs_of(interactions: Interactions, features: ItemFeatures | None, k: int = 4) -> Graphs:
+    users = sharing_users(interactions.users, interactions.items, n_users=interactions.n_users, k=40)
+    if features is None:
+        return Graphs(users=users)
+    return Graphs(
+        nearest_items(features.image, features.image_is_filled, k),
+        nearest_items(features.text, features.text_is_filled, k),
+        users,
+    )
+
+
+def build(name: str, *, d: int = 4, seed: int = 0, behaviour: str = "as_published", mlp_width: int | None = None):
     backbone = BACKBONES[name]
-    features = toy_features() if backbone.uses_features else None
+    features = toy_features()._replace(mlp_width=mlp_width) if backbone.uses_features else None
     generator = torch.Generator().manual_seed(seed)
-    return backbone(TOY, features, SETTINGS[name], d=d, generator=generator)
+    graphs = graphs_of(TOY, features)
+    return backbone(TOY, features, graphs, SETTINGS[name], d=d, generator=generator, behaviour=behaviour)
 
 
 def test_registry_config_and_schema_name_the_same_backbones():
@@ -123,7 +135,10 @@ def test_freedom_adds_the_item_graph_and_the_loss_of_both_modalities():
     torch.testing.assert_close(model.embed(), (users, items + graph @ model.items))
 
     u, p, n = BATCH
-    projected = [part.features @ part.projection.weight.T for part in (model.image, model.text)]
+    projected = [
+        part.features @ projection.weight.T
+        for part, projection in ((model.image, model.image_projection), (model.text, model.text_projection))
+    ]
     terms = [-logsigmoid((users[u] * (z[p] - z[n])).sum(1)).mean() for z in (items + graph @ model.items, *projected)]
     torch.testing.assert_close(model.loss(BATCH), terms[0] + 0.5 * (terms[1] + terms[2]))
 
@@ -140,11 +155,11 @@ NAMES = {  # as in the toolbox -> as here
     "user_embedding.weight": "users",
     "item_id_embedding.weight": "items",
     "image_embedding.weight": "image.features",
-    "image_trs.weight": "image.projection.weight",
-    "image_trs.bias": "image.projection.bias",
+    "image_trs.weight": "image_projection.weight",
+    "image_trs.bias": "image_projection.bias",
     "text_embedding.weight": "text.features",
-    "text_trs.weight": "text.projection.weight",
-    "text_trs.bias": "text.projection.bias",
+    "text_trs.weight": "text_projection.weight",
+    "text_trs.bias": "text_projection.bias",
 }
 
 
@@ -162,7 +177,10 @@ def golden_freedom(golden, inputs):
         edge_dropout=settings["dropout"],
         reg_weight=settings["reg_weight"],
     )
-    model = BACKBONES["freedom"](train, features, section, d=8, generator=torch.Generator())
+    graphs = graphs_of(train, features, section.k)
+    model = BACKBONES["freedom"](
+        train, features, graphs, section, d=8, generator=torch.Generator(), behaviour="as_mmrec"
+    )
     model.load_state_dict({ours: torch.tensor(golden[f"param::{theirs}"]) for theirs, ours in NAMES.items()})
     half = golden["const::masked_adj_idx"].shape[1] // 2  # the other half is the transpose
     users, items = golden["const::masked_adj_idx"][:, :half]

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from cliper.graph import Edges, SparseMatrix, edge_weights, interaction_graph, knn_edges, propagate
+from cliper.graph import (
+    Edges,
+    SparseMatrix,
+    edge_weights,
+    interaction_graph,
+    equal_edges,
+    nearest_items,
+    propagate,
+    sharing_users,
+)
 
 NONE_FILLED = np.zeros(4, dtype=bool)
 
@@ -43,29 +52,33 @@ def test_sparse_products_and_gradients_equal_dense_ones():
         torch.testing.assert_close(gradient, twin_product.T @ weights)
 
 
+def knn(features, is_left_out, k):
+    return equal_edges(nearest_items(features, is_left_out, k), k)
+
+
 def test_knn_links_each_item_to_itself_and_the_closest():
     # Cosines: 0-1 is .6, 0-2 is 0, 1-2 is .8, 3 points away from all; lengths do not matter.
     features = np.array([[5, 0], [0.6, 0.8], [0, 1], [-1, -1]], dtype=np.float32)
-    edges = knn_edges(features, NONE_FILLED, k=2)
+    edges = knn(features, NONE_FILLED, k=2)
     expected = [[0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0], [0, 0.5, 0.5, 0], [0.5, 0, 0, 0.5]]
     # Item 3 is as far from 0 as from 2 (cosine -1/√2): the tie goes to 0.
     assert dense(edges, 4, 4) == pytest.approx(np.array(expected), abs=1e-6)
 
 
 def test_knn_breaks_ties_by_the_lower_item():
-    edges = knn_edges(np.ones((4, 3), dtype=np.float32), NONE_FILLED, k=2)
+    edges = knn(np.ones((4, 3), dtype=np.float32), NONE_FILLED, k=2)
     assert edges.columns.tolist() == [0, 1] * 4
 
 
 def test_knn_keeps_filled_and_zero_rows_out():
     features = np.array([[1, 0], [0, 0], [1, 0.1], [1, 0.05]], dtype=np.float32)
-    edges = knn_edges(features, np.array([False, False, False, True]), k=3)
+    edges = knn(features, np.array([False, False, False, True]), k=3)
     assert sorted(zip(edges.rows, edges.columns, strict=True)) == [(0, 0), (0, 2), (2, 0), (2, 2)]
     assert edges.values == pytest.approx([0.5] * 4)  # two are left to share the weight
 
 
 def test_knn_of_no_usable_item_has_no_edge():
-    edges = knn_edges(np.zeros((4, 2), dtype=np.float32), NONE_FILLED, k=3)
+    edges = knn(np.zeros((4, 2), dtype=np.float32), NONE_FILLED, k=3)
     matrix = SparseMatrix(edges, shape=(4, 4))
     assert matrix(torch.ones(4, 2)).abs().sum() == 0
 
@@ -73,7 +86,27 @@ def test_knn_of_no_usable_item_has_no_edge():
 def test_knn_in_blocks_equals_a_full_sort(monkeypatch):
     monkeypatch.setattr("cliper.graph.BLOCK", 7)
     features = np.random.default_rng(0).standard_normal((30, 6)).astype(np.float32)
-    edges = knn_edges(features, np.zeros(30, dtype=bool), k=4)
+    edges = knn(features, np.zeros(30, dtype=bool), k=4)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     nearest = np.argsort(-(unit @ unit.T), axis=1, kind="stable")[:, :4]
     assert edges.columns.reshape(30, 4).tolist() == nearest.tolist()
+
+
+def test_users_are_neighbours_by_the_items_they_share():
+    # 0 has a b c, 1 has b c, 2 has c, 3 has d; 4 has nothing.
+    users, items = np.array([0, 0, 0, 1, 1, 2, 3]), np.array([0, 1, 2, 1, 2, 2, 3])
+    found = sharing_users(users, items, n_users=5, k=2)
+    assert found.nearest.tolist() == [[1, 2], [0, 2], [0, 1], [-1, -1], [-1, -1]]
+    assert found.closeness.tolist() == [[2, 1], [2, 1], [1, 1], [0, 0], [0, 0]]
+
+
+def test_sharing_users_equals_the_sets_of_a_slow_twin():
+    generator = np.random.default_rng(0)
+    pairs = np.unique(generator.integers(0, [30, 40], size=(200, 2)), axis=0)
+    found = sharing_users(pairs[:, 0], pairs[:, 1], n_users=30, k=5)
+    owned = [set(pairs[pairs[:, 0] == user, 1]) for user in range(30)]
+    for user in range(30):
+        shared = [(-len(owned[user] & owned[other]), other) for other in range(30) if other != user]
+        best = [(other, -count) for count, other in sorted(shared) if count][:5]
+        ours = [(n, c) for n, c in zip(found.nearest[user], found.closeness[user], strict=True) if n >= 0]
+        assert ours == best

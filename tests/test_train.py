@@ -6,7 +6,7 @@ import pytest
 import torch
 import toy
 
-from cliper import files, train
+from cliper import files, neighbours, train
 from cliper.config import Config
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import locate
@@ -60,6 +60,8 @@ def settings(workdir) -> Config:
     }
     for kind, table in tables.items():
         files.write_table(locate(settings.root, kind, **CELL), kind, table)
+    neighbours.run_items(settings, dataset="toy", arm="vanilla")
+    neighbours.run_users(settings, dataset="toy")
     return settings
 
 
@@ -109,7 +111,13 @@ def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(setti
     interactions, valid = train.read_interactions(settings.root, "toy")
     generators = train.spawn_generators(0)
     model = train.choose_backbone("lightgcn", "content_free")(
-        interactions, None, settings.backbones.lightgcn, d=4, generator=generators.initial
+        interactions,
+        None,
+        train.Graphs(),
+        settings.backbones.lightgcn,
+        d=4,
+        generator=generators.initial,
+        behaviour="as_published",
     )
     recalls, states = iter([0.1, 0.3, 0.3, 0.29999, 0.2]), []
 
@@ -129,7 +137,13 @@ def test_weight_decay_pulls_the_batch_or_every_parameter_towards_zero(settings, 
     interactions = train.Interactions(np.array([0, 1]), np.array([0, 1]), n_users=3, n_items=3)
     generators = train.spawn_generators(0)
     model = train.choose_backbone("lightgcn", "content_free")(
-        interactions, None, settings.backbones.lightgcn, d=4, generator=generators.initial
+        interactions,
+        None,
+        train.Graphs(),
+        settings.backbones.lightgcn,
+        d=4,
+        generator=generators.initial,
+        behaviour="as_published",
     )
     model.loss = lambda triples: 0 * sum(p.sum() for p in model.parameters())
     before = {name: value.detach().clone() for name, value in model.named_parameters()}

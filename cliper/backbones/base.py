@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
+from cliper.graph import Neighbours
+
 
 class Interactions(NamedTuple):
     """The training split, and how many users and items there are in all splits."""
@@ -26,8 +28,17 @@ class ItemFeatures(NamedTuple):
 
     image: npt.NDArray[np.float32]  # (I, D)
     text: npt.NDArray[np.float32]  # (I, D')
-    image_is_filled: npt.NDArray[np.bool_]  # (I,) no image of its own
+    image_is_filled: npt.NDArray[np.bool_]  # (I,) no image of its own: no part of any item graph
     text_is_filled: npt.NDArray[np.bool_]  # (I,) no text of its own
+    mlp_width: int | None = None  # the text passes through a learned layer to this width (fusion MLP)
+
+
+class Graphs(NamedTuple):
+    """Neighbours that were found before training; those that a backbone does not use are None."""
+
+    image: Neighbours | None = None  # of items, by image features
+    text: Neighbours | None = None  # of items, by text features
+    users: Neighbours | None = None  # of users, by the train items they share
 
 
 class Triples(NamedTuple):
@@ -41,27 +52,35 @@ class Triples(NamedTuple):
 class Backbone(nn.Module, ABC):
     """A recommender that ranks items by the dot product of embeddings.
 
-    d          width of the embeddings
-    settings   the backbone's section of the config
-    generator  draws the initial parameters, on the CPU
     features   None where `uses_features` is false
+    graphs     those that the class says it uses
+    settings   the backbone's section of the config
+    d          width of the embeddings
+    generator  draws the initial parameters, on the CPU
+    behaviour  as_published, or as_mmrec: the toolbox's deviations, bug for bug
     """
 
     uses_features: ClassVar[bool]
-    users: nn.Parameter  # (U, d) embeddings before propagation
-    items: nn.Parameter  # (I, d)
+    uses_item_graph: ClassVar[bool] = False
+    uses_user_graph: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(
         self,
         interactions: Interactions,
         features: ItemFeatures | None,
+        graphs: Graphs,
         settings: Any,
         *,
         d: int,
         generator: torch.Generator,
+        behaviour: str,
     ) -> None:
         super().__init__()
+
+    def learning_rate_factor(self, epoch: int) -> float:
+        """What the learning rate is multiplied with in an epoch (from 0); by default 1."""
+        return 1.0
 
     def start_epoch(self, generator: np.random.Generator) -> None:
         """Rebuild what changes from epoch to epoch; by default nothing does."""
@@ -73,6 +92,47 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def loss(self, triples: Triples) -> Tensor:
         """Scalar to minimise."""
+
+    @abstractmethod
+    def decayed(self, triples: Triples) -> tuple[Tensor, ...]:
+        """Rows (B, …) of a batch's own embeddings before propagation: what weight decay on the batch pulls at."""
+
+
+class FeatureRows(nn.Module):
+    """Features of one modality as a backbone reads them: constant or trained, through the MLP of the fusion if any.
+
+    Called with items (n,) it gives their rows (n, width); without, all rows.
+    Source of the MLP: paper, section 3, "Fusion Layer": one layer, LeakyReLU.
+    """
+
+    def __init__(
+        self,
+        features: npt.NDArray[np.float32],
+        *,
+        is_trained: bool,
+        mlp_width: int | None = None,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        rows = torch.tensor(features)
+        if is_trained:
+            self.features: Tensor = nn.Parameter(rows)
+        else:
+            self.register_buffer("features", rows, persistent=False)
+        self.mlp = linear(features.shape[1], mlp_width, generator) if mlp_width else None
+        self.width = mlp_width or features.shape[1]
+
+    def forward(self, items: Tensor | None = None) -> Tensor:
+        rows = self.features if items is None else F.embedding(items, self.features)
+        return rows if self.mlp is None else F.leaky_relu(self.mlp(rows))
+
+
+def linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
+    """Make x Wᵀ + b with torch's default initial values, uniform within ±1/√width_in, from our generator."""
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out)
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -(width_in**-0.5), width_in**-0.5, generator)
+    return layer
 
 
 def batch_rows(triples: Triples, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:

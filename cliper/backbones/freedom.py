@@ -2,46 +2,59 @@
 
 Source: Zhou and Shen, A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal Recommendation,
 ACM MM 2023, by the authors' code: "frozen" is the item graph, the raw features are trained. Departs from it: items
-with filled or zero features stay out of the item graph (see `graph.knn_edges`).
+with filled or zero features stay out of the item graph (see the stage `neighbours`).
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
-from torch import Tensor, nn
+from torch import Tensor
 
 from cliper import config
-from cliper.backbones.base import Backbone, Interactions, ItemFeatures, Triples, xavier_embeddings
-from cliper.graph import Edges, SparseMatrix, edge_weights, interaction_graph, knn_edges, propagate
+from cliper.backbones.base import (
+    Backbone,
+    FeatureRows,
+    Graphs,
+    Interactions,
+    ItemFeatures,
+    Triples,
+    batch_rows,
+    linear,
+    xavier_embeddings,
+)
+from cliper.graph import Edges, SparseMatrix, edge_weights, equal_edges, interaction_graph, propagate
 from cliper.losses import bpr
 from cliper.sampling import sample_edges
 
 
 class Freedom(Backbone):
-    uses_features = True
+    uses_features = uses_item_graph = True
 
     def __init__(
         self,
         interactions: Interactions,
         features: ItemFeatures | None,
+        graphs: Graphs,
         settings: config.Freedom,
         *,
         d: int,
         generator: torch.Generator,
+        behaviour: str,
     ) -> None:
-        super().__init__(interactions, features, settings, d=d, generator=generator)
+        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
         assert features is not None
         self.settings = settings
         self.interactions = interactions
         self.users = xavier_embeddings(interactions.n_users, d, generator)
         self.items = xavier_embeddings(interactions.n_items, d, generator)
-        self.image = _Modality(features.image, d, generator)
-        self.text = _Modality(features.text, d, generator)
+        self.image = FeatureRows(features.image, is_trained=True, generator=generator)
+        self.image_projection = linear(self.image.width, d, generator)
+        self.text = FeatureRows(features.text, is_trained=True, mlp_width=features.mlp_width, generator=generator)
+        self.text_projection = linear(self.text.width, d, generator)
         self.graph = self.train_graph = interaction_graph(*interactions)
-        self.item_graph = item_graph(features, settings)
+        self.item_graph = item_graph(graphs, settings)
 
     def start_epoch(self, generator: np.random.Generator) -> None:
         """Keep a share of 1 - edge_dropout of the edges, rather those of rare users and items."""
@@ -61,10 +74,13 @@ class Freedom(Backbone):
         loss = bpr(batch_users, *F.embedding(ranked, items).chunk(2))
         # Only the batch's items are projected, each once: 4096-d features of all items are most of the work.
         batch_items, place = ranked.unique(return_inverse=True)
-        for modality in (self.text, self.image):
-            projected = F.embedding(place, modality(batch_items))
+        for modality, projection in ((self.text, self.text_projection), (self.image, self.image_projection)):
+            projected = F.embedding(place, projection(modality(batch_items)))
             loss = loss + self.settings.reg_weight * bpr(batch_users, *projected.chunk(2))
         return loss
+
+    def decayed(self, triples: Triples) -> tuple[Tensor, ...]:
+        return batch_rows(triples, self.users, self.items)
 
     def _propagate(self, graph: SparseMatrix) -> tuple[Tensor, Tensor]:
         similar = self.items
@@ -74,28 +90,15 @@ class Freedom(Backbone):
         return users, items + similar
 
 
-class _Modality(nn.Module):
-    """Features that are trained, and their linear map to width d."""
-
-    def __init__(self, features: npt.NDArray[np.float32], d: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.features = nn.Parameter(torch.tensor(features))
-        self.projection = nn.utils.skip_init(nn.Linear, features.shape[1], d)
-        for parameter in self.projection.parameters():  # torch's default, but from our generator
-            nn.init.uniform_(parameter, -(features.shape[1] ** -0.5), features.shape[1] ** -0.5, generator)
-
-    def forward(self, items: Tensor) -> Tensor:
-        projected: Tensor = self.projection(F.embedding(items, self.features))
-        return projected
-
-
-def item_graph(features: ItemFeatures, settings: config.Freedom) -> SparseMatrix:
+def item_graph(graphs: Graphs, settings: config.Freedom) -> SparseMatrix:
     """Mix the kNN graphs of both modalities (I, I), the images' with `image_weight`."""
-    image = knn_edges(features.image, features.image_is_filled, settings.k)
-    text = knn_edges(features.text, features.text_is_filled, settings.k)
+    assert graphs.image is not None
+    assert graphs.text is not None
+    image, text = (equal_edges(neighbours, settings.k) for neighbours in (graphs.image, graphs.text))
     mixed = Edges(
         rows=np.concatenate([image.rows, text.rows]),
         columns=np.concatenate([image.columns, text.columns]),
         values=np.concatenate([settings.image_weight * image.values, (1 - settings.image_weight) * text.values]),
     )
-    return SparseMatrix(mixed, shape=(len(features.image), len(features.image)))
+    n_items = len(graphs.image.nearest)
+    return SparseMatrix(mixed, shape=(n_items, n_items))

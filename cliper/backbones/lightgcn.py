@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cliper import config
-from cliper.backbones.base import Backbone, Interactions, ItemFeatures, Triples, batch_rows, xavier_embeddings
+from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples, batch_rows, xavier_embeddings
 from cliper.graph import interaction_graph, propagate
 from cliper.losses import bpr
 
@@ -22,12 +22,14 @@ class Lightgcn(Backbone):
         self,
         interactions: Interactions,
         features: ItemFeatures | None,
+        graphs: Graphs,
         settings: config.Lightgcn,
         *,
         d: int,
         generator: torch.Generator,
+        behaviour: str,
     ) -> None:
-        super().__init__(interactions, features, settings, d=d, generator=generator)
+        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
         self.settings = settings
         self.users = xavier_embeddings(interactions.n_users, d, generator)
         self.items = xavier_embeddings(interactions.n_items, d, generator)
@@ -39,3 +41,6 @@ class Lightgcn(Backbone):
     def loss(self, triples: Triples) -> Tensor:
         """BPR on the propagated embeddings: equation 15 without its L2 term, which the trainer adds."""
         return bpr(*batch_rows(triples, *self.embed()))
+
+    def decayed(self, triples: Triples) -> tuple[Tensor, ...]:
+        return batch_rows(triples, self.users, self.items)
