@@ -22,7 +22,7 @@ from cliper.errors import ConfigError, unknown
 T = TypeVar("T")
 
 CONTENT_FREE = "content_free"  # the arm of backbones that use no features
-CONTENT_FREE_BACKBONES = frozenset({"lightgcn"})
+CONTENT_FREE_BACKBONES = frozenset({"lightgcn", "bpr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +197,68 @@ class Lightgcn:
 
 
 @dataclass(frozen=True, slots=True)
+class Mmgcn:
+    """Settings of MMGCN."""
+
+    n_layers: int
+    image_width: int  # width to which image features are projected before the first layer
+    reg_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dualgnn:
+    """Settings of DualGNN."""
+
+    n_layers: int
+    hidden_width: int  # of the two-layer projection of features
+    n_neighbours: int  # users a user is mixed with
+    reg_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """Settings of LATTICE."""
+
+    n_ui_layers: int
+    n_item_layers: int
+    k: int
+    frozen_weight: float  # λ: share of the graph of raw features
+    reg_weight: float
+    learning_rate_decay: float  # γ: the rate is multiplied by γ in 50 epochs
+
+
+@dataclass(frozen=True, slots=True)
+class Slmrec:
+    """Settings of SLMRec."""
+
+    n_layers: int
+    temperature: float
+    ssl_temperature: float
+    ssl_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bpr:
+    """BPR has no settings of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vbpr:
+    """VBPR has no settings of its own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Backbones:
     """Settings of each backbone; the names are those of `cliper.backbones`."""
 
+    mmgcn: Mmgcn
+    dualgnn: Dualgnn
+    lattice: Lattice
+    slmrec: Slmrec
     freedom: Freedom
+    vbpr: Vbpr
     lightgcn: Lightgcn
+    bpr: Bpr
 
 
 @dataclass(frozen=True, slots=True)

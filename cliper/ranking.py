@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,11 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, indices.gather(1, order)
 
 
+def dot_products(users: Tensor, items: Tensor) -> Tensor:
+    """Score every user (n, d) with every item (I, d): (n, I)."""
+    return users @ items.T
+
+
 def rank_items(
     users: Tensor,
     items: Tensor,
@@ -47,17 +53,19 @@ def rank_items(
     train_users: npt.NDArray[np.int64],
     train_items: npt.NDArray[np.int64],
     k: int,
+    score: Callable[[Tensor, Tensor], Tensor] = dot_products,
 ) -> Ranking:
-    """Rank all items for every user by dot product, without the items the user has in train.
+    """Rank all items for every user by score, without the items the user has in train.
 
     users, items              (U, d), (I, d) embeddings
     train_users, train_items  (n,) the interactions to leave out
     k                         length of the lists
+    score                     (n, d), (I, d) -> (n, I)
     """
     blocks = []
     n_rows = max(1, BLOCK // items.shape[0])
     for start in range(0, users.shape[0], n_rows):
-        scores = users[start : start + n_rows] @ items.T
+        scores = score(users[start : start + n_rows], items)
         inside = (train_users >= start) & (train_users < start + n_rows)
         scores[train_users[inside] - start, train_items[inside]] = -torch.inf
         best = top_k(scores, k)

@@ -31,7 +31,7 @@ from cliper.config import CONTENT_FREE, Config, Train
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.graph import Neighbours
 from cliper.layout import locate
-from cliper.losses import half_squared_norm
+from cliper.losses import L2_TERMS
 from cliper.ranking import Ranking, rank_items
 from cliper.sampling import sample_triples
 from cliper.schemas import TABLES
@@ -112,6 +112,7 @@ def train_epoch(
 ) -> float:
     """Take one step for each batch of the shuffled interactions. Returns the mean loss of the batches."""
     l2_weight = settings.weight_decay if settings.weight_decay_on == "batch" else 0.0
+    l2_term = L2_TERMS[settings.behaviour]
     model.start_epoch(generators.edges)
     drawn = sample_triples(
         interactions.users, interactions.items, shuffle=generators.shuffle, negatives=generators.negatives
@@ -121,7 +122,9 @@ def train_epoch(
     for batch in torch.from_numpy(drawn).to(device).split(settings.batch_size, dim=1):
         optimiser.zero_grad()
         triples = Triples(*batch)
-        loss = model.loss(triples) + l2_weight * half_squared_norm(*model.decayed(triples))
+        loss = model.loss(triples)
+        if l2_weight:
+            loss = loss + l2_weight * l2_term(*model.decayed(triples))
         loss.backward()
         optimiser.step()
         losses.append(loss.detach())
@@ -132,7 +135,9 @@ def train_epoch(
 def rank(model: Backbone, interactions: Interactions, k: int) -> Ranking:
     """Rank the k best items for every user, train items left out."""
     users, items = model.embed()
-    return rank_items(users, items, train_users=interactions.users, train_items=interactions.items, k=k)
+    return rank_items(
+        users, items, train_users=interactions.users, train_items=interactions.items, k=k, score=model.score
+    )
 
 
 def mean_recall(ranking: Ranking, valid: pl.DataFrame) -> float:

@@ -27,6 +27,14 @@ def test_ranking_leaves_train_items_out_and_ends_early_where_nothing_is_left():
     assert ranking.scores[:, 0].tolist() == [3.0, -3.0]
 
 
+def test_ranking_goes_by_the_score_it_is_given():
+    users, items, none = torch.tensor([[1.0]]), torch.tensor([[1.0], [-3.0], [2.0]]), np.array([], dtype=np.int64)
+    ranking = rank_items(
+        users, items, train_users=none, train_items=none, k=3, score=lambda users, items: (users @ items.T).square()
+    )
+    assert (ranking.items.tolist(), ranking.scores.tolist()) == ([[1, 2, 0]], [[9.0, 4.0, 1.0]])
+
+
 def test_ranking_in_blocks_equals_ranking_at_once(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     users, items = torch.randn(9, 4, generator=generator), torch.randn(13, 4, generator=generator)

@@ -69,7 +69,11 @@ def read(settings: Config, kind: str, cell=CELL) -> pl.DataFrame:
     return files.read_table(locate(settings.root, kind, **cell), kind)
 
 
-@pytest.mark.parametrize("cell", [CELL, CONTENT_FREE], ids=["freedom", "lightgcn"])
+@pytest.mark.parametrize(
+    "cell",
+    [CELL, CELL | {"backbone": "slmrec"}, CELL | {"backbone": "vbpr"}, CONTENT_FREE],
+    ids=lambda cell: cell["backbone"],
+)
 def test_training_learns_the_tastes_and_leaves_an_account_of_itself(settings, cell):
     train.run(settings, **cell)
     history = read(settings, "history", cell)
@@ -131,9 +135,8 @@ def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(setti
     assert torch.equal(model.users, states[1])
 
 
-@pytest.mark.parametrize("where", ["batch", "parameters"])
-def test_weight_decay_pulls_the_batch_or_every_parameter_towards_zero(settings, where):
-    # One batch, no gradient but the decay's: the L2 term of LightGCN, equation 15, or Adam's own.
+def decay_once(settings, where, **change):
+    """One epoch of one batch of LightGCN, no gradient but the decay's: embeddings before and after."""
     interactions = train.Interactions(np.array([0, 1]), np.array([0, 1]), n_users=3, n_items=3)
     generators = train.spawn_generators(0)
     model = train.choose_backbone("lightgcn", "content_free")(
@@ -147,14 +150,37 @@ def test_weight_decay_pulls_the_batch_or_every_parameter_towards_zero(settings, 
     )
     model.loss = lambda triples: 0 * sum(p.sum() for p in model.parameters())
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    chosen = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where)
+    chosen = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where, **change)
     decay = {"batch": 0.0, "parameters": 0.5}[where]
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=decay)
     train.train_epoch(model, optimiser, interactions, settings=chosen, generators=generators)
+    return before, {name: value.detach() for name, value in model.named_parameters()}
+
+
+@pytest.mark.parametrize("where", ["batch", "parameters"])
+def test_weight_decay_pulls_the_batch_or_every_parameter_towards_zero(settings, where):
+    # The L2 term of LightGCN, equation 15, or Adam's own.
+    before, after = decay_once(settings, where)
     # Each of the two triples has one positive and, as negative, the other's positive: item rows count twice.
     shrink = {"batch": ([0.75, 0.75, 1], [0.5, 0.5, 1]), "parameters": ([0.5] * 3, [0.5] * 3)}[where]
     for name, factors in zip(("users", "items"), shrink, strict=True):
-        torch.testing.assert_close(getattr(model, name).detach(), before[name] * torch.tensor(factors)[:, None])
+        torch.testing.assert_close(after[name], before[name] * torch.tensor(factors)[:, None])
+
+
+def test_as_mmrec_weight_decay_on_the_batch_pulls_at_lengths_that_are_not_squared(settings):
+    # The gradient of ½ ‖M‖ / B is M / (2 B ‖M‖), with B = 2; items are in two matrices, as above.
+    before, after = decay_once(settings, "batch", behaviour="as_mmrec")
+    for name, n_matrices in (("users", 1), ("items", 2)):
+        pulled = n_matrices * before[name][:2] / (4 * before[name][:2].norm())
+        torch.testing.assert_close(after[name][:2], before[name][:2] - pulled)
+        assert torch.equal(after[name][2], before[name][2])
+
+
+def test_a_backbone_that_names_no_rows_is_trained_without_an_l2_term(settings, monkeypatch):
+    lightgcn = train.choose_backbone("lightgcn", "content_free")
+    monkeypatch.setattr(lightgcn, "decayed", lambda *_: ())
+    before, after = decay_once(settings, "batch")
+    assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_adam_gets_the_decay_only_where_the_config_says_so(settings, monkeypatch):

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from cliper.graph import Neighbours
+from cliper.ranking import dot_products
 
 
 class Interactions(NamedTuple):
@@ -89,6 +90,10 @@ class Backbone(nn.Module, ABC):
     def embed(self) -> tuple[Tensor, Tensor]:
         """Embeddings to rank with: users (U, d), items (I, d)."""
 
+    def score(self, users: Tensor, items: Tensor) -> Tensor:
+        """Scores (n, I) by which users (n, d) get their items (I, d) ranked: by default dot products."""
+        return dot_products(users, items)
+
     @abstractmethod
     def loss(self, triples: Triples) -> Tensor:
         """Scalar to minimise."""
@@ -127,6 +132,27 @@ class FeatureRows(nn.Module):
         return rows if self.mlp is None else F.leaky_relu(self.mlp(rows))
 
 
+class LastForward(nn.Module):
+    """Embeddings that the last training forward computed; as_mmrec some backbones rank by these, one step old.
+
+    Part of the state, so that the best epoch's come back with it.
+    """
+
+    users: Tensor  # (U, d)
+    items: Tensor  # (I, d)
+    is_kept: Tensor  # () whether there was a forward yet
+
+    def __init__(self, interactions: Interactions, d: int) -> None:
+        super().__init__()
+        self.register_buffer("users", torch.zeros(interactions.n_users, d))
+        self.register_buffer("items", torch.zeros(interactions.n_items, d))
+        self.register_buffer("is_kept", torch.tensor(data=False))
+
+    def keep(self, users: Tensor, items: Tensor) -> None:
+        self.users, self.items = users.detach(), items.detach()
+        self.is_kept.fill_(value=True)
+
+
 def linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
     """Make x Wᵀ + b with torch's default initial values, uniform within ±1/√width_in, from our generator."""
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out)
@@ -147,3 +173,8 @@ def batch_rows(triples: Triples, users: Tensor, items: Tensor) -> tuple[Tensor, 
 def xavier_embeddings(n: int, d: int, generator: torch.Generator) -> nn.Parameter:
     """Draw trainable embeddings (n, d), uniform within ±√(6 / (n + d))."""
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(n, d), generator=generator))
+
+
+def normal_embeddings(n: int, d: int, generator: torch.Generator) -> nn.Parameter:
+    """Draw trainable embeddings (n, d), normal with variance 2 / (n + d)."""
+    return nn.Parameter(nn.init.xavier_normal_(torch.empty(n, d), generator=generator))

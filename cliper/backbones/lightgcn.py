@@ -1,7 +1,6 @@
 """LightGCN: embeddings averaged over the layers of the user-item graph; no features, the content-free reference.
 
-Source: He et al., LightGCN, SIGIR 2020. Departs from it: nothing. (MMRec regularises with lengths that are not
-squared and adds 1e-10 inside the logarithm; the published form is the one here.)
+Source: He et al., LightGCN, SIGIR 2020. Departs from it: nothing.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ from torch import Tensor
 from cliper import config
 from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples, batch_rows, xavier_embeddings
 from cliper.graph import interaction_graph, propagate
-from cliper.losses import bpr
+from cliper.losses import BPR_LOSSES
 
 
 class Lightgcn(Backbone):
+    """As_mmrec: 1e-10 inside the logarithm of BPR, and the trainer's L2 term with lengths that are not squared."""
+
     uses_features = False
 
     def __init__(
@@ -34,13 +35,14 @@ class Lightgcn(Backbone):
         self.users = xavier_embeddings(interactions.n_users, d, generator)
         self.items = xavier_embeddings(interactions.n_items, d, generator)
         self.graph = interaction_graph(*interactions)
+        self.bpr = BPR_LOSSES[behaviour]
 
     def embed(self) -> tuple[Tensor, Tensor]:
         return propagate(self.graph, self.users, self.items, self.settings.n_layers)
 
     def loss(self, triples: Triples) -> Tensor:
         """BPR on the propagated embeddings: equation 15 without its L2 term, which the trainer adds."""
-        return bpr(*batch_rows(triples, *self.embed()))
+        return self.bpr(*batch_rows(triples, *self.embed()))
 
     def decayed(self, triples: Triples) -> tuple[Tensor, ...]:
         return batch_rows(triples, self.users, self.items)

@@ -23,7 +23,16 @@ from cliper.errors import ConfigError, unknown
 from cliper.layout import locate
 
 METRIC_TITLES = {"recall": "R@K", "ndcg": "N@K", "precision": "P@K", "map": "MAP@K"}
-BACKBONE_TITLES = {"freedom": "FREEDOM", "lightgcn": "LightGCN"}
+BACKBONE_TITLES = {
+    "mmgcn": "MMGCN",
+    "dualgnn": "DualGNN",
+    "lattice": "LATTICE",
+    "slmrec": "SLMRec",
+    "freedom": "FREEDOM",
+    "vbpr": "VBPR",
+    "lightgcn": "LightGCN",
+    "bpr": "BPR",
+}
 PAPER_METRICS = {"Recall": "recall", "NDCG": "ndcg"}
 LATEX_SIGNS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
 STAND_INS = {

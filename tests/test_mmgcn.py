@@ -1,0 +1,252 @@
+"""MMGCN."""
+
+import ast
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_backbones import BATCH, SETTINGS, TOY, build, toy_features
+from torch.nn.functional import leaky_relu, normalize
+from toy import SHARED
+
+from cliper import config
+from cliper.backbones.base import Graphs, Interactions, ItemFeatures, Triples
+from cliper.backbones.mmgcn import Mmgcn
+
+GOLDEN = SHARED / "golden"
+BEHAVIOURS = ["as_published", "as_mmrec"]
+
+
+def build_with(behaviour: str = "as_published", **changes) -> Mmgcn:
+    settings = dataclasses.replace(SETTINGS["mmgcn"], **changes)
+    generator = torch.Generator().manual_seed(0)
+    return Mmgcn(TOY, toy_features(), Graphs(), settings, d=4, generator=generator, behaviour=behaviour)
+
+
+def affine(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    return x @ layer.weight.T + layer.bias
+
+
+def slow_embed(model: Mmgcn) -> tuple[torch.Tensor, torch.Tensor]:
+    """All three users and five items as one matrix of eight nodes, weights before the mean, nothing remembered."""
+    mean = torch.zeros(8, 8)
+    mean[TOY.users, TOY.items + 3] = torch.tensor([1 / 2, 1 / 2, 1, 1 / 2, 1 / 2])  # users 0 and 2 have two items
+    mean[TOY.items + 3, TOY.users] = torch.tensor([1, 1 / 2, 1 / 2, 1, 1])  # item 1 has two users, item 4 none
+    text = torch.tensor(toy_features().text)
+    if model.text.features.mlp is not None:
+        text = leaky_relu(affine(model.text.features.mlp, text))
+    image = affine(model.image.projection, torch.tensor(toy_features().image))
+    outs = []
+    for branch, rows in ((model.image, image), (model.text, text)):
+        x = normalize(torch.cat([branch.preferences.rows, rows]))
+        for layer in branch.layers:
+            h = leaky_relu(mean @ (x @ layer.weight))
+            kept = leaky_relu(affine(layer.linear, x)) + model.ids.rows
+            x = leaky_relu(affine(layer.mix, torch.cat([h, kept], dim=1)))
+        outs.append(x)
+    out = (outs[0] + outs[1]) / 2
+    return out[:3], out[3:]
+
+
+def slow_ranking_loss(model: Mmgcn) -> torch.Tensor:
+    users, items = slow_embed(model)
+    margins = [users[u] @ (items[p] - items[n]) for u, p, n in zip(*BATCH, strict=True)]
+    return -torch.stack([margin.sigmoid().log() for margin in margins]).mean()
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("mlp_width", [None, 3])
+def test_embeddings_and_gradients_equal_those_of_the_dense_twin(behaviour, mlp_width):
+    model = build("mmgcn", behaviour=behaviour, mlp_width=mlp_width)
+    model.reg_weight = 0
+    torch.testing.assert_close(model.embed(), slow_embed(model))
+    parameters = list(model.parameters())
+    for _ in range(2):  # also once the constants are remembered
+        loss, twin = model.loss(BATCH), slow_ranking_loss(model)
+        torch.testing.assert_close(loss, twin)
+        gradients, expected = (torch.autograd.grad(of, parameters, materialize_grads=True) for of in (loss, twin))
+        torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_as_published_there_are_as_many_layers_as_the_config_says(n_layers):
+    model = build_with(n_layers=n_layers)
+    assert len(model.image.layers) == n_layers
+    torch.testing.assert_close(model.embed(), slow_embed(model))
+
+
+def test_as_mmrec_there_are_three_layers_whatever_the_config_says():
+    models = [build_with("as_mmrec", n_layers=n_layers) for n_layers in (1, 3)]
+    assert torch.equal(models[0].embed()[0], models[1].embed()[0])
+    torch.testing.assert_close(models[0].embed(), build_with(n_layers=3).embed())
+
+
+@pytest.mark.parametrize("change", [{"n_layers": 1}, {"image_width": 6}, {"reg_weight": 0.2}])
+def test_every_setting_changes_the_loss(change):
+    assert abs(build_with(**change).loss(BATCH) - build_with().loss(BATCH)) > 1e-4
+
+
+def test_as_published_ids_and_preferences_are_trained_and_regularised():
+    model = build("mmgcn")
+    ids, u, p, n = model.ids.rows, BATCH.users, BATCH.positives + 3, BATCH.negatives + 3
+    squares = (ids[u] ** 2).mean() + ((ids[p] ** 2).mean() + (ids[n] ** 2).mean()) / 2
+    squares = squares + (model.image.preferences.rows**2).mean() + (model.text.preferences.rows**2).mean()
+    torch.testing.assert_close(model.loss(BATCH), slow_ranking_loss(model) + 0.1 * squares)
+    trained = dict(model.named_parameters())
+    assert {"ids.rows", "image.preferences.rows", "text.preferences.rows"} <= set(trained)
+    model.loss(BATCH).backward()
+    assert all(trained[name].grad.abs().sum() > 0 for name in trained)
+    decayed = model.decayed(BATCH)
+    expected = ids[u], ids[p], ids[n], model.image.preferences.rows[u], model.text.preferences.rows[u]
+    assert all(map(torch.equal, decayed, expected)) and len(decayed) == 5
+
+
+def test_as_mmrec_ids_and_preferences_stay_and_the_regulariser_moves_nothing():
+    model, other = (build_with("as_mmrec", reg_weight=reg_weight) for reg_weight in (0.1, 0.0))
+    assert not any("ids" in name or "preferences" in name for name, _ in model.named_parameters())
+    ids, u, p, n = model.ids.rows, BATCH.users, BATCH.positives + 3, BATCH.negatives + 3
+    squares = (ids[u] ** 2).mean() + ((ids[p] ** 2).mean() + (ids[n] ** 2).mean()) / 2
+    squares = squares + (model.image.preferences.rows**2).mean()  # not the text's
+    losses = model.loss(BATCH), other.loss(BATCH)
+    torch.testing.assert_close(losses[0], losses[1] + 0.1 * squares)
+    gradients = [
+        torch.autograd.grad(loss, list(of.parameters())) for loss, of in zip(losses, (model, other), strict=True)
+    ]
+    assert all(map(torch.equal, *gradients))
+    assert model.decayed(BATCH) == ()
+
+
+def test_the_mlp_of_the_fusion_is_trained_and_changes_the_loss():
+    model = build("mmgcn", mlp_width=3, behaviour="as_mmrec")  # where text is a constant without it
+    before = model.loss(BATCH)
+    before.backward()
+    assert model.text.features.mlp.weight.grad.abs().sum() > 0 and model.text.features.mlp.bias.grad.abs().sum() > 0
+    with torch.no_grad():
+        model.text.features.mlp.weight.neg_()
+    assert abs(model.loss(BATCH) - before) > 1e-4
+
+
+def test_what_is_constant_is_averaged_once_and_what_is_trained_each_time():
+    for behaviour, mlp_width, constants in (
+        ("as_published", None, {"text.items"}),
+        ("as_published", 3, set()),
+        ("as_mmrec", None, {"image.users", "text.users", "text.items"}),
+        ("as_mmrec", 3, {"image.users", "text.users"}),
+    ):
+        model = build("mmgcn", behaviour=behaviour, mlp_width=mlp_width)
+        model.loss(BATCH)
+        remembered = {name.removesuffix(".mean") for name, _ in model.named_buffers() if name.endswith(".mean")}
+        assert remembered == constants
+
+
+def test_as_mmrec_a_loaded_state_brings_its_constants_with_it():
+    model, other = (build("mmgcn", seed=seed, behaviour="as_mmrec") for seed in (0, 1))
+    other.loss(BATCH)
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.embed(), slow_embed(model))
+    torch.testing.assert_close(other.loss(BATCH), model.loss(BATCH))
+
+
+def test_as_mmrec_ranks_what_the_last_training_forward_computed():
+    model, published = (build("mmgcn", behaviour=behaviour) for behaviour in ("as_mmrec", "as_published"))
+    for trained in (model, published):
+        optimiser = torch.optim.SGD(trained.parameters(), lr=1.0)
+        untrained = slow_embed(trained)
+        trained.loss(BATCH).backward()
+        optimiser.step()
+        assert not torch.allclose(slow_embed(trained)[0], untrained[0], rtol=0.01)
+        torch.testing.assert_close(trained.embed(), untrained if trained is model else slow_embed(trained))
+
+
+def test_as_mmrec_the_state_brings_the_last_forward_back():
+    model, other = (build("mmgcn", seed=seed, behaviour="as_mmrec") for seed in (0, 1))
+    model.loss(BATCH)
+    with torch.no_grad():
+        model.text.layers[0].weight.zero_()
+    other.load_state_dict(model.state_dict())
+    assert all(map(torch.equal, other.embed(), model.embed()))
+    assert not torch.allclose(model.embed()[0], slow_embed(model)[0])
+
+
+def test_an_item_without_features_has_zeros_and_harms_nobody():
+    features = toy_features()
+    features.text[2] = 0
+    generator = torch.Generator().manual_seed(0)
+    model = Mmgcn(TOY, features, Graphs(), SETTINGS["mmgcn"], d=4, generator=generator, behaviour="as_published")
+    assert model.loss(BATCH).isfinite()
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_constants_and_graphs_follow_the_model_when_it_is_moved(behaviour):
+    # float64 stands in for a device: products of both kinds of numbers are refused as those of two devices are.
+    model = build("mmgcn", behaviour=behaviour)
+    before = model.loss(BATCH)
+    torch.testing.assert_close(model.double().loss(BATCH), before.double(), rtol=1e-5, atol=1e-6)
+    assert model.embed()[0].dtype == torch.float64
+
+
+def ours(theirs: str) -> str:
+    """The toolbox's name of a parameter or constant, as here."""
+    modality, _, rest = theirs.partition("_gcn.")
+    branch = {"v": "image", "t": "text"}.get(modality)
+    for old, new in (("conv_embed_", "weight"), ("linear_layer", "linear"), ("g_layer", "mix")):
+        if rest.startswith(old):
+            layer, _, parameter = rest.removeprefix(old).partition(".")
+            return f"{branch}.layers.{int(layer) - 1}.{new}" + (f".{parameter}" if new != "weight" else "")
+    if theirs == "id_embedding":
+        return "ids.rows"
+    return f"{branch}." + rest.replace("MLP.", "projection.").replace("preference", "preferences.rows")
+
+
+def golden_mmgcn(golden, inputs):
+    settings = ast.literal_eval(str(golden["settings"]))
+    none = np.zeros(30, dtype=bool)
+    features = ItemFeatures(inputs["image_feat"], inputs["text_feat"], none, none)
+    train = Interactions(inputs["train_user"], inputs["train_item"], int(inputs["n_users"]), int(inputs["n_items"]))
+    section = config.Mmgcn(3, image_width=256, reg_weight=settings["reg_weight"])
+    kind = {"d": settings["embedding_size"], "generator": torch.Generator(), "behaviour": "as_mmrec"}
+    model = Mmgcn(train, features, Graphs(), section, **kind)
+    initial = {
+        ours(name.split("::")[1]): torch.tensor(golden[name]) for name in golden if name[:5] in ("param", "const")
+    }
+    assert set(initial) == {name for name in model.state_dict() if not name.startswith("last.")}
+    model.load_state_dict(initial, strict=False)
+    return model, settings
+
+
+def assert_parameters_equal(model, golden, prefix, *, of, **tolerance):
+    names = [name.removeprefix(f"{prefix}::") for name in golden if name.startswith(f"{prefix}::")]
+    assert {ours(name) for name in names} == {name for name, _ in model.named_parameters()}
+    for name in names:
+        expected = torch.tensor(golden[f"{prefix}::{name}"])
+        torch.testing.assert_close(of(model.get_parameter(ours(name))), expected, **tolerance)
+
+
+@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+@pytest.mark.parametrize("case", ["plain", "weight_decay"])
+def test_mmgcn_equals_the_toolbox_golden(case):
+    golden, inputs = np.load(GOLDEN / f"mmgcn/{case}.npz"), np.load(GOLDEN / "inputs.npz")
+    model, settings = golden_mmgcn(golden, inputs)
+    close = {"rtol": 1e-4, "atol": 1e-6}  # tolerances of golden/README.md
+    users, items = model.embed()
+    torch.testing.assert_close(torch.cat([users, items]), torch.tensor(golden["repr_init"]), **close)
+    torch.testing.assert_close(users @ items.T, torch.tensor(golden["scores_init"]), **close)
+
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
+    )
+    for step, batch in enumerate(torch.tensor(inputs["batches"])):
+        optimiser.zero_grad()
+        loss = model.loss(Triples(*batch))
+        assert loss.item() == pytest.approx(golden[f"loss_step{step}"].item(), rel=1e-4, abs=1e-6)
+        loss.backward()
+        if step == 0:
+            assert loss.item() == pytest.approx(golden["loss_init"].item(), rel=1e-4, abs=1e-6)
+            assert_parameters_equal(model, golden, "grad", of=lambda parameter: parameter.grad, **close)
+        optimiser.step()
+        if step == 0:
+            assert_parameters_equal(model, golden, "after1", of=lambda parameter: parameter, rtol=0, atol=5e-5)
+    assert_parameters_equal(model, golden, "after3", of=lambda parameter: parameter, rtol=0, atol=5e-5)
+    users, items = model.embed()  # as the toolbox: those of the third forward, before the third step
+    torch.testing.assert_close(users @ items.T, torch.tensor(golden["scores_after3"]), **close)

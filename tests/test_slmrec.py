@@ -1,0 +1,265 @@
+"""SLMRec."""
+
+import ast
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_backbones import BATCH, SETTINGS, TOY, build, toy_features
+from torch.nn.functional import leaky_relu
+from toy import SHARED
+
+from cliper import config
+from cliper.backbones.base import Graphs, Interactions, ItemFeatures, Triples
+from cliper.backbones.slmrec import Slmrec
+from cliper.ranking import rank_items
+
+GOLDEN = SHARED / "golden"
+
+
+def slow_cross_entropy(rows: torch.Tensor, matches: torch.Tensor, temperature: float) -> torch.Tensor:
+    losses = []
+    for b, row in enumerate(rows):
+        weights = torch.stack([(row @ match / temperature).exp() for match in matches])
+        losses.append(-(weights[b] / weights.sum()).log())
+    return torch.stack(losses).mean()
+
+
+def unit(rows: torch.Tensor) -> torch.Tensor:
+    return rows / rows.pow(2).sum(1, keepdim=True).sqrt()
+
+
+def slow_channels(model: Slmrec) -> list[torch.Tensor]:
+    """Each channel by itself: LightGCN on a dense (8, 8) matrix from [users, items of the channel]."""
+    adjacency = torch.zeros(8, 8)
+    adjacency[TOY.users, TOY.items + 3] = torch.tensor([2.0, 4, 2, 2, 2]).rsqrt()  # degrees 2·1, 2·2, 1·2, 2·1, 2·1
+    adjacency += adjacency.T.clone()
+    image, text = (torch.tensor(rows) for rows in (toy_features().image, toy_features().text))
+    if model.text.mlp is not None:
+        text = leaky_relu(text @ model.text.mlp.weight.T + model.text.mlp.bias)
+    starts = (
+        model.items,
+        unit(image) @ model.image_projection.weight.T + model.image_projection.bias,
+        unit(text) @ model.text_projection.weight.T + model.text_projection.bias,
+    )
+    layers = [torch.cat([model.users, start]) for start in starts]
+    sums = list(layers)
+    for _ in range(model.settings.n_layers):
+        layers = [adjacency @ layer for layer in layers]
+        sums = [total + layer for total, layer in zip(sums, layers, strict=True)]
+    return [total / (model.settings.n_layers + 1) for total in sums]
+
+
+def slow_embed(model: Slmrec) -> tuple[torch.Tensor, torch.Tensor]:
+    channels = torch.cat(slow_channels(model), dim=1)
+    users = channels[:3] @ model.fuse_users.weight.T + model.fuse_users.bias
+    return users, channels[3:] @ model.fuse_items.weight.T + model.fuse_items.bias
+
+
+def slow_loss(model: Slmrec) -> torch.Tensor:
+    users, items = slow_embed(model)
+    settings, u, p = model.settings, BATCH.users, BATCH.positives
+    ids, image, text = (channel[3:][p] for channel in slow_channels(model))
+    by_id = model.id_head(ids)
+    ssl = slow_cross_entropy(by_id, model.image_head(image), settings.ssl_temperature) + slow_cross_entropy(
+        model.coarse_head(model.fine_head(by_id)), model.text_head(text), settings.ssl_temperature
+    )
+    return slow_cross_entropy(unit(users[u]), unit(items[p]), settings.temperature) + settings.ssl_weight * ssl
+
+
+def build_with(**changes) -> Slmrec:
+    settings = dataclasses.replace(SETTINGS["slmrec"], **changes)
+    features = toy_features()
+    generator = torch.Generator().manual_seed(0)
+    return Slmrec(TOY, features, Graphs(), settings, d=4, generator=generator, behaviour="as_published")
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 3, 4])
+def test_one_shared_chain_of_users_equals_a_propagation_for_each_channel(n_layers):
+    model = build_with(n_layers=n_layers)
+    torch.testing.assert_close(model.embed(), slow_embed(model))
+    torch.testing.assert_close(model.loss(BATCH), slow_loss(model))
+
+
+@pytest.mark.parametrize(
+    "change", [{"n_layers": 2}, {"temperature": 0.5}, {"ssl_temperature": 0.2}, {"ssl_weight": 0.2}]
+)
+def test_every_setting_changes_the_loss(change):
+    assert abs(build_with(**change).loss(BATCH) - build_with().loss(BATCH)) > 1e-4
+
+
+def test_the_mlp_of_the_fusion_comes_before_the_unit_length_and_is_trained():
+    model = build("slmrec", mlp_width=3)
+    before = model.loss(BATCH)
+    torch.testing.assert_close(before, slow_loss(model))
+    before.backward()
+    assert model.text.mlp.weight.grad.abs().sum() > 0 and model.text.mlp.bias.grad.abs().sum() > 0
+    with torch.no_grad():
+        model.text.mlp.weight.neg_()
+    assert abs(model.loss(BATCH) - before) > 1e-4
+
+
+def test_sampled_negatives_play_no_part_and_are_not_decayed():
+    model = build("slmrec")
+    other = BATCH._replace(negatives=torch.tensor([4, 4, 4]))
+    assert torch.equal(model.loss(BATCH), model.loss(other))
+    users, items = model.decayed(BATCH)
+    assert torch.equal(users, model.users[[0, 2, 1]]) and torch.equal(items, model.items[[1, 3, 1]])
+
+
+def test_an_item_without_features_has_zeros_and_harms_nobody():
+    features = toy_features()
+    features.image[2] = 0
+    generator = torch.Generator().manual_seed(0)
+    model = Slmrec(TOY, features, Graphs(), SETTINGS["slmrec"], d=4, generator=generator, behaviour="as_published")
+    assert not model.image()[2].any()
+    assert model.loss(BATCH).isfinite()
+
+
+def test_as_mmrec_ranks_what_the_last_training_forward_computed():
+    model = build("slmrec", behaviour="as_mmrec")
+    untrained = model.embed()
+    torch.testing.assert_close(untrained, slow_embed(model))
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    model.loss(BATCH).backward()
+    optimiser.step()
+    torch.testing.assert_close(model.embed(), untrained)
+    assert not torch.allclose(slow_embed(model)[0], untrained[0], rtol=0.01)
+
+
+def test_as_mmrec_the_state_brings_the_last_forward_back():
+    model, other = (build("slmrec", seed=seed, behaviour="as_mmrec") for seed in (0, 1))
+    model.loss(BATCH)
+    with torch.no_grad():
+        model.users.zero_()
+    other.load_state_dict(model.state_dict())
+    assert all(map(torch.equal, other.embed(), model.embed()))
+    assert not torch.allclose(model.embed()[0], slow_embed(model)[0])
+
+
+def test_as_published_ranks_the_current_parameters():
+    model = build("slmrec")
+    model.loss(BATCH)
+    with torch.no_grad():
+        model.users.zero_()
+    torch.testing.assert_close(model.embed(), slow_embed(model))
+
+
+@pytest.mark.parametrize(("behaviour", "best"), [("as_published", [2, 1, 0]), ("as_mmrec", [1, 2, 0])])
+def test_as_mmrec_the_sigmoid_ties_high_scores(behaviour, best):
+    # 1 / (1 + e^-18) and 1 / (1 + e^-19) are both 1 in float32; a tie goes to the lower index.
+    model = build("slmrec", behaviour=behaviour)
+    users, items, none = torch.tensor([[1.0]]), torch.tensor([[1.0], [18.0], [19.0]]), np.array([], dtype=np.int64)
+    ranking = rank_items(users, items, train_users=none, train_items=none, k=3, score=model.score)
+    assert ranking.items.tolist() == [best]
+
+
+def test_as_mmrec_has_a_head_that_nothing_uses_and_else_starts_alike():
+    published, toolbox = build("slmrec"), build("slmrec", behaviour="as_mmrec")
+    parameters = dict(toolbox.named_parameters())
+    assert parameters.keys() - dict(published.named_parameters()) == {"unused_head.weight", "unused_head.bias"}
+    assert all(torch.equal(value, parameters[name]) for name, value in published.named_parameters())
+    assert torch.equal(published.loss(BATCH), toolbox.loss(BATCH))
+    toolbox.loss(BATCH).backward()
+    assert toolbox.unused_head.weight.grad is None
+
+
+NAMES = {  # as in the toolbox -> as here
+    "embedding_user.weight": "users",
+    "embedding_item.weight": "items",
+} | {
+    f"{theirs}.{part}": f"{ours}.{part}"
+    for theirs, ours in {
+        "v_dense": "image_projection",
+        "t_dense": "text_projection",
+        "embedding_user_after_GCN": "fuse_users",
+        "embedding_item_after_GCN": "fuse_items",
+        "g_i_iv": "id_head",
+        "g_v_iv": "image_head",
+        "g_iv_iva": "fine_head",
+        "g_iva_ivat": "coarse_head",
+        "g_t_ivat": "text_head",
+        "g_a_iva": "unused_head",
+    }.items()
+    for part in ("weight", "bias")
+}
+NOISE = {"image_head.bias", "text_head.bias"}  # their true gradient is 0: Adam makes steps of rounding noise
+
+
+def golden_slmrec(golden, inputs, behaviour):
+    theirs = ast.literal_eval(str(golden["settings"]))
+    nothing_filled = np.zeros(30, dtype=bool)
+    model = Slmrec(
+        Interactions(inputs["train_user"], inputs["train_item"], int(inputs["n_users"]), int(inputs["n_items"])),
+        ItemFeatures(inputs["image_feat"], inputs["text_feat"], nothing_filled, nothing_filled),
+        Graphs(),
+        config.Slmrec(
+            n_layers=theirs["layer_num"],
+            temperature=theirs["temp"],
+            ssl_temperature=theirs["ssl_temp"],
+            ssl_weight=theirs["ssl_alpha"],
+        ),
+        d=theirs["recdim"],
+        generator=torch.Generator(),
+        behaviour=behaviour,
+    )
+    with torch.no_grad():
+        for name, ours in NAMES.items():
+            if behaviour == "as_mmrec" or not ours.startswith("unused_head"):
+                model.get_parameter(ours).copy_(torch.tensor(golden[f"param::{name}"]))
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=theirs["learning_rate"], weight_decay=theirs["weight_decay"], fused=True
+    )
+    return model, optimiser
+
+
+def assert_parameters_equal(model, golden, prefix, *, of, **tolerance):
+    for theirs, ours in NAMES.items():
+        expected, actual = golden[f"{prefix}::{theirs}"], of(model.get_parameter(ours))
+        if ours.startswith("unused_head") and prefix == "grad":
+            assert str(expected) == "None" and actual is None
+        elif ours not in NOISE:
+            torch.testing.assert_close(actual, torch.tensor(expected), **tolerance)
+
+
+@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+@pytest.mark.parametrize("case", ["plain", "weight_decay", "two_layer"])
+def test_slmrec_equals_the_toolbox_golden(case):
+    golden, inputs = np.load(GOLDEN / f"slmrec/{case}.npz"), np.load(GOLDEN / "inputs.npz")
+    model, optimiser = golden_slmrec(golden, inputs, "as_mmrec")
+    close = {"rtol": 1e-4, "atol": 1e-6}  # tolerances of golden/README.md
+    torch.testing.assert_close(torch.cat(model.embed()), torch.tensor(golden["repr_init"]), **close)
+    torch.testing.assert_close(model.score(*model.embed()), torch.tensor(golden["scores_init"]), **close)
+    for step, batch in enumerate(torch.tensor(inputs["batches"])):
+        optimiser.zero_grad()
+        loss = model.loss(Triples(*batch))
+        assert loss.item() == pytest.approx(golden[f"loss_step{step}"].item(), rel=1e-4, abs=1e-6)
+        loss.backward()
+        if step == 0:
+            assert_parameters_equal(model, golden, "grad", of=lambda parameter: parameter.grad, **close)
+        optimiser.step()
+        if step == 0:
+            assert_parameters_equal(model, golden, "after1", of=lambda parameter: parameter.data, rtol=0, atol=5e-5)
+    assert_parameters_equal(model, golden, "after3", of=lambda parameter: parameter.data, rtol=0, atol=5e-5)
+    after_3 = torch.tensor(golden["scores_after3"])
+    torch.testing.assert_close(model.score(*model.embed()), after_3, rtol=1e-4, atol=5e-5)
+
+
+@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+def test_slmrec_as_published_differs_from_the_toolbox_golden_in_the_ranking_alone():
+    golden, inputs = np.load(GOLDEN / "slmrec/plain.npz"), np.load(GOLDEN / "inputs.npz")
+    model, optimiser = golden_slmrec(golden, inputs, "as_published")
+    logits = torch.tensor(golden["logits_init"])
+    torch.testing.assert_close(model.score(*model.embed()), logits, rtol=1e-4, atol=1e-6)
+    after_3 = torch.tensor(golden["scores_after3"])
+    for step, batch in enumerate(torch.tensor(inputs["batches"])):
+        if step == 2:  # the toolbox's last forward has the parameters after two steps
+            two_steps = model.score(*model.embed()).sigmoid()
+            torch.testing.assert_close(two_steps, after_3, rtol=1e-4, atol=5e-5)
+        optimiser.zero_grad()
+        loss = model.loss(Triples(*batch))
+        assert loss.item() == pytest.approx(golden[f"loss_step{step}"].item(), rel=1e-4, abs=1e-6)
+        loss.backward()
+        optimiser.step()
+    assert not torch.allclose(model.score(*model.embed()).sigmoid(), after_3, rtol=1e-3, atol=1e-3)
