@@ -1,9 +1,9 @@
 """Encode texts or cover images with one encoder.
 
-encode-text   in: the prompts of one view.  out: an embedding for each item, its length in tokens, whether it was
-              longer than the encoder reads
-encode-image  in: the images of crawl.  out: an embedding for each item; without an image it is the mean of the
-              others', and is_fallback says so
+encode-text   In:  the prompts of one view
+              Out: an embedding for each item, its length in tokens, whether it was longer than the encoder reads
+encode-image  In:  the images of crawl
+              Out: an embedding for each item; without an image it is the mean of the others', and is_fallback says so
 
 Both read the weights.json of the encoder and note in the file's metadata which weights and libraries made it.
 Embeddings are as the model gives them: CLIP's are not normalised, MiniLM's have length 1.
