@@ -23,6 +23,7 @@ localrules:
     all_weights,
     all_encode,
     all_fuse,
+    all_neighbours,
     all_train,
     all_evaluate,
 
@@ -66,6 +67,15 @@ rule all_encode:
 rule all_fuse:
     input:
         expand(path("features"), dataset=RUN.datasets, arm=RUN.arms),
+
+
+rule all_neighbours:
+    input:
+        [
+            f
+            for dataset, backbone, arm, _ in CONFIG.cells
+            for f in graphs_of_cell(dataset, backbone, arm)
+        ],
 
 
 rule all_train:

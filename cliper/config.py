@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 CONTENT_FREE = "content_free"  # the arm of backbones that use no features
 CONTENT_FREE_BACKBONES = frozenset({"lightgcn", "bpr"})
+ITEM_GRAPH_BACKBONES = frozenset({"lattice", "freedom"})  # they read the neighbours of items, or of users
+USER_GRAPH_BACKBONES = frozenset({"dualgnn"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """Find neighbours once for all cells that use them: items by their features, users by the items they share.
 
-neighbours-items   in: features of an arm.  out: image.parquet and text.parquet, the closest items of every item
-neighbours-users   in: train.               out: users.parquet, the users who share most train items with a user
+neighbours-items   In:  features of an arm
+                   Out: image.parquet and text.parquet, the closest items of every item
+neighbours-users   In:  train
+                   Out: users.parquet, the users who share most train items with a user
 
 Filled rows (no image or text of the item's own) have no neighbours and are none, except as_mmrec. A row that has no
 neighbour keeps a line of rank 0. The test and validation splits are not read.
@@ -13,6 +15,7 @@ import time
 
 import numpy as np
 import polars as pl
+import torch
 
 from cliper import files, log
 from cliper.config import Config
@@ -36,6 +39,7 @@ def as_table(neighbours: Neighbours, row: str, value: str) -> pl.DataFrame:
 def run_items(config: Config, *, dataset: str, arm: str) -> None:
     """Find the closest items by image and by text."""
     began = time.monotonic()
+    torch.set_num_threads(config.train.threads)
     features = files.read_table(locate(config.root, "features", dataset=dataset, arm=arm), "features")
     for modality in ("image", "text"):
         is_filled = features[f"{modality}_is_filled"].to_numpy() & (config.train.behaviour == "as_published")

@@ -68,6 +68,15 @@ def test_registry_config_and_schema_name_the_same_backbones():
     assert len(names) == 1
 
 
+def test_the_config_knows_what_each_backbone_reads():
+    for names, uses in (
+        (set(BACKBONES) - config.CONTENT_FREE_BACKBONES, "uses_features"),
+        (config.ITEM_GRAPH_BACKBONES, "uses_item_graph"),
+        (config.USER_GRAPH_BACKBONES, "uses_user_graph"),
+    ):
+        assert names == {name for name, backbone in BACKBONES.items() if getattr(backbone, uses)}
+
+
 def test_an_unknown_backbone_lists_the_known_ones():
     with pytest.raises(ConfigError, match="unknown backbone 'fredom'; known: bpr, .*freedom"):
         find("fredom")

@@ -39,13 +39,13 @@ def test_the_schema_is_itself_valid() -> None:
 
 def test_all_faults_are_told_at_once_each_with_its_place() -> None:
     told = faults(train={"learnin_rate": 1}, arms={"cliper": {"temperature": 0}}, crawl={"timeout_s": "10"})
-    assert "train: unknown key 'learnin_rate'; known: learning_rate" in told
+    assert "train: unknown key 'learnin_rate'; known: behaviour, learning_rate" in told
     assert "arms.cliper.temperature: 0 must be greater than 0" in told
     assert "crawl.timeout_s: '10' is a string; write a number without quotes" in told
 
 
 def test_an_unknown_backbone_is_answered_with_the_known_ones() -> None:
-    assert "'latice' is not known; known: freedom, lightgcn" in faults(run={"backbones": ["latice"]})
+    assert "'latice' is not known; known: mmgcn, dualgnn, lattice" in faults(run={"backbones": ["latice"]})
 
 
 def test_an_unknown_encoder_is_answered_with_the_known_ones() -> None:
@@ -76,6 +76,10 @@ def test_a_given_split_cannot_be_filtered() -> None:
     assert "a given split is used as it is" in faults(datasets={"g": given})
 
 
+def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
+    assert "backbones.freedom.k: 21 is more than neighbours.items" in faults(backbones={"freedom": {"k": 21}})
+
+
 def test_names_that_would_be_paths_are_refused() -> None:
     assert "does not have the form" in faults(name="../elsewhere")
     assert "does not have the form" in faults(datasets={"a/b": {}})
@@ -103,7 +107,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_content_free_backbones_run_once_a_seed() -> None:
-    chosen = toy.settings(run={"datasets": ["baby"], "seeds": [1, 2]})
+    chosen = toy.settings(run={"datasets": ["baby"], "backbones": ["freedom", "lightgcn"], "seeds": [1, 2]})
     assert [cell[1:3] for cell in chosen.cells] == [
         *[("freedom", "vanilla")] * 2,
         *[("freedom", "cliper")] * 2,

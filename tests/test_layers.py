@@ -95,6 +95,7 @@ def ids() -> dict[tuple[str, ...], str]:
         ("backbones/freedom.py", "\n# a comment\n", set()),
         ("backbones/base.py", "\nx = 1\n", {("train", "freedom"), ("train", "lightgcn")}),
         ("losses.py", "\nx = 1\n", {("train", "freedom"), ("train", "lightgcn")}),
+        ("backbones/lattice.py", "\nx = 1\n", set()),
         ("sources/mmrec.py", "\nx = 1\n", set()),
         ("sources/amazon2014.py", "\nx = 1\n", {("catalogue", "amazon2014")}),
         ("fuse.py", "\nx = 1\n", {("fuse",)}),

@@ -18,7 +18,9 @@ SHOWN = {"metrics": ["recall"], "cutoffs": [10, 20]}
 
 
 def baby(seeds: list[int]) -> Config:
-    return toy.settings(name="toy", run={"datasets": ["baby"], "seeds": seeds}, tabulate=SHOWN)
+    return toy.settings(
+        name="toy", run={"datasets": ["baby"], "backbones": ["freedom", "lightgcn"], "seeds": seeds}, tabulate=SHOWN
+    )
 
 
 def write_metrics(config: Config, values: dict[tuple[str, str], list[float]]) -> None:

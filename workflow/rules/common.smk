@@ -55,6 +55,7 @@ wildcard_constraints:
     view="|".join(sorted({view for _, _, view in PROMPTS})),
     file="|".join(name.replace(".", r"\.") for name in FILES),
     table="table1|table2",
+    modality="image|text",
     format="csv|md|tex",
 
 
@@ -122,6 +123,21 @@ def features_of(wildcards):
     if wildcards.arm == configuration.CONTENT_FREE:
         return []
     return path("features").format(dataset=wildcards.dataset, arm=wildcards.arm)
+
+
+def graphs_of_cell(dataset, backbone, arm):
+    """Neighbours that a cell's backbone reads."""
+    found = []
+    if backbone in configuration.ITEM_GRAPH_BACKBONES:
+        found += expand(
+            path("item_neighbours"),
+            dataset=dataset,
+            arm=arm,
+            modality=["image", "text"],
+        )
+    if backbone in configuration.USER_GRAPH_BACKBONES:
+        found += expand(path("user_neighbours"), dataset=dataset)
+    return found
 
 
 def table_of(rows, *names):

@@ -1,6 +1,58 @@
 # One cell is one job: dataset x backbone x arm x seed. Training never sees the test split.
 
 
+# Item neighbours are keyed by the features they came from, user neighbours by the train split.
+rule neighbours_items:
+    input:
+        features=path("features"),
+    output:
+        image=path("item_neighbours").replace("{modality}", "image"),
+        text=path("item_neighbours").replace("{modality}", "text"),
+    log:
+        log_of("neighbours", "{dataset}.{arm}"),
+    benchmark:
+        benchmark_of("neighbours", "{dataset}.{arm}")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: CONFIG.train.threads
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        config=RESOLVED,
+        n_neighbours=CONFIG.neighbours.items,
+        behaviour=CONFIG.train.behaviour,
+        threads=CONFIG.train.threads,
+        code=code_id("neighbours-items"),
+    shell:
+        "python -m cliper neighbours-items --config {params.config} --dataset {wildcards.dataset}"
+        " --arm {wildcards.arm} 2>&1 | tee {log:q}"
+
+
+rule neighbours_users:
+    input:
+        users=path("users"),
+        train=path("train"),
+    output:
+        users=path("user_neighbours"),
+    log:
+        log_of("neighbours", "{dataset}.users"),
+    benchmark:
+        benchmark_of("neighbours", "{dataset}.users")
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        config=RESOLVED,
+        n_neighbours=CONFIG.neighbours.users,
+        code=code_id("neighbours-users"),
+    shell:
+        "python -m cliper neighbours-users --config {params.config} --dataset {wildcards.dataset} 2>&1 | tee {log:q}"
+
+
 rule train:
     input:
         users=path("users"),
@@ -8,6 +60,7 @@ rule train:
         train=path("train"),
         valid=path("valid"),
         features=features_of,
+        graphs=lambda w: graphs_of_cell(w.dataset, w.backbone, w.arm),
     output:
         history=path("history"),
         topk=path("topk"),
