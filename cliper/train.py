@@ -11,57 +11,31 @@ bytes. Paper: section 4, "Implementation Details", and appendix A (Adam, learnin
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import math
+import hashlib
+import json
 import platform
 import resource
-import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 
-from cliper import backbones, files, log, metrics
-from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples
-from cliper.config import CONTENT_FREE, Config, Train
-from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
+from cliper import backbones, files, log
+from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures
+from cliper.checkpoint import Checkpoint
+from cliper.config import CONTENT_FREE, Config
+from cliper.errors import ConfigError, DataError, FeatureError
+from cliper.fitting import Epoch, best_epoch, fit, rank, spawn_generators
 from cliper.graph import Neighbours
 from cliper.layout import locate
-from cliper.losses import L2_TERMS
-from cliper.ranking import Ranking, rank_items
-from cliper.sampling import sample_triples
+from cliper.ranking import Ranking
 from cliper.schemas import TABLES
-
-VALIDATION_K = 20  # paper, appendix A: early stopping by Recall@20
-
-
-class Generators(NamedTuple):
-    """One source of randomness a purpose, so that a change in one leaves the others as they are."""
-
-    initial: torch.Generator
-    shuffle: np.random.Generator
-    negatives: np.random.Generator
-    edges: np.random.Generator
-
-
-class Epoch(NamedTuple):
-    """One row of the history."""
-
-    epoch: int  # from 1
-    loss: float  # mean over the batches
-    seconds: float
-    valid_recall: float
-
-
-def spawn_generators(seed: int) -> Generators:
-    """Make the generators of one run; nothing else in it is random."""
-    initial, *others = np.random.SeedSequence(seed).spawn(4)
-    torch_seed = int(initial.generate_state(1, np.uint64)[0])
-    return Generators(torch.Generator().manual_seed(torch_seed), *map(np.random.default_rng, others))
+from cliper.stages import code_id
 
 
 def choose_device(name: str) -> torch.device:
@@ -102,92 +76,6 @@ def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatu
     return features
 
 
-def train_epoch(
-    model: Backbone,
-    optimiser: torch.optim.Optimizer,
-    interactions: Interactions,
-    *,
-    settings: Train,
-    generators: Generators,
-) -> float:
-    """Take one step for each batch of the shuffled interactions. Returns the mean loss of the batches."""
-    l2_weight = settings.weight_decay if settings.weight_decay_on == "batch" else 0.0
-    l2_term = L2_TERMS[settings.behaviour]
-    model.start_epoch(generators.edges)
-    drawn = sample_triples(
-        interactions.users, interactions.items, shuffle=generators.shuffle, negatives=generators.negatives
-    )
-    device = next(model.parameters()).device
-    losses = []
-    for batch in torch.from_numpy(drawn).to(device).split(settings.batch_size, dim=1):
-        optimiser.zero_grad()
-        triples = Triples(*batch)
-        loss = model.loss(triples)
-        if l2_weight:
-            loss = loss + l2_weight * l2_term(*model.decayed(triples))
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.detach())
-    return torch.stack(losses).double().mean().item()
-
-
-@torch.no_grad()
-def rank(model: Backbone, interactions: Interactions, k: int) -> Ranking:
-    """Rank the k best items for every user, train items left out."""
-    users, items = model.embed()
-    return rank_items(
-        users, items, train_users=interactions.users, train_items=interactions.items, k=k, score=model.score
-    )
-
-
-def mean_recall(ranking: Ranking, valid: pl.DataFrame) -> float:
-    """Mean Recall@20 over the users of the validation split."""
-    users, items = (valid[name].to_numpy().astype(np.int64) for name in ("user", "item"))
-    known, n_relevant = np.unique(users, return_counts=True)
-    hits = metrics.find_hits(ranking.items, users, items)[known]
-    return float(metrics.recall(hits, n_relevant, VALIDATION_K).mean())
-
-
-def fit(
-    model: Backbone, interactions: Interactions, valid: pl.DataFrame, settings: Train, generators: Generators
-) -> list[Epoch]:
-    """Train until validation stops to get better, and leave the model in the state of its best epoch.
-
-    valid    user, item; at least one row
-    returns  the epochs; the best is the first with the highest valid_recall
-
-    Raises TrainingError if the loss is not finite.
-    """
-    decay = settings.weight_decay if settings.weight_decay_on == "parameters" else 0.0
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=decay, fused=True)
-    history: list[Epoch] = []
-    bar = log.progress(range(1, settings.max_epochs + 1), what="epochs")
-    for epoch in bar:
-        started = time.perf_counter()
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * model.learning_rate_factor(epoch - 1)
-        loss = train_epoch(model, optimiser, interactions, settings=settings, generators=generators)
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss of epoch {epoch} is {loss}; lower train.learning_rate")
-        recall = mean_recall(rank(model, interactions, VALIDATION_K), valid)
-        if settings.behaviour == "as_mmrec":
-            recall = round(recall, 4)  # the toolbox stops by what it prints
-        history.append(Epoch(epoch, loss, time.perf_counter() - started, recall))
-        best = best_epoch(history)
-        if best.epoch == epoch:
-            state = copy.deepcopy(model.state_dict())
-        bar.set_postfix(loss=f"{loss:.4f}", best=f"{best.valid_recall:.4f}")
-        if epoch - best.epoch >= settings.patience:
-            break
-    model.load_state_dict(state)
-    return history
-
-
-def best_epoch(history: list[Epoch]) -> Epoch:
-    """The first epoch with the highest validation Recall@20."""
-    return max(history, key=lambda epoch: epoch.valid_recall)
-
-
 def history_table(history: list[Epoch]) -> pl.DataFrame:
     """The epochs as rows of the history table."""
     return pl.DataFrame(history, schema=list(TABLES["history"].columns), orient="row")
@@ -223,6 +111,15 @@ def describe(model: Backbone, history: list[Epoch], device: torch.device) -> dic
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("cliper", "torch", "numpy", "polars")},
     }
+
+
+def run_key(provenance: dict[str, Any], inputs: Iterable[Iterable[Any] | None]) -> str:
+    """Hash of all that decides a run: names, settings, code, and the arrays it reads."""
+    digest = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode())
+    for part in inputs:
+        for value in part or ():
+            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return digest.hexdigest()
 
 
 def read_interactions(root: Path, dataset: str) -> tuple[Interactions, pl.DataFrame]:
@@ -298,14 +195,20 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
     model = chosen(
         interactions, features, graphs, settings, d=d, generator=generators.initial, behaviour=config.train.behaviour
     ).to(device)
-    history = fit(model, interactions, valid, config.train, generators)
-    ranking = ranking_table(rank(model, interactions, max(config.evaluate.cutoffs)))
-    outcome = describe(model, history, device)
     sections = {"train": config.train, "backbone": settings, "arm": config.arm(arm), "evaluate": config.evaluate}
     settled = {name: dataclasses.asdict(section) for name, section in sections.items()}
+    provenance = {**names, "config": settled, "code": code_id("train", backbone)}
+    checkpoint = Checkpoint(
+        locate(config.root, "run", **names).with_name("checkpoint.pt"),
+        key=run_key(provenance, [interactions, features or (), *graphs]),
+    )
+    history = fit(model, interactions, valid, config.train, generators, checkpoint)
+    ranking = ranking_table(rank(model, interactions, max(config.evaluate.cutoffs)))
+    outcome = describe(model, history, device)
     files.write_table(locate(config.root, "history", **names), "history", history_table(history))
     files.write_table(locate(config.root, "topk", **names), "topk", ranking)
-    files.write_json(locate(config.root, "run", **names), {**names, "config": settled, **outcome})
+    files.write_json(locate(config.root, "run", **names), provenance | outcome)
+    checkpoint.remove()
     log.account(
         f"{len(history)} epochs on {outcome['device']}, best {outcome['best_epoch']} with validation Recall@20 "
         f"{outcome['valid_recall@20']:.4f}; {ranking['user'].n_unique()} users ranked; {outcome['seconds']:.1f} s"

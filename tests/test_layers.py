@@ -15,6 +15,8 @@ PACKAGE = toy.REPOSITORY / "cliper"
 BASE = {"errors", "log", "schemas", "layout"}
 FRAME = BASE | {"files", "config"}
 PARTS = {"graph", "sampling", "losses", "metrics", "ranking"}
+VARIANTS = {"sources", "encoders", "backbones"}
+TRAINING = {"fitting", "checkpoint"}
 STAGES = {stage.module.removeprefix("cliper.").split(".")[0] for stage in stages.STAGES.values()}
 ALLOWED = {
     **{name: set() for name in BASE},
@@ -27,7 +29,12 @@ ALLOWED = {
     "sources": FRAME | {"sources"},
     "encoders": FRAME | PARTS | {"encoders"},
     "backbones": {"errors", "config", "backbones"} | PARTS,
-    **{stage: FRAME | PARTS | {"sources", "encoders", "backbones", "imagestore", "fetch"} for stage in STAGES},
+    "checkpoint": FRAME,
+    "fitting": FRAME | PARTS | {"backbones", "checkpoint"},
+    **{
+        stage: FRAME | PARTS | TRAINING | {"stages"} | {"sources", "encoders", "backbones", "imagestore", "fetch"}
+        for stage in STAGES
+    },
     "__main__": {"config", "errors", "log", "stages"},
     "__init__": set(),
     "shop": FRAME,

@@ -6,7 +6,8 @@ import pytest
 import torch
 import toy
 
-from cliper import files, neighbours, train
+from cliper import checkpoint, files, fitting, neighbours, train
+from cliper.backbones import BACKBONES
 from cliper.config import Config
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import locate
@@ -113,7 +114,7 @@ def test_training_never_reads_the_test_split(settings):
 
 def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(settings, monkeypatch):
     interactions, valid = train.read_interactions(settings.root, "toy")
-    generators = train.spawn_generators(0)
+    generators = fitting.spawn_generators(0)
     model = train.choose_backbone("lightgcn", "content_free")(
         interactions,
         None,
@@ -129,8 +130,10 @@ def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(setti
         states.append(model.users.detach().clone())
         return next(recalls)
 
-    monkeypatch.setattr(train, "mean_recall", scripted)
-    history = train.fit(model, interactions, valid, dataclasses.replace(settings.train, patience=3), generators)
+    monkeypatch.setattr(fitting, "mean_recall", scripted)
+    keep = checkpoint.Checkpoint(locate(settings.root, "topk", **CONTENT_FREE), key="")
+    patient = dataclasses.replace(settings.train, patience=3)
+    history = fitting.fit(model, interactions, valid, patient, generators, keep)
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
     assert torch.equal(model.users, states[1])
 
@@ -138,7 +141,7 @@ def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(setti
 def decay_once(settings, where, **change):
     """One epoch of one batch of LightGCN, no gradient but the decay's: embeddings before and after."""
     interactions = train.Interactions(np.array([0, 1]), np.array([0, 1]), n_users=3, n_items=3)
-    generators = train.spawn_generators(0)
+    generators = fitting.spawn_generators(0)
     model = train.choose_backbone("lightgcn", "content_free")(
         interactions,
         None,
@@ -153,7 +156,7 @@ def decay_once(settings, where, **change):
     chosen = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where, **change)
     decay = {"batch": 0.0, "parameters": 0.5}[where]
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=decay)
-    train.train_epoch(model, optimiser, interactions, settings=chosen, generators=generators)
+    fitting.train_epoch(model, optimiser, interactions, settings=chosen, generators=generators)
     return before, {name: value.detach() for name, value in model.named_parameters()}
 
 
@@ -193,15 +196,67 @@ def test_adam_gets_the_decay_only_where_the_config_says_so(settings, monkeypatch
     assert decays == [0.0, 0.5]
 
 
+def killed_after(epochs: int, monkeypatch):
+    """Let training be killed in the epoch after so many, with a checkpoint after each."""
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0)
+    whole, done = fitting.train_epoch, []
+
+    def dies(*arguments, **options):
+        if len(done) == epochs:
+            raise KeyboardInterrupt
+        done.append(1)
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(fitting, "train_epoch", dies)
+    return whole
+
+
+@pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_killed_and_taken_up_equals_uninterrupted_byte_for_byte(settings, monkeypatch, name, behaviour):
+    quick = dataclasses.replace(settings.train, behaviour=behaviour, weight_decay_on="parameters", max_epochs=5)
+    settings = dataclasses.replace(settings, train=quick)
+    cell = CELL | {"backbone": name, "arm": "vanilla" if BACKBONES[name].uses_features else "content_free"}
+    topk, kept = (locate(settings.root, "topk", **cell).with_name(file) for file in ("topk.parquet", "checkpoint.pt"))
+    train.run(settings, **cell)
+    uninterrupted = topk.read_bytes(), read(settings, "history", cell).drop("seconds")
+    topk.unlink()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        killed_after(2, patched)
+        train.run(settings, **cell)
+    assert kept.exists() and not topk.exists()
+    with monkeypatch.context() as patched:
+        killed_after(3, patched)  # dies again if it does not go on from the second epoch
+        train.run(settings, **cell)
+    assert topk.read_bytes() == uninterrupted[0]
+    assert read(settings, "history", cell).drop("seconds").equals(uninterrupted[1])
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("fault", ["other settings", "cut"])
+def test_a_foreign_or_broken_checkpoint_is_told_and_not_used(settings, monkeypatch, caplog, fault):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        killed_after(2, patched)
+        train.run(settings, **CONTENT_FREE)
+    kept = locate(settings.root, "topk", **CONTENT_FREE).with_name("checkpoint.pt")
+    if fault == "cut":
+        kept.write_bytes(kept.read_bytes()[:100])
+    else:
+        settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, batch_size=32))
+    train.run(settings, **CONTENT_FREE)
+    assert "training starts anew" in caplog.text
+    assert read(settings, "history", CONTENT_FREE)["epoch"].to_list()[0] == 1
+
+
 def test_validation_recall_averages_over_users_of_the_split():
-    ranking = train.Ranking(np.array([[4, 1], [2, 0], [3, -1]]), np.zeros((3, 2), dtype=np.float32))
+    ranking = fitting.Ranking(np.array([[4, 1], [2, 0], [3, -1]]), np.zeros((3, 2), dtype=np.float32))
     valid = pl.DataFrame({"user": [0, 0, 2], "item": [1, 2, 3]})
-    assert train.mean_recall(ranking, valid) == pytest.approx((1 / 2 + 1) / 2)
+    assert fitting.mean_recall(ranking, valid) == pytest.approx((1 / 2 + 1) / 2)
 
 
 def test_a_loss_that_is_not_finite_names_the_epoch(settings, monkeypatch):
     losses = iter([0.5, float("nan")])
-    monkeypatch.setattr(train, "train_epoch", lambda *_, **__: next(losses))
+    monkeypatch.setattr(fitting, "train_epoch", lambda *_, **__: next(losses))
     with pytest.raises(TrainingError, match="the loss of epoch 2 is nan"):
         train.run(settings, **CONTENT_FREE)
 

@@ -1,0 +1,59 @@
+"""The state of a training run in a file, so that a killed run goes on where it was and ends in the same bytes.
+
+The file carries a key of all that decides the run; a checkpoint with another key is not used.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cliper import files, log
+
+EVERY_S = 60  # seconds between two writes
+
+
+class Checkpoint:
+    """One run's checkpoint file.
+
+    path  where it lies while the run goes on
+    key   identifies the run: settings, seed, code and inputs
+    """
+
+    def __init__(self, path: Path, *, key: str) -> None:
+        self._path = path
+        self._key = key
+        self._written = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that was kept last, or None; a broken or foreign file is told, removed and not used."""
+        if not self._path.exists():
+            return None
+        try:
+            kept = torch.load(self._path, map_location="cpu", weights_only=True)
+            if kept["key"] == self._key:
+                log.account(f"goes on from {self._path}")
+                state: dict[str, Any] = kept["state"]
+                return state
+            log.warn(f"{self._path} is of a run with other settings, code or inputs; training starts anew")
+        except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+            log.warn(f"{self._path} cannot be read ({type(error).__name__}); training starts anew")
+        self.remove()
+        return None
+
+    def save_if_due(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Write the state, whole or not at all, if the last write lies EVERY_S back."""
+        if time.monotonic() - self._written < EVERY_S:
+            return
+        with files.atomic(self._path) as temporary:
+            torch.save({"key": self._key, "state": state()}, temporary)
+        self._written = time.monotonic()
+
+    def remove(self) -> None:
+        """Forget the run: it is over."""
+        self._path.unlink(missing_ok=True)
