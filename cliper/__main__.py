@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from cliper import __version__, config, log
 from cliper.errors import CliperError
 from cliper.stages import NAME_HELP, STAGES, documentation
+
+DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,12 +49,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     stage = STAGES[options.stage]
     log.start(options.stage)
+    names = {name: getattr(options, name) for name in stage.names}
     try:
         settings = config.load(options.config)
-        run = getattr(importlib.import_module(stage.module), stage.function)
-        run(settings, **{name: getattr(options, name) for name in stage.names})
+        settings.require(names)
+        getattr(importlib.import_module(stage.module), stage.function)(settings, **names)
     except CliperError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        sys.stderr.write(
+            f"DataError: cannot write {error.filename or 'here'}: {error.strerror}; free the disk, run again\n"
+        )
         return 2
     return 0
 

@@ -317,6 +317,12 @@ class Config:
             for seed in self.run.seeds
         ]
 
+    def require(self, names: Mapping[str, Any]) -> None:
+        """Raise ConfigError if one of a stage's names is none of the config's."""
+        known = {"dataset": self.dataset, "arm": self.arm, "encoder": self.encoder, "prompts": self.prompt_set}
+        for kind in known.keys() & names.keys():
+            known[kind](names[kind])
+
     def dataset(self, name: str) -> Dataset:
         """Look a dataset up. Raises ConfigError with the known names, like its siblings below."""
         return _look_up("dataset", self.datasets, name)
