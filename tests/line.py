@@ -13,7 +13,7 @@ import toy
 
 NOT_COPIED = (".venv", ".git", "results", ".snakemake", "docs", "benchmarks", "__pycache__", ".*_cache", "*.egg-info")
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "all_tables", "--cores", "2"]  # target first: --configfile would eat it
-DEMO = ["--configfile", "cliper/data/demo.yaml"]
+DEMO = ["--configfile", "cliper/data/demo.yaml", "tests/line.yaml"]
 
 
 def copy_repository(folder: Path) -> Path:

@@ -117,6 +117,6 @@ def test_content_free_backbones_run_once_a_seed() -> None:
 
 def test_every_overlay_in_the_repository_fits_the_shipped_config() -> None:
     base = yaml.safe_load((toy.REPOSITORY / "config.yaml").read_text())
-    for overlay in ("tests/films.yaml", "cliper/data/demo.yaml"):
+    for overlay in ("tests/films.yaml", "tests/line.yaml", "cliper/data/demo.yaml"):
         raw = config.lay_over(dict(base), yaml.safe_load((toy.REPOSITORY / overlay).read_text()))
-        assert config.structure(raw, where=overlay).name in ("films", "demo")
+        assert config.structure(raw, where=overlay).name in ("films", "demo", "paper")

@@ -125,6 +125,16 @@ class Encoder:
         return self.image
 
 
+def few_at_a_time(embed: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
+    """On a CPU, run a convolutional network on 4 pictures at a time, channels last.
+
+    Its activations then stay in the cache: EfficientNet-Lite0 takes 23 ms a picture, 73 in batches of 32 (one thread).
+    """
+    if device.type != "cpu":
+        return embed
+    return lambda pixels: torch.cat([embed(few) for few in pixels.to(memory_format=torch.channels_last).split(4)])
+
+
 def choose_device(name: str) -> torch.device:
     """Device of a name in the config: auto is cuda where there is one. Raises ConfigError without the one asked for."""
     has_cuda = torch.cuda.is_available()

@@ -11,6 +11,7 @@ Source: ConSE (Norouzi et al. 2014). Departs from it: a soft threshold on logits
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,11 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from cliper.config import Encoder as Settings
-from cliper.encoders import cnn, sentence
-from cliper.encoders.base import Encoder, Weights
-from cliper.encoders.open_clip import CONFIG, WEIGHTS, describe, load
+from cliper.encoders import cnn, open_clip, sentence
+from cliper.encoders.base import Encoder, ImageTower, TextTower, Weights, few_at_a_time
+from cliper.encoders.open_clip import CONFIG, WEIGHTS, describe
 from cliper.encoders.packages import find_package
 from cliper.files import atomic, write_json
-
-__all__ = ["load", "prepare"]  # load is open_clip's
 
 CPU = torch.device("cpu")
 D = 512  # width of the shared space, as in CLIP ViT-B/32
@@ -73,6 +72,12 @@ def prepare(_settings: Settings, folder: Path) -> Weights:
         save_file(assemble(minilm), temporary)
     architecture = f"{cnn.MODEL} + {sentence.MODEL}"
     return describe(checkpoint, architecture, {name: package.licence for name, package in packages.items()})
+
+
+def load(folder: Path, weights: Weights, device: torch.device) -> tuple[TextTower, ImageTower]:
+    """Load the checkpoint as open_clip does, with its convolutions arranged for a CPU."""
+    text, image = open_clip.load(folder, weights, device)
+    return text, replace(image, embed=few_at_a_time(image.embed, device))
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from cliper.config import Encoder as Settings
-from cliper.encoders.base import ImageTower, Weights
+from cliper.encoders.base import ImageTower, Weights, few_at_a_time
 from cliper.encoders.packages import find_package
 
 MODEL = "EfficientNet-Lite0"
@@ -48,7 +48,7 @@ def load(_folder: Path, _weights: Weights, device: torch.device) -> tuple[None, 
         pixels: Tensor = transform(image.convert("RGB"))
         return pixels
 
-    return None, ImageTower(DIM, preprocess, model.to(device))
+    return None, ImageTower(DIM, preprocess, few_at_a_time(model.to(device), device))
 
 
 def load_lite0() -> Any:
