@@ -1,0 +1,1 @@
+"""What is measured against a plain way of doing the same; run by hand, no part of the package."""
