@@ -126,6 +126,22 @@ class Neighbours(NamedTuple):
     closeness: npt.NDArray[np.float32]  # (n, k) how close: a cosine or a count
 
 
+@torch.no_grad()
+def nearest_rows(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Find for each row of x (n, d) the k rows of highest product, itself among them.
+
+    returns  the products and the rows' indices, (n, min(k, n)) both, highest first; ties go to the lower index
+
+    Works in blocks, never on n x n values.
+    """
+    # float64 and then rounded: items with equal features must tie, whatever kernel computed their products.
+    precise = x.double()
+    n_rows = max(1, BLOCK // max(1, len(x)))
+    blocks = [top_k((block @ precise.T).float(), k) for block in precise.split(n_rows)]
+    products, nearest = (torch.cat(parts) for parts in zip(*blocks, strict=True))
+    return products, nearest
+
+
 def nearest_items(features: npt.NDArray[np.float32], is_left_out: Bools, k: int) -> Neighbours:
     """Find the k items of highest cosine for each item, itself among them.
 
@@ -139,14 +155,9 @@ def nearest_items(features: npt.NDArray[np.float32], is_left_out: Bools, k: int)
     usable = np.flatnonzero(~is_left_out & features.any(axis=1))
     index = np.full((len(features), k), -1)
     value = np.zeros((len(features), k), dtype=np.float32)
-    # float64 and then rounded: items with equal features must tie, whatever kernel computed their products.
-    unit = F.normalize(torch.from_numpy(features[usable].astype(np.float64)))
-    n_rows = max(1, BLOCK // max(1, len(usable)))
-    for start in range(0, len(usable), n_rows):
-        closest = top_k((unit[start : start + n_rows] @ unit.T).float(), k)
-        rows, columns = usable[start : start + n_rows], slice(0, closest[1].shape[1])
-        index[rows, columns] = usable[closest[1].numpy()]
-        value[rows, columns] = closest[0].numpy()
+    products, nearest = nearest_rows(F.normalize(torch.from_numpy(features[usable].astype(np.float64))), k)
+    index[usable, : nearest.shape[1]] = usable[nearest.numpy()]
+    value[usable, : nearest.shape[1]] = products.numpy()
     return Neighbours(index, value)
 
 

@@ -201,7 +201,7 @@ def test_an_item_whose_similarities_add_up_to_no_more_than_zero_has_no_edges():
 
 
 def test_a_learned_graph_found_in_blocks_equals_loops_over_pairs(monkeypatch):
-    monkeypatch.setattr("cliper.backbones.lattice.BLOCK", 70)  # 2 of 30 rows at a time
+    monkeypatch.setattr("cliper.graph.BLOCK", 70)  # 2 of 30 rows at a time
     rows = np.random.default_rng(0).standard_normal((30, 6)).astype(np.float32)
     none = np.zeros(30, dtype=bool)
     generator = torch.Generator().manual_seed(0)

@@ -31,9 +31,8 @@ from cliper.backbones.base import (
     linear,
     xavier_embeddings,
 )
-from cliper.graph import Edges, Neighbours, SparseMatrix
+from cliper.graph import Edges, Neighbours, SparseMatrix, nearest_rows
 from cliper.losses import bpr, half_squared_norm
-from cliper.ranking import BLOCK, top_k
 
 
 class ItemGraph(NamedTuple):
@@ -190,22 +189,6 @@ class Modality(nn.Module):
             self.usable.new_zeros(shape).index_copy(0, self.usable, self.usable[self.found_nearest]),
             cosines.new_zeros(shape).index_copy(0, self.usable, cosines),
         )
-
-
-@torch.no_grad()
-def nearest_rows(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Find for each row of x (n, d) the k rows of highest product, itself among them.
-
-    returns  the products and the rows' indices, (n, min(k, n)) both, highest first; ties go to the lower index
-
-    Works in blocks, never on n x n values.
-    """
-    # float64 and then rounded: items with equal features must tie, whatever kernel computed their products.
-    precise = x.double()
-    n_rows = max(1, BLOCK // max(1, len(x)))
-    blocks = [top_k((block @ precise.T).float(), k) for block in precise.split(n_rows)]
-    products, nearest = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-    return products, nearest
 
 
 class _Products(torch.autograd.Function):
