@@ -134,10 +134,11 @@ def nearest_rows(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Works in blocks, never on n x n values.
     """
-    # float64 and then rounded: items with equal features must tie, whatever kernel computed their products.
-    precise = x.double()
+    # Equal rows must tie, whatever kernel computes their products: each distinct one is multiplied once.
+    distinct, place = torch.unique(x, dim=0, return_inverse=True)
+    has_equal = len(distinct) < len(x)
     n_rows = max(1, BLOCK // max(1, len(x)))
-    blocks = [top_k((block @ precise.T).float(), k) for block in precise.split(n_rows)]
+    blocks = [top_k((block @ distinct.T)[:, place] if has_equal else block @ x.T, k) for block in x.split(n_rows)]
     products, nearest = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return products, nearest
 
@@ -155,7 +156,7 @@ def nearest_items(features: npt.NDArray[np.float32], is_left_out: Bools, k: int)
     usable = np.flatnonzero(~is_left_out & features.any(axis=1))
     index = np.full((len(features), k), -1)
     value = np.zeros((len(features), k), dtype=np.float32)
-    products, nearest = nearest_rows(F.normalize(torch.from_numpy(features[usable].astype(np.float64))), k)
+    products, nearest = nearest_rows(F.normalize(torch.from_numpy(features[usable].astype(np.float32))), k)
     index[usable, : nearest.shape[1]] = usable[nearest.numpy()]
     value[usable, : nearest.shape[1]] = products.numpy()
     return Neighbours(index, value)
