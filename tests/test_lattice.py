@@ -9,8 +9,9 @@ from torch.nn.functional import logsigmoid, normalize
 from toy import SHARED
 
 from cliper import config
-from cliper.backbones.base import FeatureRows, Interactions, ItemFeatures, Triples, linear
+from cliper.backbones.base import Interactions, ItemFeatures, Triples
 from cliper.backbones.lattice import ItemGraph, Lattice, Modality, normalise
+from cliper.backbones.rows import FeatureRows, linear
 from cliper.graph import nearest_items
 
 GOLDEN = SHARED / "golden"

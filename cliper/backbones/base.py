@@ -103,35 +103,6 @@ class Backbone(nn.Module, ABC):
         """Rows (B, …) of a batch's own embeddings before propagation: what weight decay on the batch pulls at."""
 
 
-class FeatureRows(nn.Module):
-    """Features of one modality as a backbone reads them: constant or trained, through the MLP of the fusion if any.
-
-    Called with items (n,) it gives their rows (n, width); without, all rows.
-    Source of the MLP: paper, section 3, "Fusion Layer": one layer, LeakyReLU.
-    """
-
-    def __init__(
-        self,
-        features: npt.NDArray[np.float32],
-        *,
-        is_trained: bool,
-        mlp_width: int | None = None,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        rows = torch.tensor(features)
-        if is_trained:
-            self.features: Tensor = nn.Parameter(rows)
-        else:
-            self.register_buffer("features", rows, persistent=False)
-        self.mlp = linear(features.shape[1], mlp_width, generator) if mlp_width else None
-        self.width = mlp_width or features.shape[1]
-
-    def forward(self, items: Tensor | None = None) -> Tensor:
-        rows = self.features if items is None else F.embedding(items, self.features)
-        return rows if self.mlp is None else F.leaky_relu(self.mlp(rows))
-
-
 class LastForward(nn.Module):
     """Embeddings that the last training forward computed; as_mmrec some backbones rank by these, one step old.
 
@@ -151,14 +122,6 @@ class LastForward(nn.Module):
     def keep(self, users: Tensor, items: Tensor) -> None:
         self.users, self.items = users.detach(), items.detach()
         self.is_kept.fill_(value=True)
-
-
-def linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
-    """Make x Wᵀ + b with torch's default initial values, uniform within ±1/√width_in, from our generator."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out)
-    for parameter in layer.parameters():
-        nn.init.uniform_(parameter, -(width_in**-0.5), width_in**-0.5, generator)
-    return layer
 
 
 def batch_rows(triples: Triples, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,16 +15,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from cliper import config
-from cliper.backbones.base import (
-    Backbone,
-    FeatureRows,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    LastForward,
-    Triples,
-    linear,
-)
+from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, LastForward, Triples
+from cliper.backbones.rows import FeatureRows, linear
 from cliper.graph import Neighbours, interaction_graph, propagate
 from cliper.losses import bpr
 

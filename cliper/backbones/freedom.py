@@ -13,17 +13,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
 from cliper import config
-from cliper.backbones.base import (
-    Backbone,
-    FeatureRows,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    Triples,
-    batch_rows,
-    linear,
-    xavier_embeddings,
-)
+from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples, batch_rows, xavier_embeddings
+from cliper.backbones.rows import FeatureRows, linear
 from cliper.graph import Edges, SparseMatrix, edge_weights, equal_edges, interaction_graph, propagate
 from cliper.losses import bpr
 from cliper.sampling import sample_edges
@@ -75,7 +66,7 @@ class Freedom(Backbone):
         # Only the batch's items are projected, each once: 4096-d features of all items are most of the work.
         batch_items, place = ranked.unique(return_inverse=True)
         for modality, projection in ((self.text, self.text_projection), (self.image, self.image_projection)):
-            projected = F.embedding(place, projection(modality(batch_items)))
+            projected = F.embedding(place, modality.project(projection, batch_items))
             loss = loss + self.settings.reg_weight * bpr(batch_users, *projected.chunk(2))
         return loss
 

@@ -20,17 +20,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from cliper import config
-from cliper.backbones.base import (
-    Backbone,
-    FeatureRows,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    Triples,
-    batch_rows,
-    linear,
-    xavier_embeddings,
-)
+from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples, batch_rows, xavier_embeddings
+from cliper.backbones.rows import FeatureRows, linear
 from cliper.graph import Edges, Neighbours, SparseMatrix, nearest_rows
 from cliper.losses import bpr, half_squared_norm
 

@@ -15,17 +15,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from cliper import config
-from cliper.backbones.base import (
-    Backbone,
-    FeatureRows,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    LastForward,
-    Triples,
-    batch_rows,
-    linear,
-)
+from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, LastForward, Triples, batch_rows
+from cliper.backbones.rows import FeatureRows, linear
 from cliper.graph import SparseMatrix, neighbour_means
 from cliper.losses import bpr
 

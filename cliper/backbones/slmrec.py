@@ -17,17 +17,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from cliper import config
-from cliper.backbones.base import (
-    Backbone,
-    FeatureRows,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    LastForward,
-    Triples,
-    linear,
-    xavier_embeddings,
-)
+from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, LastForward, Triples, xavier_embeddings
+from cliper.backbones.rows import FeatureRows, linear
 from cliper.graph import interaction_graph
 from cliper.losses import info_nce
 
