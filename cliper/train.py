@@ -149,7 +149,7 @@ def read_features(config: Config, dataset: str, arm: str, n_items: int) -> ItemF
     if config.train.behaviour == "as_mmrec":
         none = np.zeros(n_items, dtype=bool)
         features = features._replace(image_is_filled=none, text_is_filled=none)
-    settings = config.arm(arm)
+    settings = config.arm_of(dataset, arm)
     if settings.fusion != "mlp":
         return features
     return features._replace(mlp_width=features.text.shape[1] // len(config.prompt_set(str(settings.prompts))))
@@ -184,8 +184,8 @@ def as_neighbours(table: pl.DataFrame) -> Neighbours:
 def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:
     """Read the tables, train, write history, ranking and run.json."""
     names: dict[str, str | int] = {"dataset": dataset, "backbone": backbone, "arm": arm, "seed": seed}
-    config.dataset(dataset)
-    chosen, settings, d = choose_backbone(backbone, arm), getattr(config.backbones, backbone), config.arm(arm).d
+    made_by = config.arm_of(dataset, arm)
+    chosen, settings, d = choose_backbone(backbone, arm), getattr(config.backbones, backbone), made_by.d
     device = choose_device(config.train.device)
     torch.set_num_threads(config.train.threads)
     interactions, valid = read_interactions(config.root, dataset)
@@ -195,7 +195,7 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
     model = chosen(
         interactions, features, graphs, settings, d=d, generator=generators.initial, behaviour=config.train.behaviour
     ).to(device)
-    sections = {"train": config.train, "backbone": settings, "arm": config.arm(arm), "evaluate": config.evaluate}
+    sections = {"train": config.train, "backbone": settings, "arm": made_by, "evaluate": config.evaluate}
     settled = {name: dataclasses.asdict(section) for name, section in sections.items()}
     provenance = {**names, "config": settled, "code": code_id("train", backbone)}
     checkpoint = Checkpoint(

@@ -200,6 +200,12 @@ def notes(config: Config) -> list[str]:
     kinds = set()
     for name in config.run.arms:
         arm = config.arms[name]
+        given = [dataset for dataset in config.run.datasets if config.datasets[dataset].given(name)]
+        if given:
+            titles = ", ".join(config.datasets[dataset].title for dataset in given)
+            lines.append(f"{name} on {titles}: features as given with the data, d {arm.d}.")
+        if len(given) == len(config.run.datasets):
+            continue
         image, text = config.encoder(str(arm.image)), config.encoder(str(arm.text))
         kinds |= {image.kind, text.kind}
         fusion = arm.fusion if arm.temperature is None else f"{arm.fusion} (τ {arm.temperature:g})"
