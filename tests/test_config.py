@@ -170,3 +170,13 @@ def test_every_overlay_in_the_repository_fits_the_shipped_config() -> None:
     for overlay in ("tests/films.yaml", "tests/line.yaml", "cliper/data/demo.yaml"):
         raw = config.lay_over(dict(base), yaml.safe_load((toy.REPOSITORY / overlay).read_text()))
         assert config.structure(raw, where=overlay).name in ("films", "demo", "paper")
+
+
+@pytest.mark.parametrize("more", [[], ["reference_films_norm.yaml"], ["reference_films_slmrec.yaml"]])
+def test_the_reference_runs_regularise_each_backbone_as_the_toolbox_does(more: list[str]) -> None:
+    paths = [toy.REPOSITORY / "config.yaml", *(toy.REPOSITORY / "tests" / f for f in ("reference_films.yaml", *more))]
+    chosen = config.load(paths)
+    wanted = {"slmrec": (1e-4, "parameters"), "lightgcn": (1e-4, "batch"), "bpr": (1e-4, "batch")}
+    for backbone in chosen.run.backbones:
+        weight, where = wanted.get(backbone, (0, chosen.train.weight_decay_on))
+        assert (chosen.train.weight_decay, chosen.train.weight_decay_on) == (weight, where)

@@ -143,6 +143,20 @@ def test_the_shipped_config_plans_the_papers_run(demo: Path) -> None:
     assert planned["train"] == planned["evaluate"] == 3 * (5 * 2 + 1) * 5  # datasets, cells of a dataset, seeds
 
 
+def test_given_features_plan_neither_crawl_nor_encoders(demo: Path) -> None:
+    assert plan(demo, "--configfile", "tests/reference_films.yaml") == {
+        "download": 5,
+        "catalogue": 1,
+        "fuse": 2,
+        "neighbours_items": 2,
+        "neighbours_users": 1,
+        "train": 30,  # three backbones, two arms, five seeds
+        "evaluate": 30,
+        "tabulate": 2,
+        "all_tables": 1,
+    }
+
+
 def test_a_typo_in_the_config_is_told_before_anything_runs(demo: Path) -> None:
     (demo / "more.yaml").write_text("run: {backbones: [latice]}\n")
     shown = call(demo, *SNAKEMAKE, *DEMO, "more.yaml")
