@@ -284,9 +284,10 @@ class Backbones:
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """At which ranks the metrics are cut."""
+    """At which ranks the metrics are cut, and what the test ranking leaves out besides train items."""
 
     cutoffs: tuple[int, ...]
+    mask_valid: bool
 
 
 @dataclass(frozen=True, slots=True)

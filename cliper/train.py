@@ -2,7 +2,8 @@
 
 In:   the users, items, train and valid tables; the features of the arm and the neighbours for backbones that use them
 Out:  history.parquet (loss and validation Recall@20 of each epoch), topk.parquet (the best items of every user at
-      the best epoch, without train items), run.json (settings, versions, device, time, memory)
+      the best epoch, without train items; with evaluate.mask_valid as many more as validation items may be left
+      out), run.json (settings, versions, device, time, memory)
 
 The best epoch is the first with the highest validation Recall@20, not rounded; training stops when it lies
 `patience` epochs back. The test split is not read. On a CPU the same seed, settings and versions give the same
@@ -28,7 +29,7 @@ import torch
 from cliper import backbones, files, log
 from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures
 from cliper.checkpoint import Checkpoint
-from cliper.config import CONTENT_FREE, Config
+from cliper.config import CONTENT_FREE, Config, Evaluate
 from cliper.errors import ConfigError, DataError, FeatureError
 from cliper.fitting import Epoch, best_epoch, fit, rank, spawn_generators
 from cliper.graph import Neighbours
@@ -74,6 +75,15 @@ def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatu
             where = f"{(~is_finite).sum()} items (first: item {is_finite.argmin()})"
             raise FeatureError(f"{what}: the {name} features of {where} are not finite; run encode and fuse again")
     return features
+
+
+def list_length(settings: Evaluate, valid: pl.DataFrame) -> int:
+    """How many items are ranked for a user: the largest cutoff, after what `evaluate` leaves out of the test ranking.
+
+    valid  user, item; at least one row
+    """
+    n_left_out = valid.group_by("user").len()["len"].to_numpy().max() if settings.mask_valid else 0
+    return max(settings.cutoffs) + int(n_left_out)
 
 
 def history_table(history: list[Epoch]) -> pl.DataFrame:
@@ -203,10 +213,11 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
         key=run_key(provenance, [interactions, features or (), *graphs]),
     )
     history = fit(model, interactions, valid, config.train, generators, checkpoint)
-    ranking = ranking_table(rank(model, interactions, max(config.evaluate.cutoffs)))
+    ranking = ranking_table(rank(model, interactions, list_length(config.evaluate, valid)))
     outcome = describe(model, history, device)
     files.write_table(locate(config.root, "history", **names), "history", history_table(history))
-    files.write_table(locate(config.root, "topk", **names), "topk", ranking)
+    note = {"mask_valid": True} if config.evaluate.mask_valid else {}
+    files.write_table(locate(config.root, "topk", **names), "topk", ranking, metadata=note)
     files.write_json(locate(config.root, "run", **names), provenance | outcome)
     checkpoint.remove()
     log.account(

@@ -86,6 +86,12 @@ def test_table2_says_what_stands_in_for_clip(workdir: Path) -> None:
     assert not any("bridge is" in note for note in tabulate.notes(toy.settings()))
 
 
+def test_table2_says_when_validation_items_were_masked() -> None:
+    told = "Validation items are left out of the test ranking."
+    assert told not in tabulate.notes(toy.settings())
+    assert told in tabulate.notes(toy.settings(evaluate={"mask_valid": True}))
+
+
 def test_table2_says_where_features_were_given(workdir: Path) -> None:
     files = {"image": "i.npy", "text": "t.npy"}
     source = {"kind": "mmrec", "inter": "g.inter", "mirrors": ["."], "features": {"own": files, "vanilla": files}}

@@ -8,7 +8,7 @@ import toy
 
 from cliper import checkpoint, files, fitting, neighbours, train
 from cliper.backbones import BACKBONES
-from cliper.config import Config
+from cliper.config import Config, Evaluate
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import locate
 
@@ -94,6 +94,22 @@ def test_train_items_are_never_recommended_and_lists_end_where_items_end(setting
     assert topk.join(read(settings, "train"), on=["user", "item"], how="inner").is_empty()
     assert topk.group_by("user").len()["len"].to_list() == [N_ITEMS - 6] * N_USERS  # 34 is less than K = 50
     assert topk.sort("user", "score", descending=[False, True], maintain_order=True).equals(topk)
+
+
+def test_with_validation_items_masked_lists_stay_full_without_them(settings):
+    # Every user has 2 validation items, so the lists of 20 are made 2 longer and begin as they did.
+    train.run(with_cutoffs(settings, mask_valid=False), **CONTENT_FREE)
+    short = read(settings, "topk", CONTENT_FREE)
+    train.run(with_cutoffs(settings, mask_valid=True), **CONTENT_FREE)
+    long = read(settings, "topk", CONTENT_FREE)
+    assert long.group_by("user").len()["len"].to_list() == [22] * N_USERS
+    assert long.filter(pl.col("rank") <= 20).equals(short)
+    left = long.join(read(settings, "valid", CONTENT_FREE), on=["user", "item"], how="anti").group_by("user").len()
+    assert left["len"].min() == 20
+
+
+def with_cutoffs(settings: Config, *, mask_valid: bool) -> Config:
+    return dataclasses.replace(settings, evaluate=Evaluate(cutoffs=(5, 20), mask_valid=mask_valid))
 
 
 def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(settings):

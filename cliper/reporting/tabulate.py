@@ -197,6 +197,8 @@ def as_latex(grid: Grid, below: list[str]) -> str:
 def notes(config: Config) -> list[str]:
     """What a reader of Table 2 must know: how each arm's features were made, and what only stands in for CLIP."""
     lines = [f"Percent on the test split; mean ± standard deviation over {len(config.run.seeds)} seeds."]
+    if config.evaluate.mask_valid:
+        lines.append("Validation items are left out of the test ranking.")
     kinds = set()
     for name in config.run.arms:
         arm = config.arms[name]
