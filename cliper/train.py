@@ -59,10 +59,12 @@ def choose_backbone(name: str, arm: str) -> type[Backbone]:
 def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatures:
     """Take the features out of their table, in item order, without the MLP's width.
 
-    Raises FeatureError if an item has no row, or a value is not finite.
+    Raises FeatureError if the rows are not those of the items in their order, or a value is not finite.
     """
     if table["item"].to_list() != list(range(n_items)):
-        raise FeatureError(f"{what} has {len(table)} rows, but there are {n_items} items; run fuse again")
+        raise FeatureError(
+            f"{what} has {len(table)} rows, not one for each of {n_items} items in order; run fuse again"
+        )
     features = ItemFeatures(
         table["image"].to_numpy(),
         table["text"].to_numpy(),

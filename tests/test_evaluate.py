@@ -82,9 +82,10 @@ def test_evaluation_repeats_byte_by_byte(settings):
     assert path.read_bytes() == first
 
 
-def test_a_split_without_interactions_is_a_data_error(settings):
-    files.write_table(locate(settings.root, "test", **CELL), "test", TEST.clear())
-    with pytest.raises(DataError, match="the test split of dataset toy has no interactions"):
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_split_without_interactions_is_a_data_error(settings, split):
+    files.write_table(locate(settings.root, split, **CELL), split, TEST.clear())
+    with pytest.raises(DataError, match=f"the {split} split of dataset toy has no interactions"):
         evaluate.run(settings, **CELL)
 
 

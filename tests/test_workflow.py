@@ -121,6 +121,11 @@ def test_another_number_of_cores_plans_nothing(demo: Path) -> None:
     assert "Nothing to be done" in shown
 
 
+def test_masking_validation_items_plans_every_cell(demo: Path) -> None:
+    (demo / "more.yaml").write_text("evaluate: {mask_valid: true}\n")
+    assert plan(demo, *DEMO, "more.yaml") == {"train": 10, "evaluate": 10, "tabulate": 1, "all_tables": 1}
+
+
 def test_one_more_seed_plans_its_cells_only(demo: Path) -> None:
     (demo / "more.yaml").write_text("run: {seeds: [1, 2, 3]}\n")
     assert plan(demo, *DEMO, "more.yaml") == {"train": 5, "evaluate": 5, "tabulate": 1, "all_tables": 1}
