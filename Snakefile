@@ -36,7 +36,11 @@ rule all_tables:
 
 rule all_download:
     input:
-        [f for dataset in RUN.datasets for f in raw_files(dataset)],
+        [
+            f
+            for d in RUN.datasets
+            for f in raw_files(d, CONFIG.datasets[d].raw_files(RUN.arms))
+        ],
 
 
 rule all_catalogue:
@@ -46,7 +50,7 @@ rule all_catalogue:
 
 rule all_crawl:
     input:
-        expand(path("images"), dataset=RUN.datasets),
+        expand(path("images"), dataset=CRAWLED),
 
 
 rule all_prompt:
@@ -61,7 +65,7 @@ rule all_weights:
 
 rule all_encode:
     input:
-        [f for arm in RUN.arms for d in RUN.datasets for f in embeddings_of(d, arm)],
+        [f for cell in MADE for f in [*images_of(*cell), *texts_of(*cell)]],
 
 
 rule all_fuse:

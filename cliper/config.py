@@ -7,7 +7,7 @@ second default.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -25,6 +25,7 @@ CONTENT_FREE = "content_free"  # the arm of backbones that use no features
 CONTENT_FREE_BACKBONES = frozenset({"lightgcn", "bpr"})
 ITEM_GRAPH_BACKBONES = frozenset({"lattice", "freedom"})  # they read the neighbours of items, or of users
 USER_GRAPH_BACKBONES = frozenset({"dualgnn"})
+MADE_BY = ("image", "text", "prompts", "fusion")  # what an arm says whose features are made here
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +58,27 @@ class Amazon2014:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenFeatures:
+    """Files of numpy's with the features of every item, in item order, that come with a dataset for one arm."""
+
+    image: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mmrec:
-    """An `.inter` file with its split, and where known the items' ids and metadata."""
+    """An `.inter` file with its split, and where known the items' ids and metadata, and features."""
 
     kind: str
     inter: str
     mirrors: tuple[str, ...]
     item_ids: str | None = None
     metadata: str | None = None
+    features: dict[str, GivenFeatures] | None = None  # by arm
 
     @property
     def files(self) -> dict[str, str]:
-        """Role of each raw file -> its name."""
+        """Role of each raw file that the catalogue is made of -> its name."""
         found = {"interactions": self.inter, "item_ids": self.item_ids, "metadata": self.metadata}
         return {role: name for role, name in found.items() if name is not None}
 
@@ -86,6 +96,15 @@ class Dataset:
     min_rating: float | None = None
     k_core: int | None = None
     split_seed: int | None = None
+
+    def given(self, arm: str) -> GivenFeatures | None:
+        """Features that come with the dataset for an arm; None where they are made here."""
+        return (self.source.features or {}).get(arm) if isinstance(self.source, Mmrec) else None
+
+    def raw_files(self, arms: Iterable[str]) -> list[str]:
+        """Names of all raw files that a run with these arms reads."""
+        given = [found for arm in arms if (found := self.given(arm))]
+        return [*self.source.files.values(), *(name for found in given for name in (found.image, found.text))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,9 +284,10 @@ class Backbones:
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """At which ranks the metrics are cut."""
+    """At which ranks the metrics are cut, and what the test ranking leaves out besides train items."""
 
     cutoffs: tuple[int, ...]
+    mask_valid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +325,11 @@ class Config:
     def arms_of(self, backbone: str) -> tuple[str, ...]:
         """Arms a backbone is run with."""
         return (CONTENT_FREE,) if backbone in CONTENT_FREE_BACKBONES else self.run.arms
+
+    def arm_of(self, dataset: str, arm: str) -> Arm:
+        """An arm as a dataset has it: given features are used as they are, whatever encoders the arm names."""
+        settings = self.arm(arm)
+        return Arm(d=settings.d) if self.dataset(dataset).given(arm) else settings
 
     @property
     def cells(self) -> list[tuple[str, str, str, int]]:
@@ -472,9 +497,13 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"datasets.{name}: {', '.join(cut)}: a given split is used as it is; remove it"
         if dataset["source"]["kind"] != "mmrec" and not {"k_core", "split_seed"} <= set(cut):
             yield f"datasets.{name}: k_core and split_seed are missing"
+        known = raw["arms"].keys() - {CONTENT_FREE}
+        for arm in sorted(dataset["source"].get("features", {}).keys() - known):
+            yield f"datasets.{name}.source.features: {unknown('arm', arm, known)}"
     for name, arm in raw["arms"].items():
         if name != CONTENT_FREE:
-            yield from (f"arms.{name}.{fault}" for fault in _arm_faults(raw, arm))
+            faults = _given_faults(raw, name) if arm.keys() == {"d"} else _arm_faults(raw, arm)
+            yield from (f"arms.{name}.{fault}" for fault in faults)
     if CONTENT_FREE in raw["run"]["arms"]:
         yield f"run.arms: {CONTENT_FREE} is run by itself for backbones without features; remove it"
     for name, views in raw["prompts"].items():
@@ -488,8 +517,16 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
 
 
+def _given_faults(raw: Mapping[str, Any], arm: str) -> Iterator[str]:
+    """Datasets of the run that give no features for an arm which names no encoders."""
+    for name in raw["run"]["datasets"] if arm in raw["run"]["arms"] else ():
+        source = raw["datasets"].get(name, {}).get("source", {})
+        if arm not in source.get("features", {}):
+            yield f"{', '.join(MADE_BY)}: missing, and datasets.{name}.source.features has no {arm!r} either"
+
+
 def _arm_faults(raw: Mapping[str, Any], arm: Mapping[str, Any]) -> Iterator[str]:
-    if absent := [key for key in ("image", "text", "prompts", "fusion") if key not in arm]:
+    if absent := [key for key in MADE_BY if key not in arm]:
         yield f"{', '.join(absent)}: missing"
         return
     for key, section, kind in (("image", "encoders", "encoder"), ("text", "encoders", "encoder")):

@@ -1,7 +1,7 @@
 """Fetch one raw file of a dataset.
 
 In:   the dataset's mirrors (base URLs or local folders, from the config or from data/sources.csv)
-Out:  download/<dataset>/<file>, as the mirror has it
+Out:  download/<dataset>/<file>, as the mirror has it; a file's name may hold folders
 
 Mirrors are tried in order. A broken transfer is continued where it stopped, within the run and by the next
 run; size and, where known, sha256 are checked before the file gets its name.
@@ -94,16 +94,16 @@ def check(path: Path, place: Known) -> str:
     return digest
 
 
-def obtain(place: Known, target: Path, settings: configuration.Download) -> str:
+def obtain(place: Known, file: str, target: Path, settings: configuration.Download) -> str:
     """Get one file from one place, over http(s) or from a local folder, and return its sha256."""
     if not place.mirror.startswith(("http://", "https://")):
-        source = Path(place.mirror).expanduser() / target.name
+        source = Path(place.mirror).expanduser() / file
         if not source.is_file():
             raise SourceError(f"{source} does not exist")
         with files.atomic(target) as temporary:
             shutil.copyfile(source, temporary)
         return check(target, place)
-    url = f"{place.mirror.rstrip('/')}/{target.name}"
+    url = f"{place.mirror.rstrip('/')}/{file}"
     for attempt in range(1, settings.attempts + 1):
         try:
             fetch(url, target, timeout_s=settings.timeout_s)
@@ -126,13 +126,13 @@ def run(config: Config, *, dataset: str, file: str) -> None:
     """Fetch a raw file from the first mirror that has it."""
     began = time.monotonic()
     settings = config.dataset(dataset)
-    if file not in settings.source.files.values():
-        raise ConfigError(unknown(f"file of {dataset}", file, settings.source.files.values()))
+    if file not in (known := settings.raw_files(config.arms)):
+        raise ConfigError(unknown(f"file of {dataset}", file, known))
     target = locate(config.root, "raw", dataset=dataset, file=file)
     failures = []
     for place in places(settings, file):
         try:
-            digest = obtain(place, target, config.download)
+            digest = obtain(place, file, target, config.download)
         except SourceError as error:
             failures.append(str(error))
             continue

@@ -5,12 +5,13 @@ Out:  metrics.parquet (means as fractions, not rounded, over the users with an i
       user_metrics.parquet (the same for each user, test only, for paired tests between runs)
 
 One ranking without train items serves both splits, so validation items stay among the candidates for test, as in
-MMRec. Paper: section 4, "Evaluation Metrics".
+MMRec; with evaluate.mask_valid they are taken out of it for test. Paper: section 4, "Evaluation Metrics".
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -50,6 +51,24 @@ def as_matrix(topk: pl.DataFrame, *, n_users: int) -> np.ndarray:
     return matrix
 
 
+def leave_out(topk: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
+    """Take items out of their users' rankings; those behind them move up.
+
+    topk          user, rank (from 1), item, sorted
+    interactions  user, item
+    """
+    kept = topk.join(interactions, on=["user", "item"], how="anti", maintain_order="left")
+    return kept.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int16).over("user"))
+
+
+def read_topk(path: Path, *, mask_valid: bool) -> pl.DataFrame:
+    """Read a ranking. Raises DataError if its lists are too short to leave validation items out."""
+    topk = files.read_table(path, "topk")
+    if mask_valid and not files.read_metadata(path).get("mask_valid"):
+        raise DataError(f"{path} was made with evaluate.mask_valid: false. Run: python -m cliper train")
+    return topk
+
+
 def average(user_metrics: pl.DataFrame) -> pl.DataFrame:
     """Average over users: metric, k, value, n_users."""
     rows = [
@@ -63,13 +82,16 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
     """Read the ranking and the splits, write metrics and user_metrics."""
     started = time.perf_counter()
     names: dict[str, str | int] = {"dataset": dataset, "backbone": backbone, "arm": arm, "seed": seed}
-    topk = files.read_table(locate(config.root, "topk", **names), "topk")
+    mask_valid = config.evaluate.mask_valid
+    topk = read_topk(locate(config.root, "topk", **names), mask_valid=mask_valid)
     measured = {}
     for name in ("valid", "test"):
         split = files.read_table(locate(config.root, name, dataset=dataset), name)
         if split.is_empty():
             raise DataError(f"the {name} split of dataset {dataset} has no interactions; nothing can be measured")
         measured[name] = measure(topk, split, config.evaluate.cutoffs)
+        if name == "valid" and mask_valid:
+            topk = leave_out(topk, split)
     means = pl.concat(average(measured[name]).with_columns(split=pl.lit(name)) for name in measured)
     labels = {name: pl.lit(value) for name, value in names.items()}
     table = means.with_columns(**labels).sort("split", "metric", "k")

@@ -2,7 +2,8 @@
 
 In:   the users, items, train and valid tables; the features of the arm and the neighbours for backbones that use them
 Out:  history.parquet (loss and validation Recall@20 of each epoch), topk.parquet (the best items of every user at
-      the best epoch, without train items), run.json (settings, versions, device, time, memory)
+      the best epoch, without train items; with evaluate.mask_valid as many more as validation items may be left
+      out), run.json (settings, versions, device, time, memory)
 
 The best epoch is the first with the highest validation Recall@20, not rounded; training stops when it lies
 `patience` epochs back. The test split is not read. On a CPU the same seed, settings and versions give the same
@@ -28,7 +29,7 @@ import torch
 from cliper import backbones, files, log
 from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures
 from cliper.checkpoint import Checkpoint
-from cliper.config import CONTENT_FREE, Config
+from cliper.config import CONTENT_FREE, Config, Evaluate
 from cliper.errors import ConfigError, DataError, FeatureError
 from cliper.fitting import Epoch, best_epoch, fit, rank, spawn_generators
 from cliper.graph import Neighbours
@@ -58,10 +59,12 @@ def choose_backbone(name: str, arm: str) -> type[Backbone]:
 def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatures:
     """Take the features out of their table, in item order, without the MLP's width.
 
-    Raises FeatureError if an item has no row, or a value is not finite.
+    Raises FeatureError if the rows are not those of the items in their order, or a value is not finite.
     """
     if table["item"].to_list() != list(range(n_items)):
-        raise FeatureError(f"{what} has {len(table)} rows, but there are {n_items} items; run fuse again")
+        raise FeatureError(
+            f"{what} has {len(table)} rows, not one for each of {n_items} items in order; run fuse again"
+        )
     features = ItemFeatures(
         table["image"].to_numpy(),
         table["text"].to_numpy(),
@@ -74,6 +77,15 @@ def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatu
             where = f"{(~is_finite).sum()} items (first: item {is_finite.argmin()})"
             raise FeatureError(f"{what}: the {name} features of {where} are not finite; run encode and fuse again")
     return features
+
+
+def list_length(settings: Evaluate, valid: pl.DataFrame) -> int:
+    """How many items are ranked for a user: the largest cutoff, after what `evaluate` leaves out of the test ranking.
+
+    valid  user, item; at least one row
+    """
+    n_left_out = valid.group_by("user").len()["len"].to_numpy().max() if settings.mask_valid else 0
+    return max(settings.cutoffs) + int(n_left_out)
 
 
 def history_table(history: list[Epoch]) -> pl.DataFrame:
@@ -149,7 +161,7 @@ def read_features(config: Config, dataset: str, arm: str, n_items: int) -> ItemF
     if config.train.behaviour == "as_mmrec":
         none = np.zeros(n_items, dtype=bool)
         features = features._replace(image_is_filled=none, text_is_filled=none)
-    settings = config.arm(arm)
+    settings = config.arm_of(dataset, arm)
     if settings.fusion != "mlp":
         return features
     return features._replace(mlp_width=features.text.shape[1] // len(config.prompt_set(str(settings.prompts))))
@@ -184,8 +196,8 @@ def as_neighbours(table: pl.DataFrame) -> Neighbours:
 def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:
     """Read the tables, train, write history, ranking and run.json."""
     names: dict[str, str | int] = {"dataset": dataset, "backbone": backbone, "arm": arm, "seed": seed}
-    config.dataset(dataset)
-    chosen, settings, d = choose_backbone(backbone, arm), getattr(config.backbones, backbone), config.arm(arm).d
+    made_by = config.arm_of(dataset, arm)
+    chosen, settings, d = choose_backbone(backbone, arm), getattr(config.backbones, backbone), made_by.d
     device = choose_device(config.train.device)
     torch.set_num_threads(config.train.threads)
     interactions, valid = read_interactions(config.root, dataset)
@@ -195,7 +207,7 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
     model = chosen(
         interactions, features, graphs, settings, d=d, generator=generators.initial, behaviour=config.train.behaviour
     ).to(device)
-    sections = {"train": config.train, "backbone": settings, "arm": config.arm(arm), "evaluate": config.evaluate}
+    sections = {"train": config.train, "backbone": settings, "arm": made_by, "evaluate": config.evaluate}
     settled = {name: dataclasses.asdict(section) for name, section in sections.items()}
     provenance = {**names, "config": settled, "code": code_id("train", backbone)}
     checkpoint = Checkpoint(
@@ -203,10 +215,11 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
         key=run_key(provenance, [interactions, features or (), *graphs]),
     )
     history = fit(model, interactions, valid, config.train, generators, checkpoint)
-    ranking = ranking_table(rank(model, interactions, max(config.evaluate.cutoffs)))
+    ranking = ranking_table(rank(model, interactions, list_length(config.evaluate, valid)))
     outcome = describe(model, history, device)
     files.write_table(locate(config.root, "history", **names), "history", history_table(history))
-    files.write_table(locate(config.root, "topk", **names), "topk", ranking)
+    note = {"mask_valid": True} if config.evaluate.mask_valid else {}
+    files.write_table(locate(config.root, "topk", **names), "topk", ranking, metadata=note)
     files.write_json(locate(config.root, "run", **names), provenance | outcome)
     checkpoint.remove()
     log.account(

@@ -1,5 +1,5 @@
 import ast
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from cliper.backbones import BACKBONES, find
 from cliper.backbones.base import Graphs, Interactions, ItemFeatures, Triples
 from cliper.errors import ConfigError
 from cliper.graph import interaction_graph, nearest_items, sharing_users
+from cliper.ranking import rank_items
 
 GOLDEN = SHARED / "golden"
 
@@ -124,6 +125,44 @@ def test_building_a_backbone_leaves_the_global_generator_alone(name):
     before = torch.random.get_rng_state()
     build(name)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+# User 3 has nothing in train, nobody bought item 4; item 1 is filled, item 2 has an image of zeros, item 3 a text.
+BARE = Interactions(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 3]), n_users=4, n_items=5)
+
+
+def bare_features() -> ItemFeatures:
+    features = toy_features()
+    features.image[2] = features.text[3] = 0
+    return features
+
+
+@pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_rows_of_zeros_users_without_train_items_and_unbought_items_leave_no_nan(name, behaviour):
+    features = bare_features() if BACKBONES[name].uses_features else None
+    graphs = graphs_of(BARE, features, k=20)  # more than there are items
+    wide = {field.name: 20 for field in fields(SETTINGS[name]) if field.name in ("k", "n_neighbours")}
+    settings = replace(SETTINGS[name], **wide)
+    generator = torch.Generator().manual_seed(0)
+    model = BACKBONES[name](BARE, features, graphs, settings, d=4, generator=generator, behaviour=behaviour)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
+    for epoch in range(3):
+        for embeddings in model.embed():
+            assert embeddings.isfinite().all(), f"before epoch {epoch}"
+        model.start_epoch(np.random.default_rng(0))
+        for batch in (BATCH, Triples(*(part[:1] for part in BATCH))):
+            optimiser.zero_grad()
+            loss = model.loss(batch)
+            loss.backward()
+            assert loss.isfinite()
+            assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+            optimiser.step()
+    with torch.no_grad():
+        ranking = rank_items(*model.embed(), train_users=BARE.users, train_items=BARE.items, k=50, score=model.score)
+    assert sorted(ranking.items[3]) == [0, 1, 2, 3, 4]  # all there are, though 50 were asked for
+    assert [set(row) - {-1} for row in ranking.items.tolist()[:3]] == [{2, 3, 4}, {0, 2, 3, 4}, {0, 1, 4}]
+    assert np.isfinite(ranking.scores[ranking.items >= 0]).all()
 
 
 def test_lightgcn_loss_is_bpr_on_embeddings_averaged_over_the_layers():

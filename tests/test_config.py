@@ -76,6 +76,56 @@ def test_a_given_split_cannot_be_filtered() -> None:
     assert "a given split is used as it is" in faults(datasets={"g": given})
 
 
+FILES = {"image": "own/image_feat.npy", "text": "text_feat.npy"}
+
+
+def given(*, run: dict[str, object], arms: dict[str, object], features: object) -> dict[str, object]:
+    """Overlay of a dataset g with features of its own."""
+    source = {"kind": "mmrec", "inter": "g.inter", "mirrors": ["."], "features": features}
+    return {"run": run, "arms": arms, "datasets": {"g": {"title": "G", "source": source}}}
+
+
+def test_an_arm_may_do_without_encoders_where_every_dataset_gives_its_features() -> None:
+    chosen = toy.settings(
+        **given(run={"datasets": ["g"], "arms": ["own"]}, arms={"own": {"d": 8}}, features={"own": FILES})
+    )
+    assert chosen.datasets["g"].raw_files(chosen.run.arms) == ["g.inter", "own/image_feat.npy", "text_feat.npy"]
+    assert chosen.datasets["g"].raw_files(["cliper"]) == list(chosen.datasets["g"].source.files.values()) == ["g.inter"]
+
+
+def test_an_arm_without_encoders_names_the_dataset_that_gives_it_no_features() -> None:
+    told = faults(
+        **given(run={"datasets": ["g", "baby"], "arms": ["own"]}, arms={"own": {"d": 8}}, features={"own": FILES})
+    )
+    assert "arms.own.image, text, prompts, fusion: missing, and datasets.baby.source.features has no 'own'" in told
+    assert "datasets.g.source" not in told
+
+
+def test_an_arm_with_half_of_its_encoders_is_no_given_one() -> None:
+    overlay = given(run={"datasets": ["g"], "arms": ["own"]}, arms={"own": {"d": 8, "image": "lite0"}}, features={})
+    assert "arms.own.text, prompts, fusion: missing" in faults(**overlay)
+
+
+def test_given_features_go_before_an_arms_encoders() -> None:
+    chosen = toy.settings(**given(run={"datasets": ["g", "baby"]}, arms={}, features={"cliper": FILES}))
+    assert chosen.arm_of("g", "cliper") == config.Arm(d=512)
+    assert chosen.arm_of("baby", "cliper") == chosen.arms["cliper"]
+
+
+@pytest.mark.parametrize("arm", ["clipper", "content_free"])
+def test_features_of_an_unknown_arm_are_answered_with_the_known_ones(arm: str) -> None:
+    told = faults(**given(run={}, arms={}, features={arm: FILES}))
+    assert f"datasets.g.source.features: unknown arm '{arm}'; known: cliper, vanilla" in told
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.npy", "/etc/x.npy", "a/../x.npy", "a//x.npy", "x.pkl", "http://h/x.npy", ".npy"]
+)
+def test_given_features_lie_inside_the_mirror(name: str) -> None:
+    told = faults(**given(run={}, arms={}, features={"cliper": FILES | {"text": name}}))
+    assert f"datasets.g.source.features.cliper.text: '{name}' does not have the form" in told
+
+
 def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
     assert "backbones.freedom.k: 21 is more than neighbours.items" in faults(backbones={"freedom": {"k": 21}})
 
@@ -120,3 +170,13 @@ def test_every_overlay_in_the_repository_fits_the_shipped_config() -> None:
     for overlay in ("tests/films.yaml", "tests/line.yaml", "cliper/data/demo.yaml"):
         raw = config.lay_over(dict(base), yaml.safe_load((toy.REPOSITORY / overlay).read_text()))
         assert config.structure(raw, where=overlay).name in ("films", "demo", "paper")
+
+
+@pytest.mark.parametrize("more", [[], ["reference_films_norm.yaml"], ["reference_films_slmrec.yaml"]])
+def test_the_reference_runs_regularise_each_backbone_as_the_toolbox_does(more: list[str]) -> None:
+    paths = [toy.REPOSITORY / "config.yaml", *(toy.REPOSITORY / "tests" / f for f in ("reference_films.yaml", *more))]
+    chosen = config.load(paths)
+    wanted = {"slmrec": (1e-4, "parameters"), "lightgcn": (1e-4, "batch"), "bpr": (1e-4, "batch")}
+    for backbone in chosen.run.backbones:
+        weight, where = wanted.get(backbone, (0, chosen.train.weight_decay_on))
+        assert (chosen.train.weight_decay, chosen.train.weight_decay_on) == (weight, where)

@@ -65,6 +65,18 @@ def test_a_file_comes_from_a_local_folder(workdir: Path) -> None:
     assert TARGET.read_bytes() == BODY
 
 
+def test_a_file_in_a_folder_of_the_mirror_keeps_its_folder(workdir: Path) -> None:
+    given = {"cliper": {"image": "own/image.npy", "text": "text.npy"}}
+    (workdir / "raw" / "own").mkdir(parents=True)
+    (workdir / "raw" / "own" / "image.npy").write_bytes(BODY)
+    for number, mirror in enumerate(("raw", None)):
+        with serve(Host()) as url:
+            source = {"kind": "mmrec", "inter": "x.inter", "mirrors": [mirror or url], "features": given}
+            config = toy.settings(name=f"run{number}", datasets={"toy": {"title": "Toy", "source": source}})
+            download.run(config, dataset="toy", file="own/image.npy")
+        assert Path(f"results/run{number}/download/toy/own/image.npy").read_bytes() == BODY
+
+
 def test_a_half_file_is_continued_by_the_next_run(workdir: Path) -> None:
     host = Host()
     with serve(host) as url:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,6 +12,7 @@ from cliper.layout import locate
 
 CELL = {"dataset": "toy", "backbone": "freedom", "arm": "vanilla", "seed": 3}
 INTERACTIONS = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64}
+PAIRS = {"user": pl.Int32, "item": pl.Int32}
 # Three users, five items, lists of three; user 1's list ends after one item.
 TOPK = pl.DataFrame(
     [
@@ -79,12 +82,43 @@ def test_evaluation_repeats_byte_by_byte(settings):
     assert path.read_bytes() == first
 
 
-def test_a_split_without_interactions_is_a_data_error(settings):
-    files.write_table(locate(settings.root, "test", **CELL), "test", TEST.clear())
-    with pytest.raises(DataError, match="the test split of dataset toy has no interactions"):
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_split_without_interactions_is_a_data_error(settings, split):
+    files.write_table(locate(settings.root, split, **CELL), split, TEST.clear())
+    with pytest.raises(DataError, match=f"the {split} split of dataset toy has no interactions"):
         evaluate.run(settings, **CELL)
 
 
 def test_evaluation_before_training_names_the_stage_to_run(settings):
     with pytest.raises(DataError, match=r"topk\.parquet is missing\. Run: python -m cliper train"):
         evaluate.run(settings, **CELL | {"seed": 4})
+
+
+def test_validation_items_stay_in_the_test_ranking_unless_masked(settings):
+    # User 0's list is 4, 1, 0 with validation item 1; test item 0 moves from rank 3 to 2. The valid split is as before.
+    cutoffs = dataclasses.replace(settings.evaluate, cutoffs=(1, 2, 20))
+    measured = {}
+    for mask_valid in (False, True):
+        chosen = dataclasses.replace(settings, evaluate=dataclasses.replace(cutoffs, mask_valid=mask_valid))
+        note = {"mask_valid": True} if mask_valid else {}
+        files.write_table(locate(settings.root, "topk", **CELL), "topk", TOPK, metadata=note)
+        evaluate.run(chosen, **CELL)
+        measured[mask_valid] = files.read_table(locate(settings.root, "metrics", **CELL), "metrics")
+    assert [value(measured[False], "test", "recall", k) for k in (1, 2, 20)] == [1 / 2, 1 / 2, (1 / 2 + 1) / 2]
+    assert [value(measured[True], "test", "recall", k) for k in (1, 2, 20)] == [1 / 2, (1 / 2 + 1) / 2, (1 / 2 + 1) / 2]
+    ndcg = (1 / np.log2(3) / (1 + 1 / np.log2(3)) + 1) / 2
+    assert value(measured[True], "test", "ndcg", 20) == pytest.approx(ndcg)
+    valid = [table.filter(split="valid") for table in measured.values()]
+    assert valid[0].equals(valid[1])
+
+
+def test_what_is_left_out_closes_its_gap_for_its_user_only():
+    left = evaluate.leave_out(TOPK, pl.DataFrame({"user": [0, 2, 2, 1], "item": [4, 0, 4, 0]}, schema=PAIRS))
+    assert left.select("user", "rank", "item").rows() == [(0, 1, 1), (0, 2, 0), (1, 1, 2), (2, 1, 3)]
+    assert left.schema == TOPK.schema
+
+
+def test_a_ranking_without_room_for_masking_is_refused(settings):
+    masked = dataclasses.replace(settings, evaluate=dataclasses.replace(settings.evaluate, mask_valid=True))
+    with pytest.raises(DataError, match=r"topk\.parquet was made with evaluate\.mask_valid: false\. Run: .* train"):
+        evaluate.run(masked, **CELL)

@@ -9,8 +9,8 @@ import pytest
 import toy
 
 from cliper import files, fuse
-from cliper.config import Arm
-from cliper.errors import FeatureError
+from cliper.config import Arm, Config
+from cliper.errors import DataError, FeatureError
 from cliper.layout import locate
 
 GOLDEN = toy.SHARED / "golden/cliper_fusion/fusion.npz"
@@ -118,3 +118,74 @@ def test_a_broken_vector_is_named_by_its_item(two_views: object) -> None:
     write_embeddings(two_views, text, f32([[1, 0], [0, 1]]), [False, False])
     with pytest.raises(FeatureError, match="text embeddings of toy: item 1 has values that are not finite"):
         fuse.run(two_views, dataset="toy", arm="cliper")  # type: ignore[arg-type]
+
+
+GIVEN_IMAGE = np.array([[1, 2, 3], [0, 0, 0], [4, 5, 6]], dtype=np.float64)
+GIVEN_TEXT = f32([[1, 0], [0, 1], [0.5, 0]])
+
+
+def write_given(image: object = GIVEN_IMAGE, text: object = GIVEN_TEXT) -> Config:
+    """Three items without metadata, and features for the arm cliper, which names encoders all the same."""
+    given = {"cliper": {"image": "own/image_feat.npy", "text": "own/text_feat.npy"}}
+    source = {"kind": "mmrec", "inter": "x.inter", "mirrors": ["unused"], "features": given}
+    config = toy.settings(name="toy", run={"datasets": ["toy"]}, datasets={"toy": {"title": "Toy", "source": source}})
+    items = pl.DataFrame({"item": range(3), "categories": [None] * 3}).with_columns(
+        pl.lit(None).alias(name) for name in ("asin", "title", "brand", "description", "image_url")
+    )
+    files.write_table(locate(config.root, "items", dataset="toy"), "items", items)
+    for file, rows in (("own/image_feat.npy", image), ("own/text_feat.npy", text)):
+        path = locate(config.root, "raw", dataset="toy", file=file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(rows, bytes):
+            path.write_bytes(rows)
+        elif rows is not None:
+            np.save(path, rows, allow_pickle=True)  # type: ignore[arg-type]
+    return config
+
+
+def test_given_features_are_taken_as_they_are_and_a_row_of_zeros_is_flagged(workdir: Path) -> None:
+    fuse.run(write_given(), dataset="toy", arm="cliper")
+    features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
+    assert features["item"].to_list() == [0, 1, 2]
+    assert (features["image"].to_numpy() == GIVEN_IMAGE).all()
+    assert features["image"].to_numpy().dtype == np.float32
+    assert (features["text"].to_numpy() == GIVEN_TEXT).all()
+    assert features["image_is_filled"].to_list() == [False, True, False]
+    assert features["text_is_filled"].to_list() == [False, False, False]
+    weights = files.read_table(Path("results/toy/fuse/toy/cliper/view_weights.parquet"), "view_weights")
+    assert weights.is_empty()
+
+
+def spoilt(place: tuple[int, int], value: float) -> np.ndarray:
+    rows = GIVEN_IMAGE.copy()
+    rows[place] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("image", "complaint"),
+    [
+        (GIVEN_IMAGE[:2], "has 2 rows, but there are 3 items"),
+        (GIVEN_IMAGE[0], r"has shape \(3,\) of float64, not \(items, width\) of numbers"),
+        (np.stack([GIVEN_IMAGE] * 5), r"has shape \(5, 3, 3\)"),
+        (np.empty((3, 0)), r"has shape \(3, 0\)"),
+        (GIVEN_IMAGE.astype(complex), r"of complex128, not"),
+        (spoilt((2, 1), math.nan), "item 2 has values that are not finite; mend the file"),
+        (spoilt((1, 0), 1e39), "item 1 has values that are not finite"),  # more than float32 holds
+        (np.array([[{}]] * 3, dtype=object), "is no array of numpy's .*objects.*; write it with numpy.save"),
+        (b"\x80\x04N.", "is no array of numpy's"),  # a pickle
+        (b"PK\x03\x04", "is no array of numpy's"),  # an archive of arrays
+        (b"", "is no array of numpy's"),
+        (b"\x93NUMPY\x01\x00", "is no array of numpy's"),
+    ],
+)
+def test_given_features_that_cannot_be_used_are_refused(workdir: Path, image: object, complaint: str) -> None:
+    config = write_given(image)
+    with pytest.raises(FeatureError, match=f"image_feat.npy.*{complaint}"):
+        fuse.run(config, dataset="toy", arm="cliper")
+    assert not Path("results/toy/fuse").exists()
+
+
+def test_missing_given_features_name_the_command_that_fetches_them(workdir: Path) -> None:
+    with pytest.raises(DataError, match="Run: python -m cliper download --dataset toy --file own/text_feat.npy"):
+        fuse.run(write_given(text=None), dataset="toy", arm="cliper")

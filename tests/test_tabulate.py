@@ -86,6 +86,29 @@ def test_table2_says_what_stands_in_for_clip(workdir: Path) -> None:
     assert not any("bridge is" in note for note in tabulate.notes(toy.settings()))
 
 
+def test_table2_says_when_validation_items_were_masked() -> None:
+    told = "Validation items are left out of the test ranking."
+    assert told not in tabulate.notes(toy.settings())
+    assert told in tabulate.notes(toy.settings(evaluate={"mask_valid": True}))
+
+
+def test_table2_says_where_features_were_given(workdir: Path) -> None:
+    files = {"image": "i.npy", "text": "t.npy"}
+    source = {"kind": "mmrec", "inter": "g.inter", "mirrors": ["."], "features": {"own": files, "vanilla": files}}
+    overlay = {"datasets": {"g": {"title": "Mine", "source": source}}, "arms": {"own": {"d": 8}}}
+    alone = tabulate.notes(toy.settings(**overlay, run={"datasets": ["g"], "arms": ["own", "vanilla"]}))
+    assert alone[1:] == [
+        "own on Mine: features as given with the data, d 8.",
+        "vanilla on Mine: features as given with the data, d 64.",
+    ]
+    beside = tabulate.notes(toy.settings(**overlay, run={"datasets": ["g", "baby"], "arms": ["vanilla"]}))
+    assert beside[1:3] == [
+        "vanilla on Mine: features as given with the data, d 64.",
+        "vanilla: image lite0, text minilm, prompts joined_fields, concat, d 64.",
+    ]
+    assert beside[3].startswith("EfficientNet-Lite0 stands in")
+
+
 def test_a_missing_cell_is_an_error_not_a_gap(workdir: Path) -> None:
     config = baby([1])
     write_metrics(config, VALUES)

@@ -6,9 +6,9 @@ import pytest
 import torch
 import toy
 
-from cliper import checkpoint, files, fitting, neighbours, train
+from cliper import checkpoint, evaluate, files, fitting, neighbours, train
 from cliper.backbones import BACKBONES
-from cliper.config import Config
+from cliper.config import Config, Evaluate
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import locate
 
@@ -94,6 +94,22 @@ def test_train_items_are_never_recommended_and_lists_end_where_items_end(setting
     assert topk.join(read(settings, "train"), on=["user", "item"], how="inner").is_empty()
     assert topk.group_by("user").len()["len"].to_list() == [N_ITEMS - 6] * N_USERS  # 34 is less than K = 50
     assert topk.sort("user", "score", descending=[False, True], maintain_order=True).equals(topk)
+
+
+def test_with_validation_items_masked_lists_stay_full_without_them(settings):
+    # Every user has 2 validation items, so the lists of 20 are made 2 longer and begin as they did.
+    train.run(with_cutoffs(settings, mask_valid=False), **CONTENT_FREE)
+    short = read(settings, "topk", CONTENT_FREE)
+    train.run(with_cutoffs(settings, mask_valid=True), **CONTENT_FREE)
+    long = read(settings, "topk", CONTENT_FREE)
+    assert long.group_by("user").len()["len"].to_list() == [22] * N_USERS
+    assert long.filter(pl.col("rank") <= 20).equals(short)
+    left = long.join(read(settings, "valid", CONTENT_FREE), on=["user", "item"], how="anti").group_by("user").len()
+    assert left["len"].min() == 20
+
+
+def with_cutoffs(settings: Config, *, mask_valid: bool) -> Config:
+    return dataclasses.replace(settings, evaluate=Evaluate(cutoffs=(5, 20), mask_valid=mask_valid))
 
 
 def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(settings):
@@ -233,15 +249,18 @@ def test_killed_and_taken_up_equals_uninterrupted_byte_for_byte(settings, monkey
     assert not kept.exists()
 
 
-@pytest.mark.parametrize("fault", ["other settings", "cut"])
+@pytest.mark.parametrize("fault", ["other settings", "other backbone", "cut"])
 def test_a_foreign_or_broken_checkpoint_is_told_and_not_used(settings, monkeypatch, caplog, fault):
+    left_by = CONTENT_FREE | ({"backbone": "bpr"} if fault == "other backbone" else {})
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         killed_after(2, patched)
-        train.run(settings, **CONTENT_FREE)
+        train.run(settings, **left_by)
     kept = locate(settings.root, "topk", **CONTENT_FREE).with_name("checkpoint.pt")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    locate(settings.root, "topk", **left_by).with_name("checkpoint.pt").replace(kept)
     if fault == "cut":
         kept.write_bytes(kept.read_bytes()[:100])
-    else:
+    elif fault == "other settings":
         settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, batch_size=32))
     train.run(settings, **CONTENT_FREE)
     assert "training starts anew" in caplog.text
@@ -276,15 +295,56 @@ def test_names_that_do_not_go_together_are_config_errors(settings, change, messa
         train.run(settings, **CELL | change)
 
 
+@pytest.fixture
+def awkward(settings) -> Config:
+    """User 7 and item 11 are not in train, item 5 has features of zeros, and k is more than there are items."""
+    kept = two_tastes()["train"].filter((pl.col("user") != 7) & (pl.col("item") != 11))
+    files.write_table(locate(settings.root, "train", **CELL), "train", kept)
+    zeros = {name: features()[name].to_numpy().copy() for name in ("image", "text")}
+    for rows in zeros.values():
+        rows[5] = 0
+    spoilt = features().with_columns(pl.Series(name, rows) for name, rows in zeros.items())
+    files.write_table(locate(settings.root, "features", **CELL), "features", spoilt)
+    wide = {
+        "neighbours": dataclasses.replace(settings.neighbours, items=100),
+        "train": dataclasses.replace(settings.train, max_epochs=2),
+        "backbones": dataclasses.replace(
+            settings.backbones,
+            **{name: dataclasses.replace(getattr(settings.backbones, name), k=100) for name in ("lattice", "freedom")},
+        ),
+    }
+    return dataclasses.replace(settings, **wide)
+
+
+@pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_awkward_data_ends_in_lists_and_metrics_without_nan(awkward, name, behaviour):
+    settings = dataclasses.replace(awkward, train=dataclasses.replace(awkward.train, behaviour=behaviour))
+    neighbours.run_items(settings, dataset="toy", arm="vanilla")
+    neighbours.run_users(settings, dataset="toy")
+    cell = CELL | {"backbone": name, "arm": "vanilla" if BACKBONES[name].uses_features else "content_free"}
+    train.run(settings, **cell)
+    topk = read(settings, "topk", cell)
+    assert topk["score"].is_finite().all()
+    assert topk.filter(user=7)["item"].sort().to_list() == list(range(N_ITEMS))  # 40 is less than K = 50
+    assert topk.filter(item=11)["user"].n_unique() == N_USERS
+    evaluate.run(settings, **cell)
+    metrics = read(settings, "metrics", cell)
+    assert metrics["value"].is_between(0, 1).all()
+    assert metrics["n_users"].unique().to_list() == [N_USERS]
+
+
 def test_a_dataset_without_validation_items_is_a_data_error(settings):
     files.write_table(locate(settings.root, "valid", **CELL), "valid", two_tastes()["valid"].clear())
     with pytest.raises(DataError, match="no user of dataset toy has a validation item"):
         train.run(settings, **CELL)
 
 
-def test_features_of_another_catalogue_are_refused():
-    with pytest.raises(FeatureError, match="here has 40 rows, but there are 41 items"):
+def test_features_of_another_catalogue_or_in_another_order_are_refused():
+    with pytest.raises(FeatureError, match="here has 40 rows, not one for each of 41 items in order; run fuse again"):
         train.check_features(features(), 41, what="here")
+    with pytest.raises(FeatureError, match="here has 40 rows, not one for each of 40 items in order"):
+        train.check_features(features().reverse(), 40, what="here")
 
 
 def test_features_that_are_not_finite_are_refused_with_their_item():

@@ -121,6 +121,11 @@ def test_another_number_of_cores_plans_nothing(demo: Path) -> None:
     assert "Nothing to be done" in shown
 
 
+def test_masking_validation_items_plans_every_cell(demo: Path) -> None:
+    (demo / "more.yaml").write_text("evaluate: {mask_valid: true}\n")
+    assert plan(demo, *DEMO, "more.yaml") == {"train": 10, "evaluate": 10, "tabulate": 1, "all_tables": 1}
+
+
 def test_one_more_seed_plans_its_cells_only(demo: Path) -> None:
     (demo / "more.yaml").write_text("run: {seeds: [1, 2, 3]}\n")
     assert plan(demo, *DEMO, "more.yaml") == {"train": 5, "evaluate": 5, "tabulate": 1, "all_tables": 1}
@@ -141,6 +146,20 @@ def test_the_shipped_config_plans_the_papers_run(demo: Path) -> None:
     assert planned["download"] == 6
     assert planned["catalogue"] == planned["crawl"] == 3
     assert planned["train"] == planned["evaluate"] == 3 * (5 * 2 + 1) * 5  # datasets, cells of a dataset, seeds
+
+
+def test_given_features_plan_neither_crawl_nor_encoders(demo: Path) -> None:
+    assert plan(demo, "--configfile", "tests/reference_films.yaml") == {
+        "download": 5,
+        "catalogue": 1,
+        "fuse": 2,
+        "neighbours_items": 2,
+        "neighbours_users": 1,
+        "train": 30,  # three backbones, two arms, five seeds
+        "evaluate": 30,
+        "tabulate": 2,
+        "all_tables": 1,
+    }
 
 
 def test_a_typo_in_the_config_is_told_before_anything_runs(demo: Path) -> None:

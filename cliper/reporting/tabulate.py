@@ -197,9 +197,17 @@ def as_latex(grid: Grid, below: list[str]) -> str:
 def notes(config: Config) -> list[str]:
     """What a reader of Table 2 must know: how each arm's features were made, and what only stands in for CLIP."""
     lines = [f"Percent on the test split; mean ± standard deviation over {len(config.run.seeds)} seeds."]
+    if config.evaluate.mask_valid:
+        lines.append("Validation items are left out of the test ranking.")
     kinds = set()
     for name in config.run.arms:
         arm = config.arms[name]
+        given = [dataset for dataset in config.run.datasets if config.datasets[dataset].given(name)]
+        if given:
+            titles = ", ".join(config.datasets[dataset].title for dataset in given)
+            lines.append(f"{name} on {titles}: features as given with the data, d {arm.d}.")
+        if len(given) == len(config.run.datasets):
+            continue
         image, text = config.encoder(str(arm.image)), config.encoder(str(arm.text))
         kinds |= {image.kind, text.kind}
         fusion = arm.fusion if arm.temperature is None else f"{arm.fusion} (τ {arm.temperature:g})"

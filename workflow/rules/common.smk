@@ -1,5 +1,6 @@
 # Reads and checks the config; names that the rules are made of. No logic of the stages.
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -19,17 +20,30 @@ RUN = CONFIG.run
 ROOT = CONFIG.root.as_posix()
 RESOLVED = f"{ROOT}/config.resolved.yaml"
 CELL = ("dataset", "backbone", "arm", "seed")
-ARMS = [CONFIG.arms[name] for name in RUN.arms]
-ENCODERS = sorted({name for arm in ARMS for name in (arm.image, arm.text)})
-PROMPT_SETS = sorted({arm.prompts for arm in ARMS})
-PROMPTS = [
-    (dataset, prompts, view)
+# Features that are made here: not those that come with a dataset, which need no crawl, prompts and encoders.
+MADE = [
+    (dataset, arm)
     for dataset in RUN.datasets
-    for prompts in PROMPT_SETS
-    for view in CONFIG.prompt_set(prompts)
+    for arm in RUN.arms
+    if not CONFIG.datasets[dataset].given(arm)
 ]
+CRAWLED = sorted({dataset for dataset, _ in MADE})
+ENCODERS = sorted(
+    {
+        name
+        for _, arm in MADE
+        for name in (CONFIG.arms[arm].image, CONFIG.arms[arm].text)
+    }
+)
+PROMPTS = sorted(
+    {
+        (dataset, CONFIG.arms[arm].prompts, view)
+        for dataset, arm in MADE
+        for view in CONFIG.prompt_set(CONFIG.arms[arm].prompts)
+    }
+)
 FILES = sorted(
-    {f for d in RUN.datasets for f in CONFIG.datasets[d].source.files.values()}
+    {f for d in RUN.datasets for f in CONFIG.datasets[d].raw_files(RUN.arms)}
 )
 GPUS = {
     "encode": int(CONFIG.encode.device == "cuda"),
@@ -45,15 +59,20 @@ os.environ.update(
 )
 
 
+def one_of(names):
+    """Pattern that matches these names alone; of no names, nothing."""
+    return "|".join(re.escape(str(name)) for name in names) or "(?!)"
+
+
 wildcard_constraints:
-    dataset="|".join(RUN.datasets),
-    backbone="|".join(RUN.backbones),
-    arm="|".join((*RUN.arms, configuration.CONTENT_FREE)),
-    seed="|".join(map(str, RUN.seeds)),
-    encoder="|".join(ENCODERS),
-    prompts="|".join(PROMPT_SETS),
-    view="|".join(sorted({view for _, _, view in PROMPTS})),
-    file="|".join(name.replace(".", r"\.") for name in FILES),
+    dataset=one_of(RUN.datasets),
+    backbone=one_of(RUN.backbones),
+    arm=one_of((*RUN.arms, configuration.CONTENT_FREE)),
+    seed=one_of(RUN.seeds),
+    encoder=one_of(ENCODERS),
+    prompts=one_of(sorted({prompts for _, prompts, _ in PROMPTS})),
+    view=one_of(sorted({view for _, _, view in PROMPTS})),
+    file=one_of(FILES),
     table="table1|table2",
     modality="image|text",
     format="csv|md|tex",
@@ -77,16 +96,15 @@ def benchmark_of(stage, names):
     return f"{ROOT}/benchmarks/{stage}/{names}.tsv"
 
 
-def raw_files(dataset):
-    """Raw files of a dataset."""
-    return [
-        path("raw").format(dataset=dataset, file=f)
-        for f in CONFIG.datasets[dataset].source.files.values()
-    ]
+def raw_files(dataset, names):
+    """Some raw files of a dataset."""
+    return expand(path("raw"), dataset=dataset, file=names)
 
 
-def view_texts(dataset, arm):
-    """Text embeddings of an arm's views, in the order of its prompt set."""
+def texts_of(dataset, arm):
+    """What an arm's text features are made of: its views in the order of its prompt set, or the given file."""
+    if given := CONFIG.datasets[dataset].given(arm):
+        return raw_files(dataset, given.text)
     arm = CONFIG.arms[arm]
     return expand(
         path("text_embeddings"),
@@ -97,16 +115,19 @@ def view_texts(dataset, arm):
     )
 
 
-def image_table(dataset, arm):
-    """Image embeddings of an arm."""
-    return path("image_embeddings").format(
-        dataset=dataset, encoder=CONFIG.arms[arm].image
+def images_of(dataset, arm):
+    """What an arm's image features are made of: its image embeddings, or the given file."""
+    if given := CONFIG.datasets[dataset].given(arm):
+        return raw_files(dataset, given.image)
+    return expand(
+        path("image_embeddings"), dataset=dataset, encoder=CONFIG.arms[arm].image
     )
 
 
-def embeddings_of(dataset, arm):
-    """All tables that an arm's features are made of."""
-    return [image_table(dataset, arm), *view_texts(dataset, arm)]
+def items_of(dataset, arm):
+    """The items whose number given features are checked against."""
+    is_given = CONFIG.datasets[dataset].given(arm)
+    return expand(path("items"), dataset=dataset) if is_given else []
 
 
 def templates(prompts, view):
@@ -142,4 +163,4 @@ def graphs_of_cell(dataset, backbone, arm):
 
 def table_of(rows, *names):
     """Rows of names as keyword arguments for expand(…, zip)."""
-    return dict(zip(names, zip(*rows), strict=True))
+    return {name: [row[place] for row in rows] for place, name in enumerate(names)}

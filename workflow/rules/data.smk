@@ -6,9 +6,9 @@ rule download:
     output:
         raw=path("raw"),
     log:
-        log_of("download", "{dataset}.{file}"),
+        log_of("download", "{dataset}/{file}"),
     benchmark:
-        benchmark_of("download", "{dataset}.{file}")
+        benchmark_of("download", "{dataset}/{file}")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -25,7 +25,9 @@ rule download:
 
 rule catalogue:
     input:
-        raw=lambda w: raw_files(w.dataset),
+        raw=lambda w: raw_files(
+            w.dataset, CONFIG.datasets[w.dataset].source.files.values()
+        ),
     output:
         train=path("train"),
         valid=path("valid"),

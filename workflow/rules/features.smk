@@ -103,8 +103,9 @@ rule encode_image:
 
 rule fuse:
     input:
-        image=lambda w: image_table(w.dataset, w.arm),
-        text=lambda w: view_texts(w.dataset, w.arm),
+        image=lambda w: images_of(w.dataset, w.arm),
+        text=lambda w: texts_of(w.dataset, w.arm),
+        item_table=lambda w: items_of(w.dataset, w.arm),
     output:
         features=path("features"),
         view_weights=path("view_weights"),
@@ -120,7 +121,10 @@ rule fuse:
         runtime=30,
     params:
         config=RESOLVED,
-        fusion=lambda w: [CONFIG.arms[w.arm].fusion, CONFIG.arms[w.arm].temperature],
+        fusion=lambda w: [
+            getattr(CONFIG.arm_of(w.dataset, w.arm), key)
+            for key in ("fusion", "temperature")
+        ],
         code=code_id("fuse"),
     shell:
         "python -m cliper fuse --config {params.config} --dataset {wildcards.dataset} --arm {wildcards.arm}"

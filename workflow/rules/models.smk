@@ -82,6 +82,7 @@ rule train:
         d=lambda w: CONFIG.arms[w.arm].d,
         train=configuration.plain(CONFIG.train),
         top=max(CONFIG.evaluate.cutoffs),
+        mask_valid=CONFIG.evaluate.mask_valid,
         code=lambda w: code_id("train", w.backbone),
     shell:
         "python -m cliper train --config {params.config} --dataset {wildcards.dataset} --backbone {wildcards.backbone}"
@@ -109,6 +110,7 @@ rule evaluate:
     params:
         config=RESOLVED,
         cutoffs=CONFIG.evaluate.cutoffs,
+        mask_valid=CONFIG.evaluate.mask_valid,
         code=code_id("evaluate"),
     shell:
         "python -m cliper evaluate --config {params.config} --dataset {wildcards.dataset} --backbone {wildcards.backbone}"

@@ -26,7 +26,11 @@ rule tabulate:
         config=RESOLVED,
         shown=configuration.plain(CONFIG.tabulate),
         titles=[CONFIG.datasets[dataset].title for dataset in RUN.datasets],
-        arms=[configuration.plain(arm) for arm in ARMS],
+        arms=[
+            configuration.plain(CONFIG.arm_of(dataset, arm))
+            for dataset in RUN.datasets
+            for arm in RUN.arms
+        ],
         code=code_id("tabulate"),
     shell:
         "python -m cliper tabulate --config {params.config} --table {wildcards.table} 2>&1 | tee {log:q}"
