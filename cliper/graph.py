@@ -40,6 +40,7 @@ class SparseMatrix(nn.Module):
 
     def __init__(self, edges: Edges, *, shape: tuple[int, int]) -> None:
         super().__init__()
+        self.n_rows = shape[0]
         self.by_row = _Csr(edges, shape[0])
         self.by_column = _Csr(Edges(edges.columns, edges.rows, edges.values), shape[1])
 
@@ -106,17 +107,26 @@ def interaction_graph(users: Ints, items: Ints, n_users: int, n_items: int) -> S
 def propagate(graph: SparseMatrix, users: Tensor, items: Tensor, n_layers: int) -> tuple[Tensor, Tensor]:
     """Average the embeddings over layers 0 to n_layers of the user-item graph.
 
+    Arguments and result as `sum_layers` has them. Source: LightGCN, equation 8 with equal weights.
+    """
+    user_sum, item_sum = sum_layers(graph, users, items, n_layers)
+    return user_sum / (n_layers + 1), item_sum / (n_layers + 1)
+
+
+def sum_layers(graph: SparseMatrix, users: Tensor, items: Tensor, n_layers: int) -> tuple[Tensor, Tensor]:
+    """Add the embeddings of layers 0 to n_layers of the user-item graph up.
+
     graph         (U, I) normalised
     users, items  (U, d), (I, d) layer 0
     returns       (U, d), (I, d)
 
-    Source: LightGCN, equations 3, 4 and 8 with equal weights. Departs from it: nothing.
+    Source: LightGCN, equations 3 and 4. Departs from it: nothing.
     """
     user_sum, item_sum = users, items
     for _ in range(n_layers):
         users, items = graph(items), graph.transposed(users)
         user_sum, item_sum = user_sum + users, item_sum + items
-    return user_sum / (n_layers + 1), item_sum / (n_layers + 1)
+    return user_sum, item_sum
 
 
 class Neighbours(NamedTuple):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cliper import config
 from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, LastForward, Triples
 from cliper.backbones.rows import FeatureRows, linear
-from cliper.graph import Neighbours, interaction_graph, propagate
+from cliper.graph import Neighbours, interaction_graph, sum_layers
 from cliper.losses import bpr
 
 MMREC_D, MMREC_LAYERS = 64, 2  # whatever the config says
@@ -105,10 +105,8 @@ class Dualgnn(Backbone):
             F.normalize(self.text_projection(self.text())),
         ]
         # Both modalities side by side: one sparse product a layer. Here layers are added, not averaged.
-        means = propagate(self.graph, torch.cat(users, dim=1), torch.cat(items, dim=1), self.n_layers)
-        (user_image, user_text), (item_image, item_text) = (
-            ((self.n_layers + 1) * mean).chunk(2, dim=1) for mean in means
-        )
+        sums = sum_layers(self.graph, torch.cat(users, dim=1), torch.cat(items, dim=1), self.n_layers)
+        (user_image, user_text), (item_image, item_text) = (side.chunk(2, dim=1) for side in sums)
         image_weight, text_weight = self.user_weights.split(1, dim=1)
         if not self.is_published:
             user_image = user_image + user_text

@@ -83,11 +83,17 @@ class Lattice(Backbone):
         self.epoch_graph = None
 
     def embed(self) -> tuple[Tensor, Tensor]:
-        return self._propagate(self.build_item_graph().product)
+        nodes, similar = self._propagate(self.build_item_graph().product)
+        users, items = nodes.split([len(self.users), len(self.items)])
+        return users, items + F.normalize(similar)
 
     def loss(self, triples: Triples) -> Tensor:
         """BPR on the propagated embeddings, and half their squared length."""
-        rows = batch_rows(triples, *self._propagate(self._epoch_product()))
+        nodes, similar = self._propagate(self._epoch_product())
+        ranked = torch.cat([triples.positives, triples.negatives])
+        users = F.embedding(triples.users, nodes)
+        items = F.embedding(ranked + len(self.users), nodes) + F.normalize(F.embedding(ranked, similar))
+        rows = (users, *items.chunk(2))
         reg_weight = self.settings.reg_weight
         if self.behaviour == "as_mmrec":
             self.full_size = max(self.full_size, len(triples.users))
@@ -115,16 +121,16 @@ class Lattice(Backbone):
         return built.product
 
     def _propagate(self, item_product: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Averages over the layers of users, then items (N, d), and items mixed with similar ones (I, d)."""
         similar: Tensor = self.items
         for _ in range(self.settings.n_item_layers):
             similar = item_product(similar)
-        layer = torch.cat([self.users, self.items])
-        total = layer
+        # The graph is linear: dividing layer 0 divides them all.
+        layer = mean = torch.cat([self.users, self.items]) / (self.settings.n_ui_layers + 1)
         for _ in range(self.settings.n_ui_layers):
             layer = self.graph(layer)
-            total = total + layer
-        users, items = (total / (self.settings.n_ui_layers + 1)).split([len(self.users), len(self.items)])
-        return users, items + F.normalize(similar)
+            mean = mean + layer
+        return mean, similar
 
 
 class Modality(nn.Module):

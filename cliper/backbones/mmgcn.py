@@ -119,7 +119,7 @@ class Nodes(NamedTuple):
     """Users or items as a layer reads them."""
 
     own: Tensor  # (n, L) their representations
-    near: Tensor  # (n, L) the means of their neighbours' representations
+    near: Tensor  # (n, L) the means of their neighbours' representations times the layer's weight
     ids: Tensor  # (n, d)
 
     def at(self, rows: Tensor) -> Nodes:
@@ -158,18 +158,20 @@ class Branch(nn.Module):
         self.layers = nn.ModuleList([first, *(Layer(d, d, generator) for _ in range(n_layers - 1))])
 
     def forward(self, user_ids: Tensor, item_ids: Tensor) -> tuple[Nodes, Nodes]:
-        users, near_items = self.users(self.preferences.rows)
-        items, near_users = self.items(self.projection(self.features()))
-        for layer in self.layers[:-1]:
+        weights: list[Tensor] = [layer.weight for layer in self.layers]  # type: ignore[misc]
+        users, near_items = self.users(self.preferences.rows, weights[0])
+        items, near_users = self.items(self.projection(self.features()), weights[0])
+        for layer, next_weight in zip(self.layers, weights[1:], strict=False):
             users, items = layer(users, near_users, user_ids), layer(items, near_items, item_ids)
-            near_users, near_items = self.user_mean(items), self.item_mean(users)
+            near_users = mean_product(self.user_mean, items, next_weight)
+            near_items = mean_product(self.item_mean, users, next_weight)
         return Nodes(users, near_users, user_ids), Nodes(items, near_items, item_ids)
 
 
 class LayerZero(nn.Module):
-    """Rows (n, L) of unit length, and their means (m, L) over the neighbours of each node on the other side.
+    """Rows (n, L) of unit length, and what the nodes of the other side (m, L) read of them.
 
-    Constant rows are averaged once for the run: the mean comes before the layer's weights, which are not constant.
+    Constant rows are scaled, and where the mean comes before the weight averaged, once for the run.
     """
 
     own: Tensor | None
@@ -185,14 +187,25 @@ class LayerZero(nn.Module):
         self.register_buffer("own", None, persistent=False)
         self.register_buffer("mean", None, persistent=False)
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        if self.own is not None and self.mean is not None:
-            return self.own, self.mean
-        own = F.normalize(rows)
-        mean = self.neighbour_mean(own)
+    def forward(self, rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        own = F.normalize(rows) if self.own is None else self.own
         if self.is_constant:
-            self.own, self.mean = own, mean
-        return own, mean
+            self.own = own
+        if not self.is_constant or len(own) < self.neighbour_mean.n_rows:
+            return own, mean_product(self.neighbour_mean, own, weight)
+        if self.mean is None:
+            self.mean = self.neighbour_mean(own)
+        return own, self.mean @ weight
+
+
+def mean_product(neighbour_mean: SparseMatrix, rows: Tensor, weight: Tensor) -> Tensor:
+    """Average rows (n, L) over the neighbours of each node of the other side, times a weight (L, L): (m, L).
+
+    The product comes first where that is the smaller one.
+    """
+    is_smaller = len(rows) < neighbour_mean.n_rows
+    product: Tensor = neighbour_mean(rows @ weight) if is_smaller else neighbour_mean(rows) @ weight
+    return product
 
 
 class Layer(nn.Module):
@@ -206,9 +219,12 @@ class Layer(nn.Module):
         self.mix = linear(width + d, d, generator)
 
     def forward(self, own: Tensor, near: Tensor, ids: Tensor) -> Tensor:
-        aggregated = F.leaky_relu(near @ self.weight)
-        kept = F.leaky_relu(self.linear(own)) + ids
-        return F.leaky_relu(self.mix(torch.cat([aggregated, kept], dim=1)))
+        # In place where the values are its own, and without `cat`: these are all nodes.
+        aggregated = F.leaky_relu(near)
+        kept = F.leaky_relu(self.linear(own), inplace=True) + ids
+        of_aggregated, of_kept = self.mix.weight.split([near.shape[1], ids.shape[1]], dim=1)
+        mixed = F.linear(aggregated, of_aggregated) + F.linear(kept, of_kept, self.mix.bias)
+        return F.leaky_relu(mixed, inplace=True)
 
 
 class Rows(nn.Module):
