@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
@@ -57,7 +59,28 @@ def info_nce(rows: Tensor, matches: Tensor, *, temperature: float) -> Tensor:
     rows, matches  (B, d) row b matches row b; all others are negatives, also where they are the same item
     returns        scalar
     """
-    return F.cross_entropy((rows / temperature) @ matches.T, torch.arange(len(rows), device=rows.device))
+    loss: Tensor = _InfoNce.apply(rows, matches, temperature)
+    return loss
+
+
+class _InfoNce(torch.autograd.Function):
+    """One B x B matrix for products and probabilities, where `cross_entropy` makes five."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, matches: Tensor, temperature: float) -> Tensor:
+        products = (rows / temperature) @ matches.T
+        own, highest = products.diagonal().clone(), products.amax(dim=1)
+        probabilities = torch.softmax(products, dim=1, out=products)
+        ctx.save_for_backward(rows, matches, probabilities)
+        ctx.temperature = temperature
+        return (highest - probabilities.amax(dim=1).log() - own).mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows, matches, probabilities = ctx.saved_tensors
+        scale = gradient / (ctx.temperature * len(rows))
+        return scale * (probabilities @ matches - matches), scale * (probabilities.T @ rows - rows), None
 
 
 # By behaviour.

@@ -44,3 +44,14 @@ def test_info_nce_is_the_cross_entropy_of_each_row_with_its_own_match():
     # Products: row 0 with the matches 2 and 0, row 1 with them 2 and 1; the temperature doubles them.
     expected = (math.log(1 + math.exp(-4)) + math.log(1 + math.exp(2))) / 2
     assert info_nce(rows, matches, temperature=0.5).item() == pytest.approx(expected)
+
+
+def test_info_nce_has_the_gradients_of_cross_entropy_also_where_a_match_is_hopeless():
+    generator = torch.Generator().manual_seed(0)
+    rows, matches = (torch.randn(6, 3, generator=generator, dtype=torch.double) for _ in range(2))
+    rows[0], matches[0] = 1000, -1  # its probability is 0, its loss some thousands
+    leaves = [part.requires_grad_() for part in (rows, matches)]
+    expected = torch.nn.functional.cross_entropy(rows @ matches.T / 0.2, torch.arange(6))
+    loss = info_nce(rows, matches, temperature=0.2)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves))
