@@ -194,15 +194,18 @@ def sharing_users(users: Ints, items: Ints, *, n_users: int, k: int) -> Neighbou
     n_rows = 4096  # users at a time: the product of Clothing's 39,387 holds 14 million pairs
     for start in range(0, n_users, n_rows):
         shared = (bought[start : start + n_rows] @ bought.T).tocoo()
-        row, column, count = shared.row + start, shared.col, shared.data
-        is_other = row != column
-        row, column, count = row[is_other], column[is_other], count[is_other]
-        order = np.lexsort((column, -count, row))
-        row, column, count = row[order], column[order], count[order]
-        rank = np.arange(len(row)) - np.searchsorted(row, row)
-        is_kept = rank < k
-        index[row[is_kept], rank[is_kept]] = column[is_kept]
-        value[row[is_kept], rank[is_kept]] = count[is_kept]
+        is_other = shared.row + start != shared.col
+        row, column, count = (part[is_other].astype(np.int64) for part in (shared.row, shared.col, shared.data))
+        # One number to sort by: row, then highest count, then lowest column.
+        top = count.max(initial=0)
+        order = np.sort((row * (top + 1) + top - count) * n_users + column)
+        n_of_row = np.bincount(row)
+        rank = np.arange(len(order)) - np.repeat(np.cumsum(n_of_row) - n_of_row, n_of_row)
+        place, column = np.divmod(order[rank < k], n_users)
+        row, below_top = np.divmod(place, top + 1)
+        rank = rank[rank < k]
+        index[row + start, rank] = column
+        value[row + start, rank] = top - below_top
     return Neighbours(index, value)
 
 
