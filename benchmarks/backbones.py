@@ -6,8 +6,8 @@ Both sides have the same interactions, features, parameters and triples, and beh
 their losses on the first batch agree to 1e-5 and its gradients to 2e-2. One thread. Ratios are CPU seconds of the
 plain side (benchmarks.plain) over ours, so load moves both; wall seconds and peak memory stand beside them.
 
-setup   model and, where it has one, item graph from features in memory; ours with drawn, the plain side with copied
-        parameters, and with its lists of each user's items
+setup   from the .inter file and features in memory to a model; the plain side reads row by row and finds the item
+        graph anew, ours reads the neighbours that the workflow found once for all cells (their search: item_graph)
 epoch   what an epoch begins with + sampling + first batch + median of the others x the rest; zero_grad, loss,
         backward and Adam (ours fused, the plain side's parameter by parameter) make a batch
 eval    ranking and all metrics of valid and test; the median of up to 3, of one if the plain side takes long
@@ -15,6 +15,11 @@ memory  what a side adds to the process: what it holds after its steps, and the 
 
 user_graph: `cliper.graph.sharing_users` for all users against a loop over pairs of Python sets, for a sample of users
 and extrapolated to each pair once; the counts of the sample must be equal.
+
+item_graph: `cliper.graph.nearest_items` for both modalities against products of all rows with all and `topk`.
+
+cliper: CLIPER's setting, both features 768-d and d = 512. side_by_side: wall time of FREEDOM's steps in two processes
+of one thread at once over that in one process alone.
 
 Features are drawn (image 4096-d, text 384-d, normal): speed does not depend on them, recall does.
 """
@@ -26,10 +31,12 @@ import ctypes
 import gc
 import json
 import math
+import multiprocessing
 import os
 import platform
 import random
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,15 +51,18 @@ from benchmarks.plain import PLAIN, Plain, World
 from cliper import backbones, config
 from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples
 from cliper.fitting import rank
-from cliper.graph import nearest_items, sharing_users
+from cliper.graph import Neighbours, nearest_items, sharing_users
 from cliper.metrics import METRICS, find_hits
+from cliper.neighbours import as_table
 from cliper.sampling import sample_triples
+from cliper.train import as_neighbours
 
 T = TypeVar("T")
 
 CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
 D = 64
-IMAGE_WIDTH, TEXT_WIDTH = 4096, 384
+WIDTHS = (4096, 384)  # of image and text features
+CLIPER_WIDTHS, CLIPER_D, CLIPER_ORDER = (768, 768), 512, ("freedom", "lattice")
 TOLERANCE = 1e-5  # relative, of the losses: float32 sums in another order
 # One item whose 10th and 11th neighbours lie 1.5e-8 apart made 4e-3 (FREEDOM); without such a tie it is below 1e-4.
 GRADIENT_TOLERANCE = 2e-2
@@ -111,43 +121,66 @@ class Side(NamedTuple):
     evaluate: Callable[[], dict[str, float]]
 
 
-def read_world(path: Path, name: str, *, widths: tuple[int, int] = (IMAGE_WIDTH, TEXT_WIDTH)) -> World:
-    """Read an .inter file and draw features for its items."""
+def read_interactions(path: Path) -> list[Interactions]:
+    """Read train, valid and test of an .inter file."""
     table = pl.read_csv(path, separator="\t", columns=["userID", "itemID", "x_label"])
     users, items, label = (table[column].to_numpy().astype(np.int64) for column in table.columns)
-    train, valid, test = ((users[label == part], items[label == part]) for part in range(3))
-    n_users, n_items = int(users.max()) + 1, int(items.max()) + 1
+    sizes = int(users.max()) + 1, int(items.max()) + 1
+    return [Interactions(users[label == part], items[label == part], *sizes) for part in range(3)]
+
+
+def read_world(path: Path, name: str, *, widths: tuple[int, int] = WIDTHS, d: int = D) -> World:
+    """Read an .inter file and draw features for its items.
+
+    widths  of the image and the text features
+    """
+    train, valid, test = read_interactions(path)
     generator = np.random.default_rng(SEED)
-    image, text = (generator.standard_normal((n_items, width), dtype=np.float32) for width in widths)
-    none = np.zeros(n_items, dtype=bool)  # as_mmrec filled rows count as any other
+    image, text = (generator.standard_normal((train.n_items, width), dtype=np.float32) for width in widths)
+    none = np.zeros(train.n_items, dtype=bool)  # as_mmrec filled rows count as any other
     return World(
-        Interactions(*train, n_users, n_items),
-        {"valid": valid, "test": test},
+        path,
+        train,
+        {"valid": valid[:2], "test": test[:2]},
         ItemFeatures(image, text, none, none),
         getattr(CONFIG.backbones, name),
         CONFIG.train.batch_size,
         CONFIG.evaluate.cutoffs,
+        d,
     )
 
 
-def build_ours(world: World, name: str, users: Any) -> Backbone:
-    """Make our model, with its item graph; the user graph is given."""
-    chosen = backbones.find(name)
-    k = CONFIG.neighbours.items
-    graphs = Graphs(users=users)
+def find_graphs(world: World, name: str) -> dict[str, pl.DataFrame]:
+    """Find the neighbours that a backbone uses, as the workflow keeps them for all cells."""
+    chosen, found = backbones.find(name), {}
     if chosen.uses_item_graph:
-        features = world.features
-        graphs = Graphs(
-            image=nearest_items(features.image, features.image_is_filled, k),
-            text=nearest_items(features.text, features.text_is_filled, k),
-        )
-    generator = torch.Generator().manual_seed(SEED)
-    return chosen(world.train, world.features, graphs, world.settings, d=D, generator=generator, behaviour="as_mmrec")
+        found |= {part: as_table(neighbours, "item", "similarity") for part, neighbours in item_graphs(world).items()}
+    if chosen.uses_user_graph:
+        found["users"] = as_table(share_users(world), "user", "n_shared")
+    return found
 
 
-def share_users(world: World) -> Any:
+def item_graphs(world: World) -> dict[str, Neighbours]:
+    features, k = world.features, CONFIG.neighbours.items
+    return {
+        "image": nearest_items(features.image, features.image_is_filled, k),
+        "text": nearest_items(features.text, features.text_is_filled, k),
+    }
+
+
+def share_users(world: World) -> Neighbours:
     train = world.train
     return sharing_users(train.users, train.items, n_users=train.n_users, k=CONFIG.neighbours.users)
+
+
+def build_ours(world: World, name: str, tables: dict[str, pl.DataFrame]) -> Backbone:
+    """Read the interactions and make our model, with the graphs that were found before."""
+    graphs = Graphs(**{part: as_neighbours(table) for part, table in tables.items()})
+    train, *_ = read_interactions(world.path)
+    generator = torch.Generator().manual_seed(SEED)
+    return backbones.find(name)(
+        train, world.features, graphs, world.settings, d=world.d, generator=generator, behaviour="as_mmrec"
+    )
 
 
 def make_step(loss: Callable[[Triples], torch.Tensor], optimiser: torch.optim.Optimizer) -> Callable[[Triples], float]:
@@ -245,10 +278,10 @@ def measure_backbone(world: World, name: str, n_batches: int) -> dict[str, Any]:
 
     n_batches  timed after the first
     """
-    users = share_users(world) if backbones.find(name).uses_user_graph else None
+    tables = find_graphs(world, name)
     meters = {"plain": Meter(), "ours": Meter()}
     setup: dict[str, Cost] = {}
-    setup["ours"], model = meters["ours"].measure(lambda: build_ours(world, name, users))
+    setup["ours"], model = meters["ours"].measure(lambda: build_ours(world, name, tables))
     setup["plain"], copy = meters["plain"].measure(lambda: PLAIN[name](world, model))
     sides = {"plain": side_of_plain(copy, meters["plain"]), "ours": side_of_ours(model, world, meters["ours"])}
     starts = {key: side.meter.measure(side.start_epoch)[0] for key, side in sides.items()}
@@ -322,7 +355,7 @@ def measure_user_graph(world: World) -> dict[str, Any]:
     """Measure the search for users who share items."""
     k, n_users = CONFIG.neighbours.users, world.train.n_users
     meters = {"plain": Meter(), "ours": Meter()}
-    owned = [set(items) for items in plain.group(world.train.users, world.train.items, n_users)]
+    owned = [set(items) for items in plain.read_lists(world.path, n_users)[0]]
     sample = np.random.default_rng(SEED).choice(n_users, min(n_users, N_SAMPLED_USERS), replace=False).tolist()
     sampled, counts = meters["plain"].measure(lambda: plain.shared_counts(owned, sample, k))
     ours, found = meters["ours"].measure(lambda: share_users(world))
@@ -340,19 +373,78 @@ def measure_user_graph(world: World) -> dict[str, Any]:
     }
 
 
+def measure_item_graph(world: World) -> dict[str, Any]:
+    """Measure the search for the nearest items of both modalities."""
+    meters = {"plain": Meter(), "ours": Meter()}
+    features, k = world.features, CONFIG.neighbours.items
+
+    def search_plainly() -> list[torch.Tensor]:
+        return [plain.cosines(torch.from_numpy(rows)).topk(k).indices for rows in (features.image, features.text)]
+
+    theirs, expected = meters["plain"].measure(search_plainly)
+    ours, found = meters["ours"].measure(lambda: item_graphs(world))
+    for neighbours, nearest in zip(found.values(), expected, strict=True):
+        n_equal = (np.sort(neighbours.nearest, axis=1) == np.sort(nearest.numpy(), axis=1)).all(axis=1).sum()
+        if n_equal < 0.99 * len(nearest):  # an item may have a 21st neighbour as near as its 20th
+            raise SystemExit(
+                f"item_graph: only {n_equal} of {len(nearest)} items have the same neighbours on both sides"
+            )
+    ratio = {"build": theirs.cpu_s / ours.cpu_s, "wall": {"build": theirs.wall_s / ours.wall_s}}
+    return ratio | {
+        key: cost._asdict() | {"peak_memory_mib": round(meters[key].peak_mib)}
+        for key, cost in (("plain", theirs), ("ours", ours))
+    }
+
+
+def measure_side_by_side(path: Path) -> dict[str, float]:
+    """Measure how much slower two processes of one thread are when they run at once."""
+    alone, both = (_time_together(path, n) for n in (1, 2))
+    return {"alone_wall_s": alone, "both_wall_s": both, "slowdown": both / alone}
+
+
+def _time_together(path: Path, n: int) -> float:
+    context = multiprocessing.get_context("spawn")
+    barrier, seconds = context.Barrier(n), context.SimpleQueue()
+    processes = [context.Process(target=_time_steps, args=(path, barrier, seconds)) for _ in range(n)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return max(seconds.get() for _ in processes)
+
+
+def _time_steps(path: Path, barrier: threading.Barrier, seconds: multiprocessing.SimpleQueue[float]) -> None:
+    torch.set_num_threads(1)
+    world = read_world(path, "freedom")
+    model = build_ours(world, "freedom", find_graphs(world, "freedom"))
+    side = side_of_ours(model, world, Meter())
+    side.start_epoch()
+    first, *rest = draw_batches(world, 21)
+    side.step(first)
+    barrier.wait()
+    began = time.perf_counter()
+    for triples in rest:
+        side.step(triples)
+    seconds.put(time.perf_counter() - began)
+
+
 def print_table(results: dict[str, Any]) -> None:
-    """Print ratios, and seconds and memory as plain / ours."""
-    print(f"{'':10} | epoch    CPU s        | eval     CPU s        | both  | setup    CPU s       | memory  MiB")
-    for name in (name for name in results if name in PLAIN):
-        found = results[name]
-        cells = [
-            f"{found[part]:5.1f}x {found['plain'][part]['cpu_s']:6.1f} /{found['ours'][part]['cpu_s']:6.2f}"
+    """Print ratios as a Markdown table, with seconds and memory as plain / ours."""
+    print("| | epoch | CPU s | eval | CPU s | both | set-up | CPU s | peak MiB |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    rows = {name: results[name] for name in ORDER if name in results}
+    rows |= {f"{name}, CLIPER's widths": found for name, found in results.get("cliper", {}).items()}
+    for name, found in rows.items():
+        epoch, evaluation, setup = (
+            f"{found[part]:.1f}x | {found['plain'][part]['cpu_s']:.1f} / {found['ours'][part]['cpu_s']:.2f}"
             for part in ("epoch", "eval", "setup")
-        ]
-        memory = f"{found['memory']:4.1f}x {found['plain']['peak_memory_mib']} / {found['ours']['peak_memory_mib']}"
-        print(f"{name:10} | {cells[0]} | {cells[1]} | {found['epoch_and_eval']:4.1f}x | {cells[2]} | {memory}")
-    graph = results["user_graph"]
-    print(f"user_graph | {graph['build']:.0f}x {graph['plain']['cpu_s']:.0f} / {graph['ours']['cpu_s']:.2f} CPU s")
+        )
+        memory = f"{found['plain']['peak_memory_mib']} / {found['ours']['peak_memory_mib']}"
+        print(f"| {name} | {epoch} | {evaluation} | {found['epoch_and_eval']:.1f}x | {setup} | {memory} |")
+    for name in ("user_graph", "item_graph"):
+        found = results[name]
+        print(f"{name}: {found['build']:.1f}x, {found['plain']['cpu_s']:.1f} / {found['ours']['cpu_s']:.2f} CPU s")
+    print(f"two cells side by side: each {results['side_by_side']['slowdown']:.2f}x as long as one alone")
 
 
 def main() -> None:
@@ -374,7 +466,14 @@ def main() -> None:
     for name in names:
         results[name] = measure_backbone(read_world(arguments.data, name), name, arguments.batches)
         print(f"{name}: epoch {results[name]['epoch']:.2f}x, eval {results[name]['eval']:.1f}x", flush=True)
+    results["cliper"] = {}
+    for name in (name for name in CLIPER_ORDER if name in names):
+        world = read_world(arguments.data, name, widths=CLIPER_WIDTHS, d=CLIPER_D)
+        results["cliper"][name] = found = measure_backbone(world, name, arguments.batches)
+        print(f"{name}, CLIPER's widths: epoch {found['epoch']:.2f}x, eval {found['eval']:.1f}x", flush=True)
     results["user_graph"] = measure_user_graph(read_world(arguments.data, "dualgnn", widths=(1, 1)))
+    results["item_graph"] = measure_item_graph(read_world(arguments.data, "freedom"))
+    results["side_by_side"] = measure_side_by_side(arguments.data)
     results |= {"load_after": os.getloadavg(), "torch": torch.__version__, "machine": platform.machine()}
     arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print_table(results)

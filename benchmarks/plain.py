@@ -8,8 +8,10 @@ Written from our own description of the mathematics (each class cites the model 
 
 from __future__ import annotations
 
+import csv
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,16 +37,18 @@ MMREC_LAYERS = 2  # DualGNN's, whatever the config says
 class World(NamedTuple):
     """What both sides are given."""
 
+    path: Path  # of the .inter file that all interactions come from
     train: Interactions
     splits: dict[str, tuple[Ints, Ints]]  # valid and test: users, items
     features: ItemFeatures
     settings: Any  # the backbone's section of the config
     batch_size: int
     cutoffs: Sequence[int]
+    d: int
 
 
 class Plain:
-    """Parameters of our model, copied, and lists of what users have.
+    """Parameters drawn and then overwritten with those of our model, and lists of what users have.
 
     Embeddings to rank with are those of the last training forward where `embed` says nothing else.
     """
@@ -52,9 +56,9 @@ class Plain:
     def __init__(self, world: World, model: Backbone) -> None:
         self.world, self.settings = world, world.settings
         self.sizes = [world.train.n_users, world.train.n_items]
-        self.of = {name: nn.Parameter(value.detach().clone()) for name, value in model.named_parameters()}
-        self.owned = group(world.train.users, world.train.items, world.train.n_users)
-        self.relevant = {name: group(*pairs, world.train.n_users) for name, pairs in world.splits.items()}
+        self.of = {name: nn.Parameter(redraw(value)) for name, value in model.named_parameters()}
+        self.owned, *held_out = read_lists(world.path, world.train.n_users)
+        self.relevant = dict(zip(world.splits, held_out, strict=True))
         self.candidates = sorted(set(world.train.items.tolist()))
         self.image, self.text = torch.from_numpy(world.features.image), torch.from_numpy(world.features.text)
         self.last: tuple[Tensor, Tensor] | None = None
@@ -300,7 +304,7 @@ class Mmgcn(Plain):
         self.edges = both_directions(*world.train)
         assert isinstance(model, mmgcn.Mmgcn)
         self.ids, self.image_preferences, self.text_preferences = (
-            rows.detach().clone().requires_grad_()
+            redraw(rows).requires_grad_()
             for rows in (model.ids.rows, model.image.preferences.rows, model.text.preferences.rows)
         )
 
@@ -332,11 +336,18 @@ class Mmgcn(Plain):
         return sums / counts.clamp(min=1)[:, None]
 
 
-def group(users: Ints, items: Ints, n_users: int) -> list[list[int]]:
-    """List the items of each user."""
-    lists: list[list[int]] = [[] for _ in range(n_users)]
-    for user, item in zip(users.tolist(), items.tolist(), strict=True):
-        lists[user].append(item)
+def redraw(value: Tensor) -> Tensor:
+    """Draw values and overwrite them with those given: what initial parameters cost."""
+    drawn = torch.empty_like(value, requires_grad=False)
+    return drawn.normal_().copy_(value.detach())
+
+
+def read_lists(path: Path, n_users: int) -> list[list[list[int]]]:
+    """Read an .inter file row by row: lists of each user's items in train, valid and test."""
+    lists: list[list[list[int]]] = [[[] for _ in range(n_users)] for _ in range(3)]
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            lists[int(row["x_label"])][int(row["userID"])].append(int(row["itemID"]))
     return lists
 
 

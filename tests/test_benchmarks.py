@@ -12,7 +12,15 @@ from toy import REPOSITORY
 
 sys.path.append(str(REPOSITORY))  # benchmarks are not installed
 
-from benchmarks.backbones import SEED, build_ours, draw_batches, measure_user_graph, read_world, share_users
+from benchmarks.backbones import (
+    SEED,
+    build_ours,
+    draw_batches,
+    find_graphs,
+    measure_item_graph,
+    measure_user_graph,
+    read_world,
+)
 from benchmarks.plain import PLAIN
 
 
@@ -33,7 +41,7 @@ def inter(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", sorted(PLAIN))
 def test_plain_side_has_our_loss_and_our_gradients(name: str, inter: Path) -> None:
     world = read_world(inter, name, widths=(32, 16))._replace(batch_size=64)
-    model = build_ours(world, name, share_users(world))
+    model = build_ours(world, name, find_graphs(world, name))
     plain = PLAIN[name](world, model)
     model.start_epoch(np.random.default_rng(SEED))
     plain.take(plain.draw_like_ours(np.random.default_rng(SEED)))
@@ -54,3 +62,7 @@ def test_plain_side_has_our_loss_and_our_gradients(name: str, inter: Path) -> No
 
 def test_pair_loop_counts_what_the_user_graph_counts(inter: Path) -> None:
     assert measure_user_graph(read_world(inter, "dualgnn", widths=(1, 1)))["pairs_timed"] == 40 * 39
+
+
+def test_both_sides_find_the_same_nearest_items(inter: Path) -> None:
+    assert measure_item_graph(read_world(inter, "freedom", widths=(32, 16)))["build"] > 0
