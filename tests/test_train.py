@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,7 @@ import toy
 
 from cliper import checkpoint, evaluate, files, fitting, neighbours, train
 from cliper.backbones import BACKBONES
+from cliper.backbones.base import Interactions
 from cliper.config import Config, Evaluate
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import locate
@@ -278,6 +280,12 @@ def test_a_loss_that_is_not_finite_names_the_epoch(settings, monkeypatch):
     monkeypatch.setattr(fitting, "train_epoch", lambda *_, **__: next(losses))
     with pytest.raises(TrainingError, match="the loss of epoch 2 is nan"):
         train.run(settings, **CONTENT_FREE)
+
+
+def test_embeddings_that_are_not_finite_are_not_ranked():
+    model = SimpleNamespace(embed=lambda: (torch.tensor([[float("nan")]]), torch.ones(2, 1)))
+    with pytest.raises(TrainingError, match="embeddings are not finite"):
+        fitting.rank(model, Interactions(*[np.array([], dtype=np.int64)] * 2, n_users=1, n_items=2), 1)
 
 
 @pytest.mark.parametrize(
