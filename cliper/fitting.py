@@ -85,7 +85,10 @@ def train_epoch(
 
 @torch.no_grad()
 def rank(model: Backbone, interactions: Interactions, k: int) -> Ranking:
-    """Rank the k best items for every user, train items left out. Raises TrainingError if an embedding is not finite."""
+    """Rank the k best items for every user, train items left out.
+
+    Raises TrainingError if an embedding is not finite.
+    """
     users, items = model.embed()
     if not all(side.isfinite().all() for side in (users, items)):
         raise TrainingError("the embeddings are not finite; lower train.learning_rate")
