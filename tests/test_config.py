@@ -71,6 +71,30 @@ def test_an_encoder_is_not_asked_for_what_it_cannot_encode() -> None:
     assert "encoder 'minilm' encodes no images" in faults(arms={"vanilla": {"image": "minilm"}})
 
 
+def test_an_arm_cannot_name_a_view_that_its_prompt_set_has_not() -> None:
+    told = faults(arms={"vanilla": {"views": ["joined", "brand"]}})
+    assert "arms.vanilla.views: unknown view of joined_fields 'brand'; known: joined" in told
+
+
+def test_views_and_arms_take_what_they_do_not_say_from_the_sections_prompt_and_fuse() -> None:
+    chosen = toy.settings(prompt={"min_length": 3}, fuse={"missing_image": "zero"}, arms={"cliper": {"vectors": "raw"}})
+    titles = [chosen.prompts[prompts]["title"] for prompts in ("as_described", "as_released")]
+    assert [title.min_length for title in titles] == [3, 2]  # type: ignore[union-attr]
+    assert {arm: chosen.arms[arm].missing_image for arm in chosen.arms} == {
+        "vanilla": "zero",
+        "cliper": "zero",
+        "content_free": None,
+    }
+
+
+def test_a_joined_view_cannot_be_cleaned() -> None:
+    assert "prompts.as_described.global" in faults(prompts={"as_described": {"global": {"clean": []}}})
+
+
+def test_an_unknown_step_of_cleaning_is_answered_with_the_known_ones() -> None:
+    assert "prompt.clean.0: 'html' is not known; known: entities, tags" in faults(prompt={"clean": ["html"]})
+
+
 def test_a_given_split_cannot_be_filtered() -> None:
     given = {"title": "G", "source": {"kind": "mmrec", "inter": "g.inter", "mirrors": ["."]}, "k_core": 5}
     assert "a given split is used as it is" in faults(datasets={"g": given})
