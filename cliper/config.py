@@ -572,11 +572,18 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
         for view, parts in views.items():
             for part in set(parts.get("views", ())) - set(views):
                 yield f"prompts.{name}.{view}.views: {unknown('view', part, views)}"
+            if _is_circular(views, view):
+                yield f"prompts.{name}.{view}.views: the view is joined of itself; leave it out"
     for name, section in raw["backbones"].items():
         if section.get("k", 0) > raw["neighbours"]["items"]:
             yield f"backbones.{name}.k: {section['k']} is more than neighbours.items"
     if beyond := set(raw["tabulate"]["cutoffs"]) - set(raw["evaluate"]["cutoffs"]):
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
+
+
+def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = ()) -> bool:
+    parts = views.get(view, {}).get("views", ())
+    return view in above or any(_is_circular(views, part, (*above, view)) for part in parts)
 
 
 def _given_faults(raw: Mapping[str, Any], arm: str) -> Iterator[str]:

@@ -5,7 +5,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 import toy
-import yaml
 
 from cliper import config
 from cliper.errors import ConfigError
@@ -89,6 +88,11 @@ def test_views_and_arms_take_what_they_do_not_say_from_the_sections_prompt_and_f
 
 def test_a_joined_view_cannot_be_cleaned() -> None:
     assert "prompts.as_described.global" in faults(prompts={"as_described": {"global": {"clean": []}}})
+
+
+def test_a_view_cannot_be_joined_of_itself() -> None:
+    two = {"a": {"views": ["b"], "prompt": "___"}, "b": {"views": ["a"], "prompt": "___"}}
+    assert "prompts.two.a.views: the view is joined of itself" in faults(prompts={"two": two})
 
 
 def test_an_unknown_step_of_cleaning_is_answered_with_the_known_ones() -> None:
@@ -190,10 +194,9 @@ def test_content_free_backbones_run_once_a_seed() -> None:
 
 
 def test_every_overlay_in_the_repository_fits_the_shipped_config() -> None:
-    base = yaml.safe_load((toy.REPOSITORY / "config.yaml").read_text())
-    for overlay in ("tests/films.yaml", "tests/line.yaml", "cliper/data/demo.yaml"):
-        raw = config.lay_over(dict(base), yaml.safe_load((toy.REPOSITORY / overlay).read_text()))
-        assert config.structure(raw, where=overlay).name in ("films", "demo", "paper")
+    for overlays in (["films"], ["films", "films_fusions"], ["line"], ["../cliper/data/demo"]):
+        paths = [toy.REPOSITORY / "config.yaml", *(toy.REPOSITORY / f"tests/{name}.yaml" for name in overlays)]
+        assert config.load(paths).name in ("films", "films-fusions", "demo", "paper")
 
 
 @pytest.mark.parametrize("more", [[], ["reference_films_norm.yaml"], ["reference_films_slmrec.yaml"]])
