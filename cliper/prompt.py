@@ -80,10 +80,10 @@ def count_cleaning(items: pl.DataFrame, views: Mapping[str, View], view: str) ->
 def count_steps(values: list[Value | None], template: FieldView) -> list[dict[str, int | str]]:
     """Count the values of one field that each step changed, and those of which it left nothing.
 
-    The first step, "given", has the values that the metadata lacks, the last, "min_length", those that are too short;
+    The first step, "reading", has the values that the metadata lacks, the last, "min_length", those that are too short;
     so n_emptied of all steps adds up to the field's missing values.
     """
-    names = ("given", *template.clean, "min_length")
+    names = ("reading", *template.clean, "min_length")
     n_changed, n_emptied = [0] * len(names), [0] * len(names)
     for value in values:
         texts = [*(write(state, template) for state in steps_of(value or "", template)), field_text(value, template)]
@@ -98,14 +98,12 @@ def count_steps(values: list[Value | None], template: FieldView) -> list[dict[st
 
 
 def told(cleaning: pl.DataFrame) -> str:
-    """What cleaning did, for the account: field by field, the steps that did anything."""
-    did = cleaning.filter((pl.col("n_changed") > 0) | (pl.col("n_emptied") > 0))
-    parts = [
-        f"{field}: " + ", ".join(f"{step} {changed:,} changed {emptied:,} emptied" for step, changed, emptied in steps)
-        for (field,), rows in did.group_by("field", maintain_order=True)
-        for steps in [rows.select("step", "n_changed", "n_emptied").iter_rows()]
-    ]
-    return "; ".join(parts) or "nothing to clean"
+    """What cleaning did, for the account: each field with the steps that changed values or left nothing of them."""
+    words: dict[str, list[str]] = {}
+    for field, step, *counts in cleaning.select("field", "step", "n_changed", "n_emptied").iter_rows():
+        did = [f"{step} {verb} {n:,}" for verb, n in zip(("changed", "emptied"), counts, strict=True) if n]
+        words.setdefault(field, []).extend(did)
+    return "; ".join(f"{field}: {', '.join(did)}" for field, did in words.items() if did) or "nothing to clean"
 
 
 def find_views(config: Config, prompts: str, view: str) -> dict[str, View]:

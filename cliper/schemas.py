@@ -108,7 +108,7 @@ TABLES: dict[str, Table] = {
             "view": STR,  # the one whose field it is; a joined view lists those of its parts
             "field": STR,
             "order": I16,
-            "step": STR,  # given, the steps of `clean`, min_length
+            "step": STR,  # reading (null in the metadata), the steps of `clean`, min_length
             "n_changed": I32,
             "n_emptied": I32,  # nothing was left: missing from here on
         },

@@ -134,7 +134,7 @@ def test_cleaning_is_counted_by_field_and_step() -> None:
     views = toy.settings().prompt_set("as_described")
     counted = prompt.count_cleaning(items, views, "title").select("step", "n_changed", "n_emptied")
     assert counted.rows() == [
-        ("given", 0, 1),
+        ("reading", 0, 1),
         ("entities", 1, 0),
         ("tags", 1, 0),  # "<br>" becomes " "
         ("control_characters", 0, 0),
@@ -143,8 +143,7 @@ def test_cleaning_is_counted_by_field_and_step() -> None:
         ("min_length", 0, 0),
     ]
     assert prompt.told(prompt.count_cleaning(items, views, "title")) == (
-        "title: given 0 changed 1 emptied, entities 1 changed 0 emptied, tags 1 changed 0 emptied, "
-        "white_space 0 changed 1 emptied, noise 0 changed 1 emptied"
+        "title: reading emptied 1, entities changed 1, tags changed 1, white_space emptied 1, noise emptied 1"
     )
 
 
@@ -166,7 +165,7 @@ def test_the_stage_writes_a_row_for_every_item(workdir: Path) -> None:
         (1, "title", "The product title is Missing.", True),
     ]
     path = locate(config.root, "cleaning", dataset="toy", prompts="as_described", view="title")
-    assert files.read_table(path, "cleaning").filter(step="given")["n_emptied"].to_list() == [1]
+    assert files.read_table(path, "cleaning").filter(step="reading")["n_emptied"].to_list() == [1]
 
 
 @pytest.fixture
