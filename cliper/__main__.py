@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from cliper import __version__, config, log
-from cliper.errors import CliperError
-from cliper.stages import NAME_HELP, STAGES, documentation
+from cliper.errors import CliperError, ConfigError
+from cliper.stages import NAME_HELP, STAGES, Stage, documentation
 
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
@@ -38,10 +38,23 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="FILE",
             help="YAML files; each is laid over the ones before it (default: config.yaml)",
         )
-        for option in stage.names:
+        for option in (*stage.names, *stage.options):
             kind = int if option == "seed" else str
-            command.add_argument(f"--{option}", required=True, type=kind, help=NAME_HELP[option])
+            is_required = option in stage.names and stage.preview is None
+            command.add_argument(f"--{option}", required=is_required, type=kind, help=NAME_HELP[option])
+        if stage.preview is not None:
+            command.add_argument("--preview", type=int, metavar="N", help="show N rows and write nothing")
     return parser
+
+
+def chosen(options: argparse.Namespace, stage: Stage) -> tuple[str, dict[str, str | int | None]]:
+    """Function of a stage that the options ask for, and what it is told. Raises ConfigError if a name is missing."""
+    names = {name: getattr(options, name) for name in (*stage.names, *stage.options)}
+    if stage.preview is not None and options.preview is not None:
+        return stage.preview, names | {"rows": options.preview}
+    if missing := [f"--{name}" for name in stage.names if names[name] is None]:
+        raise ConfigError(f"{options.stage} needs {', '.join(missing)}, or --preview N")
+    return stage.function, names
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,11 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     stage = STAGES[options.stage]
     log.start(options.stage)
-    names = {name: getattr(options, name) for name in stage.names}
     try:
+        function, names = chosen(options, stage)
         settings = config.load(options.config)
-        settings.require(names)
-        getattr(importlib.import_module(stage.module), stage.function)(settings, **names)
+        settings.require({name: value for name, value in names.items() if value is not None})
+        getattr(importlib.import_module(stage.module), function)(settings, **names)
     except CliperError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2

@@ -135,13 +135,35 @@ class Crawl:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """One view: a sentence about fields of the metadata, or other views joined."""
+class Prompt:
+    """How values of the metadata are written, where a view does not say otherwise."""
 
+    clean: tuple[str, ...]  # names of cliper.cleaning.STEPS, in the order in which they are taken
+    categories: str  # all_names | first_path
+    min_length: int  # characters; a shorter value counts as missing
+
+
+@dataclass(frozen=True, slots=True)
+class FieldView:
+    """A view that is a sentence about fields of the metadata."""
+
+    fields: tuple[str, ...]
     prompt: str  # ___ stands for the value
-    missing: str | None = None  # the whole text when every field is missing; not for joined views
-    fields: tuple[str, ...] | None = None
-    views: tuple[str, ...] | None = None
+    missing: str  # the whole text when every field is missing
+    clean: tuple[str, ...]
+    categories: str
+    min_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedView:
+    """A view that joins the prompts of other views."""
+
+    views: tuple[str, ...]
+    prompt: str  # ___ stands for the prompts
+
+
+View = FieldView | JoinedView
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +195,19 @@ class Arm:
     prompts: str | None = None
     fusion: str | None = None
     temperature: float | None = None
+    views: tuple[str, ...] | None = None  # of the prompt set, in this order; else all of them in the set's
+    vectors: str | None = None  # these three are those of section fuse, where the arm does not say otherwise
+    missing_field: str | None = None
+    missing_image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fuse:
+    """How views are fused, where an arm does not say otherwise."""
+
+    vectors: str  # raw | normalised
+    missing_field: str  # sentence | mask
+    missing_image: str  # mean | zero | default_image | drop_item
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,9 +342,11 @@ class Config:
     datasets: dict[str, Dataset]
     download: Download
     crawl: Crawl
+    prompt: Prompt
     prompts: dict[str, dict[str, View]]
     encoders: dict[str, Encoder]
     encode: Encode
+    fuse: Fuse
     arms: dict[str, Arm]
     neighbours: Neighbours
     train: Train
@@ -364,6 +401,10 @@ class Config:
         """Look a prompt set up: view -> its templates, in the set's order."""
         return _look_up("prompt set", self.prompts, name)
 
+    def views_of(self, arm: Arm) -> tuple[str, ...]:
+        """Views that an arm's features are made of, in the order in which they are fused."""
+        return arm.views or tuple(self.prompt_set(str(arm.prompts)))
+
 
 def _look_up(kind: str, named: Mapping[str, T], name: str) -> T:
     if name not in named:
@@ -389,7 +430,22 @@ def structure(raw: Mapping[str, Any], *, where: str) -> Config:
         raise ConfigError("; ".join(f"{where}: {fault}" for fault in faults))
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(Source, lambda d, _: converter.structure(d, SOURCES[d["kind"]]))
-    return converter.structure(complete, Config)
+    converter.register_structure_hook(View, lambda d, _: converter.structure(d, _kind_of_view(d)))
+    return converter.structure(_written_out(complete), Config)
+
+
+def _kind_of_view(view: Mapping[str, Any]) -> type[FieldView] | type[JoinedView]:
+    return FieldView if "fields" in view else JoinedView
+
+
+def _written_out(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with what views and arms leave to the sections prompt and fuse written out in them."""
+    sets = {
+        name: {view: {**raw["prompt"], **parts} if "fields" in parts else parts for view, parts in views.items()}
+        for name, views in raw["prompts"].items()
+    }
+    arms = {name: {**raw["fuse"], **arm} if "fusion" in arm else arm for name, arm in raw["arms"].items()}
+    return {**raw, "prompts": sets, "arms": arms}
 
 
 def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -446,6 +502,12 @@ def _prompt_sets(raw: Mapping[str, Any]) -> dict[str, Any]:
     shipped = yaml.safe_load(package_files("cliper").joinpath("data/prompts.yaml").read_text(encoding="utf-8"))
     own = raw.get("prompts", {})
     return lay_over(shipped, own) if isinstance(own, Mapping) else own
+
+
+def noise_values() -> list[str]:
+    """Values that say that there is no value, in small letters."""
+    lines = package_files("cliper").joinpath("data/noise_values.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def schema() -> dict[str, Any]:
@@ -510,11 +572,18 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
         for view, parts in views.items():
             for part in set(parts.get("views", ())) - set(views):
                 yield f"prompts.{name}.{view}.views: {unknown('view', part, views)}"
+            if _is_circular(views, view):
+                yield f"prompts.{name}.{view}.views: the view is joined of itself; leave it out"
     for name, section in raw["backbones"].items():
         if section.get("k", 0) > raw["neighbours"]["items"]:
             yield f"backbones.{name}.k: {section['k']} is more than neighbours.items"
     if beyond := set(raw["tabulate"]["cutoffs"]) - set(raw["evaluate"]["cutoffs"]):
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
+
+
+def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = ()) -> bool:
+    parts = views.get(view, {}).get("views", ())
+    return view in above or any(_is_circular(views, part, (*above, view)) for part in parts)
 
 
 def _given_faults(raw: Mapping[str, Any], arm: str) -> Iterator[str]:
@@ -537,6 +606,9 @@ def _arm_faults(raw: Mapping[str, Any], arm: Mapping[str, Any]) -> Iterator[str]
             yield f"{key}: encoder {arm[key]!r} encodes no {cannot}"
     if arm["prompts"] not in raw["prompts"]:
         yield f"prompts: {unknown('prompt set', arm['prompts'], raw['prompts'])}"
+    for view in arm.get("views", ()):
+        if view not in (views := raw["prompts"].get(arm["prompts"], {view})):
+            yield f"views: {unknown('view of ' + arm['prompts'], view, views)}"
     if (arm["fusion"] == "sa") != (arm.get("temperature") is not None):
         yield "temperature: given with fusion sa, and only there"
     if arm["fusion"] == "sa" and arm["image"] != arm["text"]:

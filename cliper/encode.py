@@ -3,7 +3,8 @@
 encode-text   In:  the prompts of one view
               Out: an embedding for each item, its length in tokens, whether it was longer than the encoder reads
 encode-image  In:  the images of crawl
-              Out: an embedding for each item; without an image it is the mean of the others', and is_fallback says so
+              Out: an embedding for each item; without an image it is the mean of the others', and is_fallback says so;
+                   default_image: the embedding of cliper/data/default_image.png, for arms that put it in their place
 
 Both read the weights.json of the encoder and note in the file's metadata which weights and libraries made it.
 Embeddings are as the model gives them: CLIP's are not normalised, MiniLM's have length 1.
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from importlib.resources import files as package_files
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -149,9 +151,11 @@ def run_image(config: Config, *, dataset: str, encoder: str) -> None:
     for item, why in islice(encoded.broken.items(), 1):
         log.warn(f"{len(encoded.broken)} images cannot be decoded and get the mean (first: item {item}, {why})")
     embedding, is_fallback = fill_missing(rows["item"].to_numpy(), encoded.item, encoded.embedding)
+    picture = package_files("cliper").joinpath("data/default_image.png").read_bytes()
+    default = pl.DataFrame({"item": [-1], "embedding": loaded.encode_images([loaded.read_image(picture)])})
     table = rows.select("item").with_columns(embedding=pl.Series(embedding), is_fallback=pl.Series(is_fallback))
-    path = locate(config.root, "image_embeddings", dataset=dataset, encoder=encoder)
-    files.write_table(path, "image_embeddings", table, metadata=note)
+    for kind, written in (("image_embeddings", table), ("default_image", default)):
+        files.write_table(locate(config.root, kind, dataset=dataset, encoder=encoder), kind, written, metadata=note)
     seconds = time.perf_counter() - started
     log.account(f"{dataset}, {encoder}: {len(rows)} items, {is_fallback.sum()} without an image, {seconds:.1f} s")
 

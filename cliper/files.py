@@ -25,10 +25,10 @@ from cliper.schemas import TABLES, VECTOR, Column, Table
 STAGES = {
     **dict.fromkeys(("train", "valid", "test", "users", "items", "counts"), "catalogue"),
     **dict.fromkeys(("images", "image_shard"), "crawl"),
-    "prompts": "prompt",
+    **dict.fromkeys(("prompts", "cleaning"), "prompt"),
     "text_embeddings": "encode-text",
-    "image_embeddings": "encode-image",
-    **dict.fromkeys(("features", "view_weights"), "fuse"),
+    **dict.fromkeys(("image_embeddings", "default_image"), "encode-image"),
+    **dict.fromkeys(("features", "view_weights", "fallbacks"), "fuse"),
     "item_neighbours": "neighbours-items",
     "user_neighbours": "neighbours-users",
     **dict.fromkeys(("topk", "history"), "train"),

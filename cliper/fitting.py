@@ -10,10 +10,12 @@ import copy
 import json
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
@@ -23,7 +25,7 @@ from cliper.checkpoint import Checkpoint
 from cliper.config import Train
 from cliper.errors import TrainingError
 from cliper.losses import L2_TERMS
-from cliper.ranking import Ranking, rank_items
+from cliper.ranking import NO_ITEMS, Ranking, rank_items
 from cliper.sampling import sample_triples
 
 VALIDATION_K = 20  # paper, appendix A: early stopping by Recall@20
@@ -84,8 +86,8 @@ def train_epoch(
 
 
 @torch.no_grad()
-def rank(model: Backbone, interactions: Interactions, k: int) -> Ranking:
-    """Rank the k best items for every user, train items left out.
+def rank(model: Backbone, interactions: Interactions, k: int, left_out: npt.NDArray[np.int64] = NO_ITEMS) -> Ranking:
+    """Rank the k best items for every user; train items stay out of it, and for all users those left out (m,).
 
     Raises TrainingError if an embedding is not finite.
     """
@@ -93,7 +95,13 @@ def rank(model: Backbone, interactions: Interactions, k: int) -> Ranking:
     if not all(side.isfinite().all() for side in (users, items)):
         raise TrainingError("the embeddings are not finite; lower train.learning_rate")
     return rank_items(
-        users, items, train_users=interactions.users, train_items=interactions.items, k=k, score=model.score
+        users,
+        items,
+        train_users=interactions.users,
+        train_items=interactions.items,
+        k=k,
+        left_out=left_out,
+        score=model.score,
     )
 
 
@@ -112,11 +120,13 @@ def fit(
     settings: Train,
     generators: Generators,
     checkpoint: Checkpoint,
+    left_out: npt.NDArray[np.int64] = NO_ITEMS,
 ) -> list[Epoch]:
     """Train until validation stops to get better, and leave the model in the state of its best epoch.
 
     valid       user, item; at least one row
     checkpoint  a run that was killed goes on from it, to the same result; removed at the end
+    left_out    (m,) items that validation does not rank either
     returns     the epochs; the best is the first with the highest valid_recall
 
     Raises TrainingError if the loss is not finite.
@@ -128,7 +138,8 @@ def fit(
     for n_done in bar:
         if is_over(history, settings):
             break
-        history.append(run_epoch(model, optimiser, interactions, valid, settings, generators, epoch=n_done + 1))
+        rank_k = partial(rank, model, interactions, VALIDATION_K, left_out)
+        history.append(run_epoch(model, optimiser, interactions, valid, settings, generators, rank_k, epoch=n_done + 1))
         best = best_epoch(history)
         if best is history[-1]:
             best_state = copy.deepcopy(model.state_dict())
@@ -150,6 +161,7 @@ def run_epoch(
     valid: pl.DataFrame,
     settings: Train,
     generators: Generators,
+    rank_k: Callable[[], Ranking],
     *,
     epoch: int,
 ) -> Epoch:
@@ -162,7 +174,7 @@ def run_epoch(
         broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
         where = f" and {broken[0]} holds values that are not finite" if broken else ""
         raise TrainingError(f"the loss of epoch {epoch} is {loss}{where}; lower train.learning_rate")
-    recall = mean_recall(rank(model, interactions, VALIDATION_K), valid)
+    recall = mean_recall(rank_k(), valid)
     if settings.behaviour == "as_mmrec":
         recall = round(recall, 4)  # the toolbox stops by what it prints
     return Epoch(epoch, loss, time.perf_counter() - started, recall)

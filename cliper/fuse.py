@@ -1,13 +1,21 @@
 """Weigh and fuse an item's views into one text feature (paper section 3, equations 2 and 3), or take given features.
 
-In:   image_embeddings, and text_embeddings of every view of the arm's prompt set;
+In:   image_embeddings, and text_embeddings of every view of the arm;
+      where the arm asks for it, default_image;
       where the dataset comes with features for the arm: those files, and items
 Out:  features: image and text feature of every item, with the flags of filled rows;
-      view_weights: similarity to the image and weight of every view of every item; no row for given features
+      view_weights: similarity to the image, weight and rank of every view of every item; no row for given features;
+      fallbacks: how many items lack an image or a view's fields, and what stands for it
 
-Departs from the paper: an item without an image of its own gets uniform weights, since its similarities would
-be those of the mean image. Given features are not fused, whatever the arm says; their rows of zeros are flagged as
-filled, and other filled rows cannot be told from real ones.
+A view whose fields are missing counts with its sentence, or has weight 0 (mask). What stands for a missing image:
+mean           the mean of the others' (as encoded), and uniform weights
+zero           a vector of zeros, and uniform weights
+default_image  the embedding of the picture in cliper/data, by which the views are weighed too (as released)
+drop_item      as mean; the item keeps its number, but backbones neither learn from it nor recommend it
+
+Departs from the paper: the uniform weights, since similarities to the mean image are not the item's own. Given features
+are not fused, whatever the arm says; their rows of zeros are flagged as filled, and other filled rows cannot be told
+from real ones.
 """
 
 from __future__ import annotations
@@ -20,13 +28,29 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cliper import files, log
+from cliper import files, fusion, log
 from cliper.config import Arm, Config, Encoder, GivenFeatures
 from cliper.errors import DataError, FeatureError
+from cliper.fusion import Bools, Vectors
 from cliper.layout import locate
 
-Vectors = NDArray[np.float32]
-Bools = NDArray[np.bool_]
+SETTINGS = ("fusion", "temperature", "vectors", "missing_field", "missing_image")  # noted in the files
+
+
+class Weighed(NamedTuple):
+    """What is known of each view of each item: (I, V) all of them."""
+
+    similarity: Vectors | None  # None where image and text lie in different spaces
+    weight: Vectors
+    rank: NDArray[np.int16]  # 0 for a view that is not ranked
+
+
+class Views(NamedTuple):
+    """The embeddings of an arm's views."""
+
+    names: tuple[str, ...]
+    text: Vectors  # (I, V, D)
+    is_missing: Bools  # (I, V) every field of the view is
 
 
 class Fused(NamedTuple):
@@ -38,91 +62,68 @@ class Fused(NamedTuple):
     image_is_filled: Bools  # (I,)
     text_is_filled: Bools  # (I,)
     view_weights: pl.DataFrame
+    fallbacks: pl.DataFrame
     note: dict[str, Any]  # how it was made
 
 
-def cosine_similarities(text: Vectors, image: Vectors) -> Vectors:
-    """Cosine of each view with the item's image (the paper's sim, below equation 2).
+def weigh(views: Views, image: Vectors, image_is_filled: Bools, arm: Arm) -> Weighed:
+    """Weigh the views as the arm says.
 
-    text      (I, V, D)
-    image     (I, D)
-    returns   (I, V); 0 where one of the two is a zero vector
+    image            (I, D)
+    image_is_filled  (I,) items without an image of their own
     """
-    floor = 1e-8  # that of torch's cosine_similarity, which the released code uses
-    lengths = np.maximum(np.linalg.norm(text, axis=2) * np.linalg.norm(image, axis=1)[:, None], floor)
-    products: Vectors = np.einsum("ivd,id->iv", text, image, optimize=True)
-    similarities: Vectors = products / lengths
-    return similarities
+    counts = ~views.is_missing if arm.missing_field == "mask" else np.ones_like(views.is_missing)
+    if arm.fusion == "mean_as_released":
+        counts[:, fusion.N_RELEASED :] = False
+    weights, ranks = fusion.uniform_weights(counts), np.zeros(counts.shape, dtype=np.int16)
+    if arm.image != arm.text:
+        return Weighed(None, weights, ranks)
+    similarities = fusion.cosine_similarities(views.text, image)
+    ranks = fusion.rank_views(similarities, counts & ~image_is_filled[:, None])
+    if arm.temperature is not None:
+        by = np.ones_like(image_is_filled) if arm.missing_image == "default_image" else ~image_is_filled
+        weights[by] = fusion.similarity_weights(similarities[by], counts[by], temperature=arm.temperature)
+    return Weighed(similarities, weights, ranks)
 
 
-def similarity_weights(similarities: Vectors, *, temperature: float) -> Vectors:
-    """Softmax of an item's similarities over its views (equation 2).
+def fill_images(image: Vectors, is_filled: Bools, policy: str | None, default: Vectors | None) -> Vectors:
+    """Put what stands for a missing image in its place.
 
-    similarities  (I, V)
-    temperature   > 0; small values favour the closest view
-    returns       (I, V), each row sums to 1
+    image    (I, D), the mean where is_filled
+    default  (D,) for the policy default_image
     """
-    scaled = (similarities - similarities.max(axis=1, keepdims=True)) / np.float32(temperature)
-    powers = np.exp(scaled)
-    weights: Vectors = powers / powers.sum(axis=1, keepdims=True)
-    return weights
+    if policy not in ("zero", "default_image"):
+        return image
+    filled: Vectors = np.where(is_filled[:, None], np.float32(0) if default is None else default, image)
+    return filled
 
 
-def fuse_sum(text: Vectors) -> Vectors:
-    """Sum of an item's views (equation above 3): (I, V, D) -> (I, D)."""
-    total: Vectors = text.sum(axis=1)
-    return total
-
-
-def fuse_concat(text: Vectors) -> Vectors:
-    """An item's views one behind the other (equation 3, Concat): (I, V, D) -> (I, V * D)."""
-    return text.reshape(len(text), -1)
-
-
-def fuse_weighted(text: Vectors, weights: Vectors) -> Vectors:
-    """Weighted sum of an item's views (equation 3, SA): (I, V, D), (I, V) -> (I, D)."""
-    mixed: Vectors = np.einsum("ivd,iv->id", text, weights, optimize=True)
-    return mixed
-
-
-def weigh(text: Vectors, image: Vectors, is_filled: Bools, arm: Arm) -> tuple[Vectors | None, Vectors]:
-    """Similarities (where image and text share a space) and weights of the views.
-
-    Weights are uniform unless the arm's fusion is sa, and uniform for items without an image of their own.
-    """
-    n_items, n_views = text.shape[:2]
-    similarities = cosine_similarities(text, image) if arm.image == arm.text else None
-    weights = np.full((n_items, n_views), 1 / n_views, dtype=np.float32)
-    if similarities is not None and arm.temperature is not None:
-        weights[~is_filled] = similarity_weights(similarities[~is_filled], temperature=arm.temperature)
-    return similarities, weights
-
-
-def fuse(text: Vectors, weights: Vectors, fusion: str | None) -> Vectors:
-    """Apply the fusion that the arm names."""
-    match fusion:
-        case "sum":
-            return fuse_sum(text)
-        case "concat" | "mlp":  # the MLP is learned with the backbone, from the views side by side
-            return fuse_concat(text)
-    return fuse_weighted(text, weights)
-
-
-def read_views(config: Config, dataset: str, arm: Arm) -> tuple[list[str], Vectors, Bools]:
-    """Views of the arm's prompt set in their order, their embeddings (I, V, D), and which items lack every field.
-
-    Raises FeatureError if the views' tables do not list the same items.
-    """
-    names = {"dataset": dataset, "encoder": str(arm.text), "prompts": str(arm.prompts)}
-    views = list(config.prompt_set(str(arm.prompts)))
-    paths = [locate(config.root, "text_embeddings", **names, view=view) for view in views]
+def read_views(config: Config, dataset: str, arm: Arm) -> Views:
+    """Read the embeddings of an arm's views. Raises FeatureError if their tables do not list the same items."""
+    where = {"dataset": dataset, "encoder": str(arm.text), "prompts": str(arm.prompts)}
+    names = config.views_of(arm)
+    paths = [locate(config.root, "text_embeddings", **where, view=view) for view in names]
     tables = [files.read_table(path, "text_embeddings") for path in paths]
     for path, table in zip(paths, tables, strict=True):
         if not table["item"].equals(tables[0]["item"]):
             raise FeatureError(f"{path} lists other items than {paths[0].name}; encode the views again")
-    text = np.stack([table["embedding"].to_numpy() for table in tables], axis=1)
-    lacks_all: Bools = np.all([table["is_missing"].to_numpy() for table in tables], axis=0)
-    return views, text, lacks_all
+    text, is_missing = (
+        np.stack([table[column].to_numpy() for table in tables], axis=1) for column in ("embedding", "is_missing")
+    )
+    return Views(names, text, is_missing)
+
+
+def read_images(config: Config, dataset: str, arm: Arm) -> tuple[NDArray[np.int32], Vectors, Bools]:
+    """Items (I,), their images' embeddings (I, D) with what the arm puts for missing ones, and which these are (I,)."""
+    where = {"dataset": dataset, "encoder": str(arm.image)}
+    images = files.read_table(locate(config.root, "image_embeddings", **where), "image_embeddings")
+    image, is_filled = images["embedding"].to_numpy(), images["is_fallback"].to_numpy()
+    default = None
+    if arm.missing_image == "default_image":
+        default = files.read_table(locate(config.root, "default_image", **where), "default_image")[
+            "embedding"
+        ].to_numpy()
+    return images["item"].to_numpy(), fill_images(image, is_filled, arm.missing_image, default), is_filled
 
 
 def require_finite(what: str, vectors: Vectors, *, mend: str) -> None:
@@ -132,36 +133,59 @@ def require_finite(what: str, vectors: Vectors, *, mend: str) -> None:
         raise FeatureError(f"{what}: item {broken.argmax()} has values that are not finite; {mend}")
 
 
-def long_weights(views: list[str], similarities: Vectors | None, weights: Vectors) -> pl.DataFrame:
+def long_weights(names: tuple[str, ...], weighed: Weighed) -> pl.DataFrame:
     """The view_weights table: a row for every item and view."""
-    n_items = len(weights)
-    similarity = [None] * weights.size if similarities is None else similarities.reshape(-1)
-    return pl.DataFrame(
-        {
-            "item": np.repeat(np.arange(n_items, dtype=np.int32), len(views)),
-            "view": views * n_items,
-            "similarity": similarity,
-            "weight": weights.reshape(-1),
-        },
-        schema_overrides={"similarity": pl.Float32},
-    ).sort("item", "view")
+    n_items = len(weighed.weight)
+    similarity = [None] * weighed.weight.size if weighed.similarity is None else weighed.similarity.reshape(-1)
+    return (
+        pl.DataFrame(
+            {
+                "item": np.repeat(np.arange(n_items, dtype=np.int32), len(names)),
+                "view": [*names] * n_items,
+                "similarity": similarity,
+                "weight": weighed.weight.reshape(-1),
+                "rank": weighed.rank.reshape(-1),
+            },
+            schema_overrides={"similarity": pl.Float32},
+        )
+        .with_columns(rank=pl.when(pl.col("rank") > 0).then("rank"))
+        .sort("item", "view")
+    )
+
+
+def count_fallbacks(image_is_filled: Bools, views: Views, arm: Arm) -> pl.DataFrame:
+    """The fallbacks table: how many items lack what, and which policy stands in."""
+    field = arm.missing_field
+    rows = [
+        ("cover image", arm.missing_image, image_is_filled.sum()),
+        ("every view", field, views.is_missing.all(axis=1).sum()),
+        *((name, field, n) for name, n in zip(views.names, views.is_missing.sum(axis=0), strict=True)),
+    ]
+    return pl.DataFrame(rows, schema=["missing", "policy", "n_items"], orient="row").sort("missing")
 
 
 def fuse_views(config: Config, dataset: str, arm: Arm) -> Fused:
     """Weigh and fuse the embeddings of an arm's views. Raises FeatureError if they cannot be used."""
-    image_path = locate(config.root, "image_embeddings", dataset=dataset, encoder=str(arm.image))
-    images = files.read_table(image_path, "image_embeddings")
-    views, text, text_is_filled = read_views(config, dataset, arm)
-    image, image_is_filled = images["embedding"].to_numpy(), images["is_fallback"].to_numpy()
-    if len(image) != len(text):
-        raise FeatureError(f"{image_path} has {len(image)} items, the views have {len(text)}; encode again")
+    item, image, image_is_filled = read_images(config, dataset, arm)
+    views = read_views(config, dataset, arm)
+    if len(image) != len(views.text):
+        raise FeatureError(f"{dataset} has {len(image)} images, but its views {len(views.text)} rows; encode again")
     require_finite(f"image embeddings of {dataset}", image, mend="encode it again")
-    require_finite(f"text embeddings of {dataset}", text, mend="encode it again")
-    similarities, weights = weigh(text, image, image_is_filled, arm)
-    note = {"encoders": encoders(config, arm), "fusion": arm.fusion, "temperature": arm.temperature}
-    view_weights = long_weights(views, similarities, weights)
-    item, fused = images["item"].to_numpy(), fuse(text, weights, arm.fusion)
-    return Fused(item, image, fused, image_is_filled, text_is_filled, view_weights, note)
+    require_finite(f"text embeddings of {dataset}", views.text, mend="encode it again")
+    if arm.vectors == "normalised":
+        image, views = fusion.normalise(image), views._replace(text=fusion.normalise(views.text))
+    weighed = weigh(views, image, image_is_filled, arm)
+    lacks_all: Bools = np.all(views.is_missing, axis=1)
+    return Fused(
+        item,
+        image,
+        fusion.FUSIONS[str(arm.fusion)](views.text, weighed.weight),
+        image_is_filled,
+        lacks_all,
+        long_weights(views.names, weighed),
+        count_fallbacks(image_is_filled, views, arm),
+        {"encoders": encoders(config, arm), **{key: getattr(arm, key) for key in SETTINGS}},
+    )
 
 
 def encoders(config: Config, arm: Arm) -> dict[str, str]:
@@ -211,9 +235,16 @@ def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:
         if not path.is_file():
             raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {name}")
     image, text = (read_given(paths[name], items.height) for name in (given.image, given.text))
-    no_weights = long_weights([], None, np.empty((items.height, 0), dtype=np.float32))
+    none = np.empty((items.height, 0))
+    no_weights = long_weights((), Weighed(None, none.astype(np.float32), none.astype(np.int16)))
+    no_image, no_text = are_zero(image), are_zero(text)
+    fallbacks = pl.DataFrame(
+        [("cover image", "as given", no_image.sum()), ("every view", "as given", no_text.sum())],
+        schema=["missing", "policy", "n_items"],
+        orient="row",
+    )
     note = {"given": {"image": given.image, "text": given.text}}
-    return Fused(items["item"].to_numpy(), image, text, are_zero(image), are_zero(text), no_weights, note)
+    return Fused(items["item"].to_numpy(), image, text, no_image, no_text, no_weights, fallbacks, note)
 
 
 def run(config: Config, *, dataset: str, arm: str) -> None:
@@ -229,12 +260,18 @@ def run(config: Config, *, dataset: str, arm: str) -> None:
             "text_is_filled": fused.text_is_filled,
         }
     )
-    for kind, table in (("features", features), ("view_weights", fused.view_weights)):
+    tables = {"features": features, "view_weights": fused.view_weights, "fallbacks": fused.fallbacks}
+    for kind, table in tables.items():
         files.write_table(locate(config.root, kind, dataset=dataset, arm=arm), kind, table, metadata=fused.note)
     log.account(
-        f"{dataset}, {arm}: {features.height:,} items, {int(fused.image_is_filled.sum())} without an image, "
-        f"{int(fused.text_is_filled.sum())} without a text; {how_made(fused)}; {time.monotonic() - began:.1f} s"
+        f"{dataset}, {arm}: {features.height:,} items; missing {what_is_missing(fused.fallbacks)}; "
+        f"{how_made(fused)}; {time.monotonic() - began:.1f} s"
     )
+
+
+def what_is_missing(fallbacks: pl.DataFrame) -> str:
+    """The account's words on what stands for what is missing."""
+    return ", ".join(f"{missing} {n_items:,} ({policy})" for missing, policy, n_items in fallbacks.iter_rows())
 
 
 def how_made(fused: Fused) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -58,3 +59,12 @@ def read_images(manifest: Path) -> Iterator[tuple[int, bytes]]:
             images = files.read_table(shard_folder(manifest) / shard, "image_shard", columns=["bytes"])["bytes"]
             held = shard
         yield item, images[row]
+
+
+def read_image(manifest: Path, row: Mapping[str, Any]) -> bytes | None:
+    """Bytes of one image, by its row of the manifest; None if it has none. Raises DataError if its shard is broken."""
+    if row["status"] != "ok":
+        return None
+    shard = files.read_table(shard_folder(manifest) / row["shard"], "image_shard", columns=["bytes"])
+    found: bytes = shard["bytes"][row["row"]]
+    return found

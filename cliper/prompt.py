@@ -1,81 +1,151 @@
 """Write one view's prompt of every item (paper section 3, "Semantic View Extraction"; section 4, "Prompt Design").
 
 In:   items
-Out:  prompt/<dataset>/<prompts>/<view>.parquet: item, view, text, is_missing
+Out:  prompt/<dataset>/<prompts>/<view>.parquet: item, view, text, is_missing;
+      prompt/<dataset>/<prompts>/cleaning/<view>.parquet: how many values each step of cleaning changed and emptied
 
 A view is a sentence about one or more fields, or other views of its set joined by one space (the paper's
-"global" view). Departs from the paper: nothing it states; it leaves open how categories are written (here
-the distinct names of all paths in their order, joined by ", ") and what stands for a missing field (here the
-set's own sentence with "Missing", as in the released code).
+"global" view). With --preview N it writes nothing and prints the prompts of the first N items: of all views, of the
+sets of the run's arms and of its first dataset, unless told otherwise.
+
+Departs from the paper: nothing it states; it leaves open how fields are cleaned, how categories are written and what
+stands for a missing field. The set as_released has the released code's strings.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import polars as pl
 
 from cliper import files, log
-from cliper.config import Config, View
+from cliper.cleaning import Value, field_text, steps_of, write
+from cliper.config import Config, FieldView, JoinedView, View
 from cliper.errors import ConfigError, unknown
 from cliper.layout import locate
 
 BLANK = "___"
 
 
-def field_text(field: str, value: str | list[list[str]] | None) -> str:
-    """One metadata field as text on one line; empty when it is missing.
-
-    >>> field_text("categories", [["Baby", "Strollers"], ["Baby", "Travel Systems"]])
-    'Baby, Strollers, Travel Systems'
-    """
-    if isinstance(value, list):
-        value = ", ".join(dict.fromkeys(name.strip() for path in value for name in path if name.strip()))
-    return " ".join((value or "").split())
-
-
-def render(views: Mapping[str, View], view: str, item: Mapping[str, str]) -> tuple[str, bool]:
+def render(views: Mapping[str, View], view: str, item: Mapping[str, Value | None]) -> tuple[str, bool]:
     """Render one view of one item.
 
     views      the prompt set
-    item       field -> text, empty when missing
+    item       field -> value as in the items table
     returns    the prompt, and whether every field behind it is missing
 
-    >>> views = {"brand": View("By ___.", "By Missing.", ("brand",)), "all": View("It: ___", views=("brand",))}
-    >>> render(views, "all", {"brand": ""})
+    >>> brand = FieldView(("brand",), "By ___.", "By Missing.", (), "all_names", 1)
+    >>> render({"brand": brand, "all": JoinedView(("brand",), "It: ___")}, "all", {"brand": None})
     ('It: By Missing.', True)
     """
     template = views[view]
-    if template.views is not None:
+    if isinstance(template, JoinedView):
         parts = [render(views, part, item) for part in template.views]
         return template.prompt.replace(BLANK, " ".join(text for text, _ in parts)), all(m for _, m in parts)
-    value = " ".join(filter(None, (item[field] for field in template.fields or ())))
+    value = " ".join(filter(None, (field_text(item[field], template) for field in template.fields)))
     if not value:
-        return template.missing or "", True
+        return template.missing, True
     return template.prompt.replace(BLANK, value), False
 
 
 def render_items(items: pl.DataFrame, views: Mapping[str, View], view: str) -> pl.DataFrame:
     """The prompts table of one view: a row for every item."""
-    fields = ("title", "brand", "categories", "description")
-    rendered = [
-        (row["item"], view, *render(views, view, {field: field_text(field, row[field]) for field in fields}))
-        for row in items.iter_rows(named=True)
-    ]
+    rendered = [(row["item"], view, *render(views, view, row)) for row in items.iter_rows(named=True)]
     return pl.DataFrame(rendered, schema=["item", "view", "text", "is_missing"], orient="row")
 
 
-def run(config: Config, *, dataset: str, prompts: str, view: str) -> None:
-    """Render a view of all items and write its table."""
-    began, views = time.monotonic(), config.prompt_set(prompts)
+def parts_of(views: Mapping[str, View], view: str) -> Iterator[tuple[str, FieldView]]:
+    """The views of fields that a view is made of, by name: itself, or those that it joins."""
+    template = views[view]
+    if isinstance(template, FieldView):
+        yield view, template
+    else:
+        for part in template.views:
+            yield from parts_of(views, part)
+
+
+def count_cleaning(items: pl.DataFrame, views: Mapping[str, View], view: str) -> pl.DataFrame:
+    """The cleaning table of one view: what each step did to the values of each field."""
+    counts = [
+        pl.DataFrame(count_steps(items[field].to_list(), template)).with_columns(view=pl.lit(part), field=pl.lit(field))
+        for part, template in dict(parts_of(views, view)).items()
+        for field in template.fields
+    ]
+    return pl.concat(counts).sort("view", "field", "order")
+
+
+def count_steps(values: list[Value | None], template: FieldView) -> list[dict[str, int | str]]:
+    """Count the values of one field that each step changed, and those of which it left nothing.
+
+    The first step, "reading", has the values that the metadata lacks, the last, "min_length", those that are too short;
+    so n_emptied of all steps adds up to the field's missing values.
+    """
+    names = ("reading", *template.clean, "min_length")
+    n_changed, n_emptied = [0] * len(names), [0] * len(names)
+    for value in values:
+        texts = [*(write(state, template) for state in steps_of(value or "", template)), field_text(value, template)]
+        n_emptied[0] += not texts[0]
+        for order, (before, after) in enumerate(pairwise(texts), start=1):
+            n_changed[order] += after not in ("", before)
+            n_emptied[order] += before != "" and after == ""
+    return [
+        {"order": order, "step": step, "n_changed": n_changed[order], "n_emptied": n_emptied[order]}
+        for order, step in enumerate(names)
+    ]
+
+
+def told(cleaning: pl.DataFrame) -> str:
+    """What cleaning did, for the account: each field with the steps that changed values or left nothing of them."""
+    words: dict[str, list[str]] = {}
+    for field, step, *counts in cleaning.select("field", "step", "n_changed", "n_emptied").iter_rows():
+        did = [f"{step} {verb} {n:,}" for verb, n in zip(("changed", "emptied"), counts, strict=True) if n]
+        words.setdefault(field, []).extend(did)
+    return "; ".join(f"{field}: {', '.join(did)}" for field, did in words.items() if did) or "nothing to clean"
+
+
+def find_views(config: Config, prompts: str, view: str) -> dict[str, View]:
+    """The views of a prompt set. Raises ConfigError if `view` is none of them."""
+    views = config.prompt_set(prompts)
     if view not in views:
         raise ConfigError(unknown(f"view of {prompts}", view, views))
+    return views
+
+
+def run(config: Config, *, dataset: str, prompts: str, view: str) -> None:
+    """Render a view of all items and write its table, and what was cleaned for it."""
+    began, views = time.monotonic(), find_views(config, prompts, view)
     items = files.read_table(locate(config.root, "items", dataset=dataset), "items")
-    table = render_items(items, views, view)
-    path = locate(config.root, "prompts", dataset=dataset, prompts=prompts, view=view)
-    files.write_table(path, "prompts", table)
+    table, cleaning = render_items(items, views, view), count_cleaning(items, views, view)
+    for kind, rows in (("prompts", table), ("cleaning", cleaning)):
+        files.write_table(locate(config.root, kind, dataset=dataset, prompts=prompts, view=view), kind, rows)
     log.account(
         f"{dataset}, {prompts}, {view}: {table.height:,} items, {table['text'].n_unique():,} distinct texts, "
-        f"{table['is_missing'].sum():,} missing, {time.monotonic() - began:.1f} s"
+        f"{table['is_missing'].sum():,} missing, {time.monotonic() - began:.1f} s; {told(cleaning)}"
     )
+
+
+def preview(config: Config, *, rows: int, dataset: str | None, prompts: str | None, view: str | None) -> None:
+    """Print the prompts of a dataset's first items; those of the run's arms, or of one set, or one view of it."""
+    dataset = dataset or config.run.datasets[0]
+    items = files.read_table(locate(config.root, "items", dataset=dataset), "items").head(rows)
+    arms = [config.arm_of(dataset, arm) for arm in config.run.arms]
+    sets = [prompts] if prompts else list(dict.fromkeys(arm.prompts for arm in arms if arm.prompts))
+    for name in sets:
+        views = find_views(config, name, view) if view else config.prompt_set(name)
+        rendered = [render_items(items, views, each) for each in ([view] if view else views)]
+        sys.stdout.write("".join(shown(name, items, pl.concat(rendered))))
+
+
+def shown(prompts: str, items: pl.DataFrame, rendered: pl.DataFrame) -> Iterator[str]:
+    """Rendered prompts as lines, item by item.
+
+    rendered  item, view, text, is_missing; n_tokens is shown where there is such a column
+    """
+    for item, asin in items.select("item", "asin").iter_rows():
+        yield f"{prompts}, item {item} ({asin or 'without an asin'})\n"
+        for row in rendered.filter(item=item).iter_rows(named=True):
+            tokens = f" [{row['n_tokens']} tokens]" if "n_tokens" in row else ""
+            yield f"  {row['view']}{tokens}{' (missing)' if row['is_missing'] else ''}: {row['text']}\n"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 BLOCK = 2**22  # scores at a time at most, 16 MiB as float32
 GROUP = 32  # columns at most that share one maximum
+NO_ITEMS: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 class Ranking(NamedTuple):
@@ -65,13 +66,15 @@ def rank_items(
     train_users: npt.NDArray[np.int64],
     train_items: npt.NDArray[np.int64],
     k: int,
+    left_out: npt.NDArray[np.int64] = NO_ITEMS,
     score: Callable[[Tensor, Tensor], Tensor] = dot_products,
 ) -> Ranking:
-    """Rank all items for every user by score, without the items the user has in train.
+    """Rank the items for every user by score, without the items the user has in train and those left out.
 
     users, items              (U, d), (I, d) embeddings
     train_users, train_items  (n,) the interactions to leave out
     k                         length of the lists
+    left_out                  (m,) items that no user is recommended
     score                     (n, d), (I, d) -> (n, I)
     """
     blocks = []
@@ -83,6 +86,7 @@ def rank_items(
         scores = score(users[start : start + n_rows], items)
         inside = slice(*np.searchsorted(train_users, [start, start + n_rows]))
         scores[train_users[inside] - start, train_items[inside]] = -torch.inf
+        scores[:, left_out] = -torch.inf
         best = top_k(scores, k)
         blocks.append([part.cpu().numpy() for part in best])
     values = np.concatenate([block[0] for block in blocks])

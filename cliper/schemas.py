@@ -102,6 +102,17 @@ TABLES: dict[str, Table] = {
         key=("item", "view"),
         columns={"item": I32, "view": STR, "text": STR, "is_missing": BOOL},
     ),
+    "cleaning": Table(
+        key=("view", "field", "order"),
+        columns={
+            "view": STR,  # the one whose field it is; a joined view lists those of its parts
+            "field": STR,
+            "order": I16,
+            "step": STR,  # reading (null in the metadata), the steps of `clean`, min_length
+            "n_changed": I32,
+            "n_emptied": I32,  # nothing was left: missing from here on
+        },
+    ),
     "text_embeddings": Table(
         key=("item", "view"),
         columns={
@@ -118,6 +129,10 @@ TABLES: dict[str, Table] = {
         key=("item",),
         columns={"item": I32, "embedding": VECTOR, "is_fallback": BOOL},
     ),
+    "default_image": Table(
+        key=("item",),
+        columns={"item": I32, "embedding": VECTOR},  # one row, item -1: no item's
+    ),
     "features": Table(
         key=("item",),
         columns={
@@ -130,8 +145,23 @@ TABLES: dict[str, Table] = {
     ),
     "view_weights": Table(
         key=("item", "view"),
-        columns={"item": I32, "view": STR, "similarity": F32, "weight": F32},
-        nullable=frozenset({"similarity"}),  # image and text lie in different spaces
+        columns={
+            "item": I32,
+            "view": STR,
+            "similarity": F32,  # null: image and text lie in different spaces
+            "weight": F32,  # sums to 1 over an item's views; all 0: every one of them is masked
+            "rank": I16,  # 1: closest to the item's own image; null: no such image, no similarity, or masked
+        },
+        nullable=frozenset({"similarity", "rank"}),
+        version=2,
+    ),
+    "fallbacks": Table(
+        key=("missing",),
+        columns={
+            "missing": STR,  # "cover image", "every view", or a view of whose fields there is none
+            "policy": STR,  # missing_image or missing_field of the arm; "as given" for given features
+            "n_items": I32,
+        },
     ),
     "item_neighbours": Table(
         key=("item", "rank"),

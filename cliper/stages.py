@@ -14,19 +14,27 @@ PACKAGE = Path(__file__).parent
 
 
 class Stage(NamedTuple):
-    """One command: its module, its first line of help, the names it takes, the function that runs it."""
+    """One command: its module, its first line of help, the names it takes, the function that runs it.
+
+    options  names that may be left out
+    preview  function of `--preview N`, which shows N rows and writes nothing; the other names may then be left out
+    """
 
     module: str
     help: str
     names: tuple[str, ...]
     function: str = "run"
+    options: tuple[str, ...] = ()
+    preview: str | None = None
 
 
 STAGES: dict[str, Stage] = {
     "download": Stage("cliper.download", "fetch one raw file of a dataset", ("dataset", "file")),
     "catalogue": Stage("cliper.catalogue", "raw files to users, items and splits", ("dataset",)),
     "crawl": Stage("cliper.crawl", "fetch the items' cover images", ("dataset",)),
-    "prompt": Stage("cliper.prompt", "write one view's prompt of every item", ("dataset", "prompts", "view")),
+    "prompt": Stage(
+        "cliper.prompt", "write one view's prompt of every item", ("dataset", "prompts", "view"), preview="preview"
+    ),
     "weights": Stage("cliper.weights", "fetch or assemble an encoder's weights", ("encoder",)),
     "encode-text": Stage(
         "cliper.encode", "encode one view's prompts", ("dataset", "encoder", "prompts", "view"), "run_text"
@@ -40,6 +48,12 @@ STAGES: dict[str, Stage] = {
     "train": Stage("cliper.train", "train one backbone", ("dataset", "backbone", "arm", "seed")),
     "evaluate": Stage("cliper.evaluate", "measure one trained run", ("dataset", "backbone", "arm", "seed")),
     "tabulate": Stage("cliper.reporting.tabulate", "write one table of the paper", ("table",)),
+    "inspect": Stage(
+        "cliper.reporting.inspect",
+        "show what one item's features were made of",
+        ("item",),
+        options=("dataset", "arm", "html"),
+    ),
 }
 
 NAME_HELP = {
@@ -52,6 +66,8 @@ NAME_HELP = {
     "backbone": "name of a backbone",
     "seed": "whole number from which everything random in the run is drawn",
     "table": "table1 or table2",
+    "item": "the shop's own id of an item (asin)",
+    "html": "file to which a page with the image is written",
 }
 
 # What carries data but decides no number: an edit here re-runs nothing.

@@ -8,6 +8,10 @@ Out:  history.parquet (loss and validation Recall@20 of each epoch), topk.parque
 The best epoch is the first with the highest validation Recall@20, not rounded; training stops when it lies
 `patience` epochs back. The test split is not read. On a CPU the same seed, settings and versions give the same
 bytes. Paper: section 4, "Implementation Details", and appendix A (Adam, learning rate, weight decay, patience).
+
+Items that an arm drops for want of an image (missing_image: drop_item) keep their numbers, but their train rows are
+left out and nobody is recommended them; bought in valid or test they count as misses, so that all arms are measured on
+the same purchases. User neighbours are found before, from all train rows.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
@@ -34,7 +39,7 @@ from cliper.errors import ConfigError, DataError, FeatureError
 from cliper.fitting import Epoch, best_epoch, fit, rank, spawn_generators
 from cliper.graph import Neighbours
 from cliper.layout import locate
-from cliper.ranking import Ranking
+from cliper.ranking import NO_ITEMS, Ranking
 from cliper.schemas import TABLES
 from cliper.stages import code_id
 
@@ -164,7 +169,23 @@ def read_features(config: Config, dataset: str, arm: str, n_items: int) -> ItemF
     settings = config.arm_of(dataset, arm)
     if settings.fusion != "mlp":
         return features
-    return features._replace(mlp_width=features.text.shape[1] // len(config.prompt_set(str(settings.prompts))))
+    return features._replace(mlp_width=features.text.shape[1] // len(config.views_of(settings)))
+
+
+def items_to_drop(config: Config, dataset: str, arm: str) -> npt.NDArray[np.int64]:
+    """Items without an image of their own, where the arm drops them: (m,)."""
+    if config.arm_of(dataset, arm).missing_image != "drop_item":
+        return NO_ITEMS
+    path = locate(config.root, "features", dataset=dataset, arm=arm)
+    return np.flatnonzero(files.read_table(path, "features", columns=["image_is_filled"])["image_is_filled"].to_numpy())
+
+
+def leave_out(interactions: Interactions, items: npt.NDArray[np.int64]) -> Interactions:
+    """Leave all interactions with some items (m,) out. Raises DataError if none stay."""
+    stays = ~np.isin(interactions.items, items)
+    if not stays.any():
+        raise DataError("every train item is dropped for want of an image; write another missing_image than drop_item")
+    return interactions._replace(users=interactions.users[stays], items=interactions.items[stays])
 
 
 def read_graphs(root: Path, dataset: str, arm: str, chosen: type[Backbone]) -> Graphs:
@@ -203,6 +224,8 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
     # Below 1e-38 is 0: InfoNCE's probabilities are full of such values, and a CPU takes six times as long over them.
     torch.set_flush_denormal(True)
     interactions, valid = read_interactions(config.root, dataset)
+    dropped = items_to_drop(config, dataset, arm)
+    interactions = leave_out(interactions, dropped)
     features = read_features(config, dataset, arm, interactions.n_items) if chosen.uses_features else None
     graphs = read_graphs(config.root, dataset, arm, chosen)
     generators = spawn_generators(seed)
@@ -216,8 +239,8 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
         locate(config.root, "run", **names).with_name("checkpoint.pt"),
         key=run_key(provenance, [interactions, features or (), *graphs]),
     )
-    history = fit(model, interactions, valid, config.train, generators, checkpoint)
-    ranking = ranking_table(rank(model, interactions, list_length(config.evaluate, valid)))
+    history = fit(model, interactions, valid, config.train, generators, checkpoint, dropped)
+    ranking = ranking_table(rank(model, interactions, list_length(config.evaluate, valid), dropped))
     outcome = describe(model, history, device)
     files.write_table(locate(config.root, "history", **names), "history", history_table(history))
     note = {"mask_valid": True} if config.evaluate.mask_valid else {}

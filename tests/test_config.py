@@ -5,7 +5,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 import toy
-import yaml
 
 from cliper import config
 from cliper.errors import ConfigError
@@ -69,6 +68,35 @@ def test_weighing_by_similarity_needs_one_space_and_a_temperature() -> None:
 
 def test_an_encoder_is_not_asked_for_what_it_cannot_encode() -> None:
     assert "encoder 'minilm' encodes no images" in faults(arms={"vanilla": {"image": "minilm"}})
+
+
+def test_an_arm_cannot_name_a_view_that_its_prompt_set_has_not() -> None:
+    told = faults(arms={"vanilla": {"views": ["joined", "brand"]}})
+    assert "arms.vanilla.views: unknown view of joined_fields 'brand'; known: joined" in told
+
+
+def test_views_and_arms_take_what_they_do_not_say_from_the_sections_prompt_and_fuse() -> None:
+    chosen = toy.settings(prompt={"min_length": 3}, fuse={"missing_image": "zero"}, arms={"cliper": {"vectors": "raw"}})
+    titles = [chosen.prompts[prompts]["title"] for prompts in ("as_described", "as_released")]
+    assert [title.min_length for title in titles] == [3, 2]  # type: ignore[union-attr]
+    assert {arm: chosen.arms[arm].missing_image for arm in chosen.arms} == {
+        "vanilla": "zero",
+        "cliper": "zero",
+        "content_free": None,
+    }
+
+
+def test_a_joined_view_cannot_be_cleaned() -> None:
+    assert "prompts.as_described.global" in faults(prompts={"as_described": {"global": {"clean": []}}})
+
+
+def test_a_view_cannot_be_joined_of_itself() -> None:
+    two = {"a": {"views": ["b"], "prompt": "___"}, "b": {"views": ["a"], "prompt": "___"}}
+    assert "prompts.two.a.views: the view is joined of itself" in faults(prompts={"two": two})
+
+
+def test_an_unknown_step_of_cleaning_is_answered_with_the_known_ones() -> None:
+    assert "prompt.clean.0: 'html' is not known; known: entities, tags" in faults(prompt={"clean": ["html"]})
 
 
 def test_a_given_split_cannot_be_filtered() -> None:
@@ -166,10 +194,9 @@ def test_content_free_backbones_run_once_a_seed() -> None:
 
 
 def test_every_overlay_in_the_repository_fits_the_shipped_config() -> None:
-    base = yaml.safe_load((toy.REPOSITORY / "config.yaml").read_text())
-    for overlay in ("tests/films.yaml", "tests/line.yaml", "cliper/data/demo.yaml"):
-        raw = config.lay_over(dict(base), yaml.safe_load((toy.REPOSITORY / overlay).read_text()))
-        assert config.structure(raw, where=overlay).name in ("films", "demo", "paper")
+    for overlays in (["films"], ["films", "films_fusions"], ["line"], ["../cliper/data/demo"]):
+        paths = [toy.REPOSITORY / "config.yaml", *(toy.REPOSITORY / f"tests/{name}.yaml" for name in overlays)]
+        assert config.load(paths).name in ("films", "films-fusions", "demo", "paper")
 
 
 @pytest.mark.parametrize("more", [[], ["reference_films_norm.yaml"], ["reference_films_slmrec.yaml"]])

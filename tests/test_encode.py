@@ -93,6 +93,8 @@ def test_images_are_encoded_and_broken_ones_told(settings, caplog):
     assert embedding.shape == (6, 1280)
     assert not np.allclose(embedding[0], embedding[2])
     np.testing.assert_allclose(embedding[[1, 3, 4, 5]], [(embedding[0] + embedding[2]) / 2] * 4, rtol=1e-6)
+    default = locate(settings.root, "default_image", dataset="baby", encoder="lite0")
+    assert files.read_table(default, "default_image")["embedding"].to_numpy().shape == (1, 1280)
     assert "2 images cannot be decoded and get the mean (first: item 3, OSError" in caplog.text
     assert "baby, lite0: 6 items, 4 without an image" in caplog.text
 

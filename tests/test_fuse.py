@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import polars as pl
 import pytest
 import toy
 
-from cliper import files, fuse
+from cliper import config, files, fuse, fusion
 from cliper.config import Arm, Config
 from cliper.errors import DataError, FeatureError
 from cliper.layout import locate
@@ -21,58 +22,144 @@ def f32(values: object) -> np.ndarray:
     return np.asarray(values, dtype=np.float32)
 
 
+def views(text: np.ndarray, missing: object = False) -> fuse.Views:
+    """Views a, b, … of these embeddings; missing is broadcast to (I, V)."""
+    shape = text.shape[:2]
+    return fuse.Views(tuple("abcdefgh"[: shape[1]]), text, np.broadcast_to(missing, shape).astype(bool))
+
+
 def test_similarity_is_the_cosine_and_zero_for_a_zero_vector() -> None:
     text = f32([[[3, 4], [0, 0], [-4, 3]]])
-    assert fuse.cosine_similarities(text, f32([[6, 8]])) == pytest.approx(f32([[1, 0, 0]]))
-    assert (fuse.cosine_similarities(text, f32([[0, 0]])) == 0).all()
+    assert fusion.cosine_similarities(text, f32([[6, 8]])) == pytest.approx(f32([[1, 0, 0]]))
+    assert (fusion.cosine_similarities(text, f32([[0, 0]])) == 0).all()
 
 
 def test_weights_are_the_softmax_of_equation_2() -> None:
     # similarities 1 and 0 at temperature 0.5: e^2 / (e^2 + 1)
-    weights = fuse.similarity_weights(f32([[1, 0]]), temperature=0.5)
+    weights = fusion.similarity_weights(f32([[1, 0]]), np.array([[True, True]]), temperature=0.5)
     assert weights == pytest.approx(f32([[math.e**2 / (math.e**2 + 1), 1 / (math.e**2 + 1)]]))
 
 
 def test_a_small_temperature_neither_overflows_nor_divides_by_zero() -> None:
-    weights = fuse.similarity_weights(f32([[1, -1, 1]]), temperature=1e-4)
+    weights = fusion.similarity_weights(f32([[1, -1, 1]]), np.ones((1, 3), bool), temperature=1e-4)
     assert weights.tolist() == [[0.5, 0, 0.5]]
 
 
+def test_the_softmax_runs_over_the_views_that_count() -> None:
+    counts = np.array([[False, True, True], [False, False, False]])
+    weights = fusion.similarity_weights(f32([[9, 1, 0], [1, 1, 1]]), counts, temperature=0.5)
+    near, far = math.e**2 / (math.e**2 + 1), 1 / (math.e**2 + 1)
+    assert weights == pytest.approx(f32([[0, near, far], [0, 0, 0]]))
+
+
 def test_fusions_follow_equation_3() -> None:
-    text = f32([[[1, 2], [10, 20]], [[3, 4], [30, 40]]])
-    assert fuse.fuse_sum(text).tolist() == [[11, 22], [33, 44]]
-    assert fuse.fuse_concat(text).tolist() == [[1, 2, 10, 20], [3, 4, 30, 40]]
-    assert fuse.fuse_weighted(text, f32([[1, 0], [0.5, 0.5]])).tolist() == [[1, 2], [16.5, 22]]
+    text, even = f32([[[1, 2], [10, 20]], [[3, 4], [30, 40]]]), f32([[0.5, 0.5], [0.5, 0.5]])
+    assert fusion.fuse_sum(text, even).tolist() == [[11, 22], [33, 44]]
+    assert fusion.fuse_concat(text, even).tolist() == [[1, 2, 10, 20], [3, 4, 30, 40]]
+    assert fusion.fuse_weighted(text, f32([[1, 0], [0.5, 0.5]])).tolist() == [[1, 2], [16.5, 22]]
 
 
-def test_an_item_without_an_image_gets_uniform_weights() -> None:
-    text, image = f32(np.eye(4)[None].repeat(2, axis=0)), f32([[1, 0, 0, 0], [1, 0, 0, 0]])
-    _, weights = fuse.weigh(text, image, np.array([False, True]), SA)
-    assert weights[0, 0] > 0.5
-    assert weights[1].tolist() == [0.25] * 4
+def test_a_view_of_weight_0_is_left_out_of_every_fusion() -> None:
+    text, weights = f32([[[1, 2], [10, 20]]]), f32([[0, 1]])
+    assert fusion.fuse_sum(text, weights).tolist() == fusion.fuse_weighted(text, weights).tolist() == [[10, 20]]
+    assert fusion.fuse_concat(text, weights).tolist() == [[0, 0, 10, 20]]
+
+
+def test_the_fusions_are_those_of_the_schema() -> None:
+    arm = config.schema()["properties"]["arms"]["additionalProperties"]["properties"]
+    assert list(fusion.FUSIONS) == arm["fusion"]["enum"]
+
+
+@pytest.mark.parametrize("name", fusion.FUSIONS)
+def test_every_fusion_ignores_zero_vectors_that_are_added_and_keeps_items_apart(name: str) -> None:
+    text = f32(np.random.default_rng(0).standard_normal((4, 2, 3)))
+    text[1] = 0
+    weights = np.full((4, 2), 0.5, dtype=np.float32)
+    fused = fusion.FUSIONS[name](text, weights)
+    assert fused.dtype == np.float32
+    assert (fused[1] == 0).all()
+    for item in range(4):  # the slow twin: one item at a time
+        alone = fusion.FUSIONS[name](text[item : item + 1], weights[item : item + 1])
+        np.testing.assert_allclose(fused[item : item + 1], alone, atol=1e-6)
+
+
+def test_vectors_are_cut_to_length_1_and_zero_stays_zero() -> None:
+    assert fusion.normalise(f32([[[3, 4], [0, 0]]])) == pytest.approx(f32([[[0.6, 0.8], [0, 0]]]))
+
+
+def test_an_item_without_an_image_gets_uniform_weights_and_no_rank() -> None:
+    text, image = f32(np.eye(4)[None].repeat(2, axis=0)), f32([[0, 1, 0, 0], [0, 1, 0, 0]])
+    weighed = fuse.weigh(views(text), image, np.array([False, True]), SA)
+    assert weighed.weight[0, 1] > 0.5
+    assert weighed.weight[1].tolist() == [0.25] * 4
+    assert weighed.rank.tolist() == [[2, 1, 3, 4], [0, 0, 0, 0]]
+
+
+def test_a_default_image_weighs_the_views_as_released() -> None:
+    text, image = f32(np.eye(4)[None]), f32([[0, 1, 0, 0]])
+    arm = dataclasses.replace(SA, missing_image="default_image")
+    weighed = fuse.weigh(views(text), image, np.array([True]), arm)
+    assert weighed.weight[0, 1] > 0.5
+    assert weighed.rank.tolist() == [[0, 0, 0, 0]]  # it is not the item's own image
+
+
+@pytest.mark.parametrize(
+    ("policy", "row"), [("mean", [5, 5]), ("drop_item", [5, 5]), ("zero", [0, 0]), ("default_image", [7, 8])]
+)
+def test_what_stands_for_a_missing_image(policy: str, row: list[float]) -> None:
+    default = f32([[7, 8]]) if policy == "default_image" else None
+    filled = fuse.fill_images(f32([[1, 2], [5, 5]]), np.array([False, True]), policy, default)
+    assert filled.tolist() == [[1, 2], row]
+
+
+@pytest.mark.parametrize("name", ["sa", "mean", "sum", "concat"])
+def test_a_masked_view_has_weight_0_and_the_others_share_what_it_had(name: str) -> None:
+    text, image = f32([[[1, 0], [0, 1], [0, 1]]] * 2), f32([[1, 0]] * 2)
+    masking = dataclasses.replace(SA, fusion=name, temperature=0.5 if name == "sa" else None, missing_field="mask")
+    missing = [[True, False, False], [True, True, True]]
+    weighed = fuse.weigh(views(text, missing), image, np.zeros(2, bool), masking)
+    assert weighed.weight.tolist() == [[0, 0.5, 0.5], [0, 0, 0]]  # an item without any field has no text at all
+    assert weighed.rank.tolist() == [[0, 1, 2], [0, 0, 0]]
+    assert (fusion.FUSIONS[name](text, weighed.weight)[1] == 0).all()
+
+
+def test_the_released_mean_takes_the_first_three_views() -> None:
+    arm = dataclasses.replace(SA, fusion="mean_as_released", temperature=None)
+    weighed = fuse.weigh(views(f32(np.ones((1, 5, 2)))), f32([[1, 0]]), np.zeros(1, bool), arm)
+    assert weighed.weight[0] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0, 0])
 
 
 def test_views_in_another_space_than_the_image_have_no_similarity() -> None:
     arm = Arm(d=4, image="lite0", text="minilm", prompts="joined_fields", fusion="concat")
-    similarities, weights = fuse.weigh(f32(np.ones((2, 1, 3))), f32(np.ones((2, 5))), np.zeros(2, bool), arm)
-    assert similarities is None
-    assert weights.tolist() == [[1.0], [1.0]]
+    weighed = fuse.weigh(views(f32(np.ones((2, 1, 3)))), f32(np.ones((2, 5))), np.zeros(2, bool), arm)
+    assert weighed.similarity is None
+    assert weighed.weight.tolist() == [[1.0], [1.0]]
+    assert weighed.rank.tolist() == [[0], [0]]
 
 
 @pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared")
 @pytest.mark.parametrize(
-    ("name", "tau"), [("Attention_0.1", 0.1), ("Attention_0.2", 0.2), ("Concat", None), ("Sum", None)]
+    ("name", "by", "tau"),
+    [
+        ("Attention_0.1", "sa", 0.1),
+        ("Attention_0.2", "sa", 0.2),
+        ("Concat", "concat", None),
+        ("Sum", "sum", None),
+        ("Mean", "mean_as_released", None),
+    ],
 )
-def test_golden_fusion_equals_the_released_codes(name: str, tau: float | None) -> None:
+def test_golden_fusion_equals_the_released_codes(name: str, by: str, tau: float | None) -> None:
     golden = np.load(GOLDEN)
     text, image = golden["text_views"].transpose(1, 0, 2), golden["image"]
-    weights = fuse.similarity_weights(fuse.cosine_similarities(text, image), temperature=tau or 1)
-    fused = fuse.fuse(text, weights, {"Concat": "concat", "Sum": "sum"}.get(name, "sa"))
-    np.testing.assert_allclose(fused, golden[name], atol=5e-6)
+    arm = dataclasses.replace(SA, fusion=by, temperature=tau)
+    weighed = fuse.weigh(views(text), image, np.zeros(len(image), bool), arm)
+    fused = fusion.FUSIONS[by](text, weighed.weight)
+    np.testing.assert_allclose(fused, golden[name], rtol=0, atol=5e-6)
+    assert weighed.similarity is not None
+    assert weighed.similarity[4, 2] == 0  # that view of that item is a zero vector
 
 
-def write_embeddings(config: object, text: dict[str, np.ndarray], image: np.ndarray, missing: list[bool]) -> None:
-    root = config.root  # type: ignore[attr-defined]
+def write_embeddings(settings: Config, text: dict[str, np.ndarray], image: np.ndarray, missing: list[bool]) -> None:
     n_items = len(image)
     for view, vectors in text.items():
         table = pl.DataFrame(
@@ -86,23 +173,25 @@ def write_embeddings(config: object, text: dict[str, np.ndarray], image: np.ndar
                 "is_missing": missing,
             }
         )
-        path = locate(root, "text_embeddings", dataset="toy", encoder="bridge", prompts="two", view=view)
+        path = locate(settings.root, "text_embeddings", dataset="toy", encoder="bridge", prompts="two", view=view)
         files.write_table(path, "text_embeddings", table)
     images = pl.DataFrame({"item": range(n_items), "embedding": image, "is_fallback": [False] * (n_items - 1) + [True]})
-    files.write_table(locate(root, "image_embeddings", dataset="toy", encoder="bridge"), "image_embeddings", images)
+    files.write_table(
+        locate(settings.root, "image_embeddings", dataset="toy", encoder="bridge"), "image_embeddings", images
+    )
 
 
 @pytest.fixture
-def two_views(workdir: Path) -> object:
+def two_views(workdir: Path) -> Config:
     view = {"fields": ["title"], "prompt": "___", "missing": "-"}
     arm = {"d": 4, "image": "bridge", "text": "bridge", "prompts": "two", "fusion": "sa", "temperature": 0.5}
     return toy.settings(**toy.dataset(workdir), prompts={"two": {"b": view, "a": view}}, arms={"cliper": arm})
 
 
-def test_the_stage_keeps_the_sets_order_and_the_flags(two_views: object) -> None:
+def test_the_stage_keeps_the_sets_order_and_the_flags(two_views: Config) -> None:
     text = {"a": f32([[0, 1], [0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0], [1, 0]])}
     write_embeddings(two_views, text, f32([[1, 0], [0, 1], [1, 0]]), [False, True, False])
-    fuse.run(two_views, dataset="toy", arm="cliper")  # type: ignore[arg-type]
+    fuse.run(two_views, dataset="toy", arm="cliper")
     features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
     near, far = math.e**2 / (math.e**2 + 1), 1 / (math.e**2 + 1)
     assert features["text"].to_numpy() == pytest.approx(f32([[near, far], [far, near], [0.5, 0.5]]))
@@ -111,13 +200,45 @@ def test_the_stage_keeps_the_sets_order_and_the_flags(two_views: object) -> None
     weights = files.read_table(Path("results/toy/fuse/toy/cliper/view_weights.parquet"), "view_weights")
     assert weights["view"].to_list() == ["a", "b"] * 3
     assert weights["weight"].to_list() == pytest.approx([far, near, near, far, 0.5, 0.5])
+    assert weights["rank"].to_list() == [2, 1, 1, 2, None, None]
+    fallbacks = files.read_table(Path("results/toy/fuse/toy/cliper/fallbacks.parquet"), "fallbacks")
+    assert fallbacks.rows() == [
+        ("a", "sentence", 1),
+        ("b", "sentence", 1),
+        ("cover image", "mean", 1),
+        ("every view", "sentence", 1),
+    ]
 
 
-def test_a_broken_vector_is_named_by_its_item(two_views: object) -> None:
+def test_an_arm_takes_the_views_that_it_names_in_its_order(two_views: Config) -> None:
+    text = {"a": f32([[0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0]])}
+    write_embeddings(two_views, text, f32([[3, 4], [0, 2]]), [False, False])
+    arm = dataclasses.replace(two_views.arms["cliper"], views=("a", "b"), fusion="concat", temperature=None)
+    arm = dataclasses.replace(arm, vectors="normalised")
+    fuse.run(dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
+    features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
+    assert features["text"].to_list() == [[0, 1, 1, 0]] * 2
+    assert features["image"].to_numpy() == pytest.approx(f32([[0.6, 0.8], [0, 1]]))
+
+
+def test_a_default_image_is_read_where_the_arm_asks_for_it(two_views: Config) -> None:
+    text = {"a": f32([[0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0]])}
+    write_embeddings(two_views, text, f32([[1, 0], [9, 9]]), [False, False])
+    table = pl.DataFrame({"item": [-1], "embedding": f32([[7, 8]])})
+    path = locate(two_views.root, "default_image", dataset="toy", encoder="bridge")
+    files.write_table(path, "default_image", table)
+    arm = dataclasses.replace(two_views.arms["cliper"], missing_image="default_image")
+    fuse.run(dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
+    features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
+    assert features["image"].to_list() == [[1, 0], [7, 8]]
+    assert features["image_is_filled"].to_list() == [False, True]
+
+
+def test_a_broken_vector_is_named_by_its_item(two_views: Config) -> None:
     text = {"a": f32([[0, 1], [0, math.nan]]), "b": f32([[1, 0], [1, 0]])}
     write_embeddings(two_views, text, f32([[1, 0], [0, 1]]), [False, False])
     with pytest.raises(FeatureError, match="text embeddings of toy: item 1 has values that are not finite"):
-        fuse.run(two_views, dataset="toy", arm="cliper")  # type: ignore[arg-type]
+        fuse.run(two_views, dataset="toy", arm="cliper")
 
 
 GIVEN_IMAGE = np.array([[1, 2, 3], [0, 0, 0], [4, 5, 6]], dtype=np.float64)
@@ -128,19 +249,19 @@ def write_given(image: object = GIVEN_IMAGE, text: object = GIVEN_TEXT) -> Confi
     """Three items without metadata, and features for the arm cliper, which names encoders all the same."""
     given = {"cliper": {"image": "own/image_feat.npy", "text": "own/text_feat.npy"}}
     source = {"kind": "mmrec", "inter": "x.inter", "mirrors": ["unused"], "features": given}
-    config = toy.settings(name="toy", run={"datasets": ["toy"]}, datasets={"toy": {"title": "Toy", "source": source}})
+    chosen = toy.settings(name="toy", run={"datasets": ["toy"]}, datasets={"toy": {"title": "Toy", "source": source}})
     items = pl.DataFrame({"item": range(3), "categories": [None] * 3}).with_columns(
         pl.lit(None).alias(name) for name in ("asin", "title", "brand", "description", "image_url")
     )
-    files.write_table(locate(config.root, "items", dataset="toy"), "items", items)
+    files.write_table(locate(chosen.root, "items", dataset="toy"), "items", items)
     for file, rows in (("own/image_feat.npy", image), ("own/text_feat.npy", text)):
-        path = locate(config.root, "raw", dataset="toy", file=file)
+        path = locate(chosen.root, "raw", dataset="toy", file=file)
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(rows, bytes):
             path.write_bytes(rows)
         elif rows is not None:
             np.save(path, rows, allow_pickle=True)  # type: ignore[arg-type]
-    return config
+    return chosen
 
 
 def test_given_features_are_taken_as_they_are_and_a_row_of_zeros_is_flagged(workdir: Path) -> None:
@@ -180,9 +301,9 @@ def spoilt(place: tuple[int, int], value: float) -> np.ndarray:
     ],
 )
 def test_given_features_that_cannot_be_used_are_refused(workdir: Path, image: object, complaint: str) -> None:
-    config = write_given(image)
+    chosen = write_given(image)
     with pytest.raises(FeatureError, match=f"image_feat.npy.*{complaint}"):
-        fuse.run(config, dataset="toy", arm="cliper")
+        fuse.run(chosen, dataset="toy", arm="cliper")
     assert not Path("results/toy/fuse").exists()
 
 

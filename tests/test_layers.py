@@ -14,7 +14,7 @@ from cliper.errors import ConfigError
 PACKAGE = toy.REPOSITORY / "cliper"
 BASE = {"errors", "log", "schemas", "layout"}
 FRAME = BASE | {"files", "config"}
-PARTS = {"graph", "sampling", "losses", "metrics", "ranking"}
+PARTS = {"graph", "sampling", "losses", "metrics", "ranking", "fusion"}
 VARIANTS = {"sources", "encoders", "backbones"}
 TRAINING = {"fitting", "checkpoint"}
 STAGES = {stage.module.removeprefix("cliper.").split(".")[0] for stage in stages.STAGES.values()}
@@ -25,6 +25,7 @@ ALLOWED = {
     "stages": {"errors"},
     **dict.fromkeys(PARTS, {"errors"} | PARTS),
     "imagestore": FRAME,
+    "cleaning": FRAME,
     "fetch": FRAME,
     "sources": FRAME | {"sources"},
     "encoders": FRAME | PARTS | {"encoders"},
@@ -32,7 +33,11 @@ ALLOWED = {
     "checkpoint": FRAME,
     "fitting": FRAME | PARTS | {"backbones", "checkpoint"},
     **{
-        stage: FRAME | PARTS | TRAINING | {"stages"} | {"sources", "encoders", "backbones", "imagestore", "fetch"}
+        stage: FRAME
+        | PARTS
+        | TRAINING
+        | {"stages"}
+        | {"sources", "encoders", "backbones", "imagestore", "fetch", "cleaning"}
         for stage in STAGES
     },
     "__main__": {"config", "errors", "log", "stages"},

@@ -6,16 +6,26 @@ import polars as pl
 import pytest
 import toy
 
+from cliper import config as config_module
 from cliper import files, prompt
+from cliper.__main__ import main
+from cliper.cleaning import Value
+from cliper.config import Config
 from cliper.errors import ConfigError
 from cliper.layout import locate
 from cliper.sources.amazon2014 import ITEMS
 
-ITEM = {"title": "Pram", "brand": "", "categories": "Baby, Strollers", "description": "Light."}
+ITEM: dict[str, Value | None] = {
+    "title": "Pram",
+    "brand": None,
+    "categories": [["Baby", "Strollers"]],
+    "description": "Light.",
+}
+NOTHING: dict[str, Value | None] = dict.fromkeys(ITEM)
 
 
-def text_of(view: str, **item: str) -> str:
-    return prompt.render(toy.settings().prompt_set("as_described"), view, ITEM | item)[0]
+def text_of(view: str, prompts: str = "as_described", **item: Value | None) -> str:
+    return prompt.render(toy.settings().prompt_set(prompts), view, ITEM | item)[0]
 
 
 def test_views_read_as_in_the_paper() -> None:
@@ -43,26 +53,105 @@ def test_the_global_view_joins_the_four_prompts_by_one_space() -> None:
 def test_a_joined_view_is_missing_only_if_all_its_parts_are() -> None:
     views = toy.settings().prompt_set("as_described")
     assert prompt.render(views, "global", ITEM)[1] is False
-    assert prompt.render(views, "global", dict.fromkeys(ITEM, ""))[1] is True
+    assert prompt.render(views, "global", NOTHING)[1] is True
 
 
 def test_vanilla_text_joins_the_fields_that_are_there() -> None:
     views = toy.settings().prompt_set("joined_fields")
     assert prompt.render(views, "joined", ITEM) == ("Pram Baby, Strollers Light.", False)
-    assert prompt.render(views, "joined", dict.fromkeys(ITEM, "")) == ("Missing", True)
+    assert prompt.render(views, "joined", NOTHING) == ("Missing", True)
 
 
 def test_a_blank_inside_a_value_stays() -> None:
     assert text_of("title", title="Fill ___ in {}") == "The product title is Fill ___ in {}."
 
 
-def test_white_space_of_a_field_is_one_space() -> None:
-    assert prompt.field_text("description", " a\n\n b\t") == "a b"
+def test_released_prompts_are_the_released_strings() -> None:
+    # spec of the released code: braces never filled, the first path only with its spaces, no full stop
+    paths = [["Baby", "Strollers"], ["Travel"]]
+    assert text_of("title", "as_released") == "The product title is Pram."
+    assert text_of("brand", "as_released") == "The product brand is Missing."
+    assert text_of("categories", "as_released", categories=paths) == "The product categories are Baby Strollers ."
+    assert (
+        text_of("description", "as_released", description="A\nb  &amp; c") == "The product description is A b  &amp; c"
+    )
+    assert text_of("global", "as_released", categories=paths) == (
+        "The product categories are {}.The product title is {}.The product brand is {}."
+        "The product description is as following:Baby Strollers "
+    )
 
 
-def test_categories_name_each_level_once_in_their_order() -> None:
-    assert prompt.field_text("categories", [["A", " B "], ["A", "", "C"]]) == "A, B, C"
-    assert prompt.field_text("categories", None) == ""
+def test_released_prompts_of_an_item_without_anything() -> None:
+    views = toy.settings().prompt_set("as_released")
+    assert {view: prompt.render(views, view, NOTHING) for view in views} == {
+        "title": ("The product title is Missing.", True),
+        "brand": ("The product brand is Missing.", True),
+        "categories": ("The product categories are Missing.", True),
+        "description": ("The product description is Missing.", True),
+        "global": (
+            "The product categories are {}.The product title is {}.The product brand is {}."
+            "The product description is as following: ",
+            True,
+        ),
+    }
+
+
+def test_a_released_value_of_one_character_is_missing_and_one_of_two_is_not() -> None:
+    assert text_of("title", "as_released", title="X") == "The product title is Missing."
+    assert text_of("title", "as_released", title="XY") == "The product title is XY."
+    assert text_of("title", title="X") == "The product title is X."
+
+
+def test_only_the_released_description_loses_its_line_breaks() -> None:
+    assert text_of("title", "as_released", title="A\nb") == "The product title is A\nb."
+
+
+def test_described_values_are_cleaned_and_joined_ones_are_not() -> None:
+    dirty: Value = "<b>Tom</b> &amp;amp; Jerry\x00"
+    assert text_of("title", title=dirty) == "The product title is Tom & Jerry."
+    assert text_of("brand", brand="N/A") == "The product brand is Missing."
+    assert text_of("joined", "joined_fields", title=dirty, categories=None).startswith("<b>Tom</b> &amp;amp; Jerry\x00")
+
+
+def test_views_can_be_added_renamed_and_written_otherwise_from_the_config() -> None:
+    label = {"fields": ["brand", "title"], "prompt": "Label: ___", "missing": "No label", "clean": []}
+    overlay = {"label": label, "title": {"prompt": "It is ___", "min_length": 5}, "global": {"views": ["label"]}}
+    chosen = toy.settings(
+        prompts={"as_described": overlay}, arms={"cliper": {"views": ["global", "label"]}}, prompt={"clean": ["tags"]}
+    )
+    views = chosen.prompt_set("as_described")
+    assert prompt.render(views, "global", ITEM | {"brand": "A&amp;B"})[0] == (
+        "The product descriptions are Label: A&amp;B Pram"
+    )
+    assert prompt.render(views, "title", ITEM)[0] == "The product title is Missing."
+    assert chosen.views_of(chosen.arms["cliper"]) == ("global", "label")
+    assert [views[view].clean for view in ("label", "brand")] == [(), ("tags",)]  # type: ignore[union-attr]
+
+
+def test_cleaning_is_counted_by_field_and_step() -> None:
+    titles = ["A &amp; B", "<br>", None, "n/a", "ok"]
+    items = pl.DataFrame({"title": titles, "brand": [None] * 5})
+    views = toy.settings().prompt_set("as_described")
+    counted = prompt.count_cleaning(items, views, "title").select("step", "n_changed", "n_emptied")
+    assert counted.rows() == [
+        ("reading", 0, 1),
+        ("entities", 1, 0),
+        ("tags", 1, 0),  # "<br>" becomes " "
+        ("control_characters", 0, 0),
+        ("white_space", 0, 1),
+        ("noise", 0, 1),
+        ("min_length", 0, 0),
+    ]
+    assert prompt.told(prompt.count_cleaning(items, views, "title")) == (
+        "title: reading emptied 1, entities changed 1, tags changed 1, white_space emptied 1, noise emptied 1"
+    )
+
+
+def test_a_joined_view_counts_the_fields_of_its_parts() -> None:
+    items = pl.DataFrame([ITEM, ITEM | {"title": "-"}], infer_schema_length=None)
+    counted = prompt.count_cleaning(items, toy.settings().prompt_set("as_described"), "global")
+    assert counted["field"].unique().sort().to_list() == ["brand", "categories", "description", "title"]
+    assert counted.filter(field="title", step="noise")["n_emptied"].item() == 1
 
 
 def test_the_stage_writes_a_row_for_every_item(workdir: Path) -> None:
@@ -75,11 +164,51 @@ def test_the_stage_writes_a_row_for_every_item(workdir: Path) -> None:
         (0, "title", "The product title is T.", False),
         (1, "title", "The product title is Missing.", True),
     ]
+    path = locate(config.root, "cleaning", dataset="toy", prompts="as_described", view="title")
+    assert files.read_table(path, "cleaning").filter(step="reading")["n_emptied"].to_list() == [1]
+
+
+@pytest.fixture
+def catalogued(workdir: Path) -> Config:
+    config = toy.settings(**toy.dataset(workdir))
+    items = pl.DataFrame([{"asin": "i", "title": "T"}, {"asin": "j"}, {"asin": "k"}], schema=ITEMS)
+    files.write_table(locate(config.root, "items", dataset="toy"), "items", items.with_row_index("item"))
+    config_module.write(config, Path("toy.yaml"))
+    return config
+
+
+def test_a_preview_prints_prompts_of_the_first_items_and_writes_nothing(
+    catalogued: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prompt", "--config", "toy.yaml", "--preview", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["joined_fields, item 0 (i)", "  joined: T"]  # the run's first arm
+    assert lines[4:6] == ["as_described, item 0 (i)", "  title: The product title is T."]
+    assert "  title (missing): The product title is Missing." in lines
+    assert not [line for line in lines if "item 2" in line]
+    assert not (catalogued.root / "prompt").exists()
+
+
+def test_a_preview_can_be_of_one_set_and_view(catalogued: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["prompt", "--config", "toy.yaml", "--preview", "1", "--prompts", "as_released", "--view", "brand"]
+    assert main(told) == 0
+    assert capsys.readouterr().out == "as_released, item 0 (i)\n  brand (missing): The product brand is Missing.\n"
+
+
+def test_a_preview_shows_tokens_where_they_are_known(catalogued: Config) -> None:
+    items = files.read_table(locate(catalogued.root, "items", dataset="toy"), "items").head(1)
+    rendered = prompt.render_items(items, catalogued.prompt_set("as_described"), "title").with_columns(n_tokens=9)
+    assert list(prompt.shown("s", items, rendered))[1] == "  title [9 tokens]: The product title is T.\n"
+
+
+def test_without_a_preview_every_name_is_needed(catalogued: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prompt", "--config", "toy.yaml", "--dataset", "toy"]) == 2
+    assert capsys.readouterr().err == "ConfigError: prompt needs --prompts, --view, or --preview N\n"
 
 
 def test_an_unknown_view_or_set_is_answered_with_the_known_ones(workdir: Path) -> None:
     config = toy.settings(**toy.dataset(workdir))
     with pytest.raises(ConfigError, match="unknown view of as_described 'colour'; known: brand"):
         prompt.run(config, dataset="toy", prompts="as_described", view="colour")
-    with pytest.raises(ConfigError, match="unknown prompt set 'mine'; known: as_described, joined_fields"):
+    with pytest.raises(ConfigError, match="unknown prompt set 'mine'; known: as_described, as_released, joined_fields"):
         prompt.run(config, dataset="toy", prompts="mine", view="title")

@@ -27,6 +27,16 @@ def test_ranking_leaves_train_items_out_and_ends_early_where_nothing_is_left():
     assert ranking.scores[:, 0].tolist() == [3.0, -3.0]
 
 
+def test_ranking_recommends_nobody_what_is_left_out():
+    users, items, none = (
+        torch.tensor([[1.0], [-1.0]]),
+        torch.tensor([[1.0], [2.0], [3.0]]),
+        np.array([], dtype=np.int64),
+    )
+    ranking = rank_items(users, items, train_users=none, train_items=none, k=3, left_out=np.array([2, 0]))
+    assert ranking.items.tolist() == [[1, -1, -1]] * 2
+
+
 def test_ranking_goes_by_the_score_it_is_given():
     users, items, none = torch.tensor([[1.0]]), torch.tensor([[1.0], [-3.0], [2.0]]), np.array([], dtype=np.int64)
     ranking = rank_items(

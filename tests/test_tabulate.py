@@ -104,7 +104,8 @@ def test_table2_says_where_features_were_given(workdir: Path) -> None:
     beside = tabulate.notes(toy.settings(**overlay, run={"datasets": ["g", "baby"], "arms": ["vanilla"]}))
     assert beside[1:3] == [
         "vanilla on Mine: features as given with the data, d 64.",
-        "vanilla: image lite0, text minilm, prompts joined_fields, concat, d 64.",
+        "vanilla: image lite0, text minilm, prompts joined_fields, concat, raw vectors, missing field sentence, "
+        "missing image mean, d 64.",
     ]
     assert beside[3].startswith("EfficientNet-Lite0 stands in")
 

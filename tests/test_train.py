@@ -368,3 +368,34 @@ def test_cuda_without_cuda_is_a_config_error():
     assert train.choose_device("auto").type == "cpu"
     with pytest.raises(ConfigError, match=r"train\.device is cuda"):
         train.choose_device("cuda")
+
+
+@pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
+def test_a_dropped_item_is_neither_learned_nor_recommended_and_still_counts_at_test(settings, behaviour):
+    vanilla = dataclasses.replace(settings.arms["vanilla"], missing_image="drop_item")
+    dropping = dataclasses.replace(
+        settings, arms={"vanilla": vanilla}, train=dataclasses.replace(settings.train, behaviour=behaviour)
+    )
+    item = read(dropping, "test")["item"][0]
+    without = features().with_columns(image_is_filled=pl.col("item") == item)
+    files.write_table(locate(dropping.root, "features", **CELL), "features", without)
+    assert train.items_to_drop(dropping, "toy", "vanilla").tolist() == [item]
+    neighbours.run_items(dropping, dataset="toy", arm="vanilla")
+    train.run(dropping, **CELL)
+    assert item not in read(dropping, "topk")["item"].to_list()
+    evaluate.run(dropping, **CELL)
+    bought = read(dropping, "test").filter(item=item)["user"].to_list()
+    reached = read(dropping, "user_metrics").filter(pl.col("user").is_in(bought), metric="recall", k=50)
+    assert reached["value"].to_list() == [0.5] * len(bought)  # the other of their two test items
+
+
+def test_other_policies_drop_nothing(settings):
+    assert not len(train.items_to_drop(settings, "toy", "vanilla"))
+
+
+def test_leaving_items_out_takes_their_train_rows_and_no_number():
+    interactions = train.Interactions(np.array([0, 0, 1]), np.array([0, 2, 2]), n_users=2, n_items=3)
+    left = train.leave_out(interactions, np.array([2]))
+    assert (left.users.tolist(), left.items.tolist(), left.n_users, left.n_items) == ([0], [0], 2, 3)
+    with pytest.raises(DataError, match="every train item is dropped"):
+        train.leave_out(interactions, np.array([0, 2]))

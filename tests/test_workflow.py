@@ -101,6 +101,18 @@ def test_an_edited_template_plans_its_view_and_what_depends_on_it(edited: Path) 
     }
 
 
+def test_an_edited_fusion_plans_fuse_and_what_follows(edited: Path) -> None:
+    (edited / "more.yaml").write_text("arms: {cliper: {vectors: normalised}}\n")
+    assert plan(edited, *DEMO, "more.yaml") == {
+        "fuse": 1,
+        "neighbours_items": 1,
+        "train": 4,
+        "evaluate": 4,
+        "tabulate": 2,  # the arms are told below both tables
+        "all_tables": 1,
+    }
+
+
 def test_an_edited_setting_plans_the_cells_of_its_backbone(edited: Path) -> None:
     (edited / "more.yaml").write_text("backbones: {freedom: {k: 7}}\n")
     assert plan(edited, *DEMO, "more.yaml") == {"train": 4, "evaluate": 4, "tabulate": 1, "all_tables": 1}

@@ -211,7 +211,10 @@ def notes(config: Config) -> list[str]:
         image, text = config.encoder(str(arm.image)), config.encoder(str(arm.text))
         kinds |= {image.kind, text.kind}
         fusion = arm.fusion if arm.temperature is None else f"{arm.fusion} (τ {arm.temperature:g})"
-        lines.append(f"{name}: image {arm.image}, text {arm.text}, prompts {arm.prompts}, {fusion}, d {arm.d}.")
+        views = "" if arm.views is None else f" ({', '.join(arm.views)})"
+        policies = f"{arm.vectors} vectors, missing field {arm.missing_field}, missing image {arm.missing_image}"
+        made = f"image {arm.image}, text {arm.text}, prompts {arm.prompts}{views}, {fusion}, {policies}"
+        lines.append(f"{name}: {made}, d {arm.d}.")
     return lines + [STAND_INS[kind] for kind in STAND_INS if kind in kinds]
 
 

@@ -39,7 +39,7 @@ PROMPTS = sorted(
     {
         (dataset, CONFIG.arms[arm].prompts, view)
         for dataset, arm in MADE
-        for view in CONFIG.prompt_set(CONFIG.arms[arm].prompts)
+        for view in CONFIG.views_of(CONFIG.arms[arm])
     }
 )
 FILES = sorted(
@@ -111,7 +111,7 @@ def texts_of(dataset, arm):
         dataset=dataset,
         encoder=arm.text,
         prompts=arm.prompts,
-        view=CONFIG.prompt_set(arm.prompts),
+        view=CONFIG.views_of(arm),
     )
 
 
@@ -130,11 +130,24 @@ def items_of(dataset, arm):
     return expand(path("items"), dataset=dataset) if is_given else []
 
 
+def default_image_of(dataset, arm):
+    """The picture that stands for missing ones, where the arm asks for it."""
+    arm = CONFIG.arm_of(dataset, arm)
+    is_asked = arm.missing_image == "default_image"
+    return (
+        expand(path("default_image"), dataset=dataset, encoder=arm.image)
+        if is_asked
+        else []
+    )
+
+
 def templates(prompts, view):
     """Templates that decide a view's text: its own and those of the views it joins."""
     views = CONFIG.prompt_set(prompts)
     parts = [
-        part for name in views[view].views or () for part in templates(prompts, name)
+        part
+        for name in getattr(views[view], "views", ())
+        for part in templates(prompts, name)
     ]
     return [configuration.plain(views[view]), *parts]
 

@@ -6,6 +6,7 @@ rule prompt:
         item_table=path("items"),
     output:
         prompts=path("prompts"),
+        cleaning=path("cleaning"),
     log:
         log_of("prompt", "{dataset}.{prompts}.{view}"),
     benchmark:
@@ -19,6 +20,7 @@ rule prompt:
     params:
         config=RESOLVED,
         templates=lambda w: templates(w.prompts, w.view),
+        noise=configuration.noise_values(),
         code=code_id("prompt"),
     shell:
         "python -m cliper prompt --config {params.config} --dataset {wildcards.dataset} --prompts {wildcards.prompts}"
@@ -80,6 +82,7 @@ rule encode_image:
         weights=path("weights"),
     output:
         embeddings=path("image_embeddings"),
+        default_image=path("default_image"),
     log:
         log_of("encode", "{dataset}.{encoder}.images"),
     benchmark:
@@ -106,9 +109,11 @@ rule fuse:
         image=lambda w: images_of(w.dataset, w.arm),
         text=lambda w: texts_of(w.dataset, w.arm),
         item_table=lambda w: items_of(w.dataset, w.arm),
+        default_image=lambda w: default_image_of(w.dataset, w.arm),
     output:
         features=path("features"),
         view_weights=path("view_weights"),
+        fallbacks=path("fallbacks"),
     log:
         log_of("fuse", "{dataset}.{arm}"),
     benchmark:
@@ -123,7 +128,13 @@ rule fuse:
         config=RESOLVED,
         fusion=lambda w: [
             getattr(CONFIG.arm_of(w.dataset, w.arm), key)
-            for key in ("fusion", "temperature")
+            for key in (
+                "fusion",
+                "temperature",
+                "vectors",
+                "missing_field",
+                "missing_image",
+            )
         ],
         code=code_id("fuse"),
     shell:

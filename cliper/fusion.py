@@ -1,0 +1,120 @@
+"""Weigh an item's views and fuse them into one vector (paper section 3, equations 2 and 3).
+
+All on arrays: text (I, V, D) holds an item's views, weights (I, V) the share of each view in its item's feature. Rows
+of weights sum to 1; weight 0 leaves a view out, and a row of zeros an item's whole text. A zero vector has similarity 0
+with every other, stays one when vectors are cut to length 1, and adds nothing to what is fused.
+
+Departs from the paper: mean and mean_as_released are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+FLOOR = 1e-8  # that of torch's cosine_similarity, which the released code uses
+N_RELEASED = 3  # views that the released code's mean takes: title, brand, categories
+
+
+def normalise(vectors: Vectors) -> Vectors:
+    """Cut vectors (…, D) to length 1; a zero vector stays one."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    units: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return units
+
+
+def cosine_similarities(text: Vectors, image: Vectors) -> Vectors:
+    """Cosine of each view with the item's image (the paper's sim, below equation 2).
+
+    text      (I, V, D)
+    image     (I, D)
+    returns   (I, V); 0 where one of the two is a zero vector
+    """
+    lengths = np.maximum(np.linalg.norm(text, axis=2) * np.linalg.norm(image, axis=1)[:, None], FLOOR)
+    products: Vectors = np.einsum("ivd,id->iv", text, image, optimize=True)
+    similarities: Vectors = products / lengths
+    return similarities
+
+
+def uniform_weights(counts: Bools) -> Vectors:
+    """The same weight for each view that counts: (I, V) -> (I, V); a row of zeros where none does.
+
+    >>> uniform_weights(np.array([[True, True, False], [False, False, False]])).tolist()
+    [[0.5, 0.5, 0.0], [0.0, 0.0, 0.0]]
+    """
+    return _shares(counts.astype(np.float32))
+
+
+def similarity_weights(similarities: Vectors, counts: Bools, *, temperature: float) -> Vectors:
+    """Softmax of an item's similarities over its views that count (equation 2).
+
+    similarities  (I, V)
+    counts        (I, V) views that are let in
+    temperature   > 0; small values favour the closest view
+    returns       (I, V), each row sums to 1; a row of zeros where no view counts
+    """
+    let_in = np.where(counts, similarities, -np.inf).astype(np.float32)
+    highest = np.where(counts.any(axis=1), let_in.max(axis=1), 0).astype(np.float32)
+    return _shares(np.exp((let_in - highest[:, None]) / np.float32(temperature)))
+
+
+def _shares(amounts: Vectors) -> Vectors:
+    totals = amounts.sum(axis=1, keepdims=True)
+    parts: Vectors = np.divide(amounts, totals, out=np.zeros_like(amounts), where=totals > 0)
+    return parts
+
+
+def rank_views(similarities: Vectors, counts: Bools) -> NDArray[np.int16]:
+    """Rank an item's views by their similarity to its image: 1 is the closest, ties go to the earlier view.
+
+    similarities  (I, V)
+    counts        (I, V) views that are ranked
+    returns       (I, V); 0 for views that are not
+
+    >>> rank_views(np.array([[0.2, 0.9, 0.2, 0.5]]), np.array([[True, False, True, True]])).tolist()
+    [[2, 0, 3, 1]]
+    """
+    order = np.where(counts, -similarities, np.inf).argsort(axis=1, kind="stable")
+    ranks: NDArray[np.int16] = np.where(counts, order.argsort(axis=1) + 1, 0).astype(np.int16)
+    return ranks
+
+
+def fuse_sum(text: Vectors, weights: Vectors) -> Vectors:
+    """Sum of an item's views (equation above 3), each that has a weight: (I, V, D), (I, V) -> (I, D)."""
+    total: Vectors = _let_in(text, weights).sum(axis=1)
+    return total
+
+
+def fuse_concat(text: Vectors, weights: Vectors) -> Vectors:
+    """An item's views one behind the other (equation 3, Concat), zeros for a view without a weight.
+
+    text, weights  (I, V, D), (I, V)
+    returns        (I, V * D)
+    """
+    return _let_in(text, weights).reshape(len(text), -1)
+
+
+def _let_in(text: Vectors, weights: Vectors) -> Vectors:
+    chosen: Vectors = text * (weights > 0)[:, :, None]
+    return chosen
+
+
+def fuse_weighted(text: Vectors, weights: Vectors) -> Vectors:
+    """Weighted sum of an item's views (equation 3, SA): (I, V, D), (I, V) -> (I, D)."""
+    mixed: Vectors = np.einsum("ivd,iv->id", text, weights, optimize=True)
+    return mixed
+
+
+FUSIONS: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
+    "sum": fuse_sum,
+    "concat": fuse_concat,
+    "sa": fuse_weighted,
+    "mean": fuse_weighted,
+    "mean_as_released": fuse_weighted,
+    "mlp": fuse_concat,  # learned with the backbone, from the views side by side
+}
