@@ -19,6 +19,7 @@ PATHS: dict[str, str] = {
     "prompts": "prompt/{dataset}/{prompts}/{view}.parquet",
     "weights": "weights/{encoder}/weights.json",
     "text_embeddings": "encode/{dataset}/{encoder}/{prompts}/{view}.parquet",
+    "token_report": "encode/{dataset}/{encoder}/{prompts}/{view}.tokens.parquet",
     "image_embeddings": "encode/{dataset}/{encoder}/images.parquet",
     "features": "fuse/{dataset}/{arm}/features.parquet",
     "view_weights": "fuse/{dataset}/{arm}/view_weights.parquet",

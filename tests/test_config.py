@@ -50,7 +50,7 @@ def test_an_unknown_backbone_is_answered_with_the_known_ones() -> None:
 
 def test_an_unknown_encoder_is_answered_with_the_known_ones() -> None:
     told = faults(arms={"cliper": {"image": "clipp", "text": "clipp"}})
-    assert "arms.cliper.text: unknown encoder 'clipp'; known: bridge, clip-vit-b32, clip-vit-l14" in told
+    assert "arms.cliper.text: unknown encoder 'clipp'; known: bridge, clip-rn50, clip-vit-b32" in told
 
 
 def test_an_unknown_dataset_is_answered_with_the_known_ones() -> None:

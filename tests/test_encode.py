@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def write_images(settings, images):
             "http_code": 404 if data is None else 200,
             "shard": None if data is None else "images-00000.parquet",
             "row": None if data is None else there.index(data),
-            "sha256": None,
+            "sha256": None if data is None else sha256(data).hexdigest(),
             "width": None,
             "height": None,
             "detail": None,
@@ -119,7 +120,11 @@ def test_texts_are_encoded_with_a_note_of_what_made_them(settings, caplog):
     ready = files.read_json(locate(settings.root, "weights", encoder="minilm"), made_by="weights")
     assert (note["encoder"], note["weights"], note["context"]) == ("minilm", ready["id"], 256)
     assert {"torch", "transformers"} <= set(note["versions"])
-    assert "3 items, 2 distinct texts, tokens 4 to 302 (median 4), 1 truncated" in caplog.text
+    assert note["files"] == ready["files"]
+    told = "3 items, 2 distinct texts, tokens 4 to 302 (median 4), 1 truncated, 0 in slices; 2 encoded, 0 found"
+    assert told in caplog.text
+    report = files.read_table(locate(settings.root, "token_report", encoder="minilm", **names), "token_report")
+    assert report.row(0) == ("title", 3, 2, 4, 4.0, 302, 1, 0)
 
 
 def test_encoding_twice_gives_equal_bytes(settings):

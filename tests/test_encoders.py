@@ -6,6 +6,7 @@ import gzip
 import io
 import shutil
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,11 @@ from cliper.config import Encode, schema
 from cliper.config import Encoder as Settings
 from cliper.encoders import bridge, cnn
 from cliper.encoders.base import Encoder, TextTower
+from cliper.encoders.overflow import Overflow
 from cliper.encoders.packages import find_package
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
 
-HOW = Encode(batch_size=2, threads=1, device="cpu")
+HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", overflow="truncate")
 TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
 TINY = Settings("open_clip", architecture="tiny", pretrained="here", context=77)
 TINY_MODEL = {
@@ -104,13 +106,13 @@ def letters(embed, *, can_cut=True):
     """A tower that reads letters: a is 1, b is 2 …; its context is 3."""
 
     def tokenise(texts):
-        ids = [[ord(letter) - 96 for letter in text[:3]] for text in texts]
-        return torch.tensor([row + [0] * (3 - len(row)) for row in ids]), [len(text) for text in texts]
+        return [[ord(letter) - 96 for letter in text[:3]] for text in texts], [len(text) for text in texts]
 
-    return Encoder(TextTower(1, 3, tokenise, embed, can_cut), None, batch_size=2, device=torch.device("cpu"))
+    tower = TextTower(1, 3, 0, tokenise, embed, can_cut)
+    return Encoder(tower, None, batch_size=2, batch_tokens=6, device=torch.device("cpu"))
 
 
-def test_texts_are_encoded_once_longest_first_and_given_back_in_their_order():
+def test_texts_are_encoded_once_in_batches_of_one_shape_and_given_back_in_their_order():
     batches = []
 
     def embed(tokens):
@@ -119,11 +121,49 @@ def test_texts_are_encoded_once_longest_first_and_given_back_in_their_order():
 
     encoded = letters(embed).encode_texts(["b", "ab", "abcd", "b", "a"])
 
-    # abcd is cut to abc; the second batch is as wide as its longest text
-    assert batches == [[[1, 2, 3], [1, 2, 0]], [[1], [2]]]
+    # 6 tokens a batch: two texts of 3 (abcd is cut to abc), three of 2; the first of a batch fills it up
+    assert batches == [[[1, 2, 3], [1, 2, 3]], [[1, 2], [1, 0], [2, 0]]]
     assert encoded.embedding.tolist() == [[2], [3], [6], [2], [1]]
     assert encoded.n_tokens.tolist() == [1, 2, 4, 1, 1]
+    assert encoded.n_chunks.tolist() == [1, 1, 1, 1, 1]
     assert encoded.truncated.tolist() == [False, False, True, False, False]
+    assert (encoded.n_encoded, encoded.n_found) == (4, 0)
+
+
+def test_a_long_text_is_joined_from_slices_that_are_encoded_once():
+    texts = []
+
+    def embed(tokens):
+        texts.extend(map(tuple, tokens.tolist()))
+        return tokens.sum(1, keepdim=True).float()
+
+    overflow = Overflow(lambda text: [text[:3], "b" + text[3:]], lambda vectors: vectors.sum(axis=0))
+    encoded = letters(embed).encode_texts(["abcd", "bd", "abcxyz"], overflow=overflow)
+
+    # abcd: abc + bd = 6 + 6; abcxyz: abc + bxyz cut to bxy = 6 + 51
+    assert encoded.embedding.tolist() == [[12], [6], [57]]
+    assert encoded.n_tokens.tolist() == [4, 2, 6]
+    assert encoded.n_chunks.tolist() == [2, 1, 2]
+    assert encoded.truncated.tolist() == [False, False, True]
+    assert encoded.n_encoded == 3 == len(set(texts))
+
+
+def test_what_a_store_knows_is_not_encoded():
+    class Kept:
+        def __init__(self):
+            self.added = {}
+
+        def find(self, digests):
+            yield [digests.index(sha256(b"b").hexdigest())], np.array([[7]], np.float32)
+
+        def add(self, digests, vectors):
+            self.added |= dict(zip(digests, vectors.tolist(), strict=True))
+
+    kept = Kept()
+    encoded = letters(lambda tokens: tokens[:, :1].float()).encode_texts(["b", "a", "b"], store=kept)
+    assert encoded.embedding.tolist() == [[7], [1], [7]]
+    assert (encoded.n_encoded, encoded.n_found) == (1, 1)
+    assert kept.added == {sha256(b"a").hexdigest(): [1]}
 
 
 def test_padding_stays_where_the_tower_would_notice():
@@ -138,12 +178,12 @@ def test_padding_stays_where_the_tower_would_notice():
 
 
 def test_a_value_that_is_not_finite_is_refused():
-    with pytest.raises(FeatureError, match="first in row 1"):
+    with pytest.raises(FeatureError, match="not finite for 'a'"):
         letters(lambda tokens: 1 / (tokens.sum(1, keepdim=True) - 1)).encode_texts(["b", "a"])
 
 
 def test_half_an_encoder_says_what_it_cannot_do():
-    empty = Encoder(None, None, batch_size=2, device=torch.device("cpu"))
+    empty = Encoder(None, None, batch_size=2, batch_tokens=6, device=torch.device("cpu"))
     with pytest.raises(ConfigError, match="no texts"):
         empty.encode_texts(["a"])
     with pytest.raises(ConfigError, match="no images"):
@@ -175,13 +215,21 @@ def test_cut_context_equals_padded(text_encoder):
     assert np.abs(cut - padded.encode_texts(TEXTS).embedding).max() <= 1e-5
 
 
-def test_order_and_batches_do_not_change_a_vector(text_encoder):
-    together = text_encoder.encode_texts(TEXTS).embedding
-    backwards = text_encoder.encode_texts(TEXTS[::-1]).embedding[::-1]
-    alone = np.concatenate([text_encoder.encode_texts([text]).embedding for text in TEXTS])
+def test_a_text_has_the_same_bytes_whatever_is_encoded_beside_it(text_encoder):
+    many = [*TEXTS, *(f"lamp {'red ' * (i % 40)}{i}" for i in range(60))]
+    together = text_encoder.encode_texts(many).embedding
+    backwards = text_encoder.encode_texts(many[::-1]).embedding[::-1]
+    alone = np.concatenate([text_encoder.encode_texts([text]).embedding for text in many])
     assert np.array_equal(together, backwards)
     assert np.array_equal(together[0], together[3])
-    assert np.abs(together - alone).max() <= 1e-5
+    assert np.array_equal(together, alone)
+
+
+def test_an_image_has_the_same_bytes_whatever_is_encoded_beside_it(tiny):
+    encoder = load(TINY, make_ready(TINY, tiny))
+    pixels = [encoder.read_image(picture(colour)) for colour in ("red", "teal")]
+    together = encoder.encode_images(pixels)
+    assert np.array_equal(together, np.concatenate([encoder.encode_images([one]) for one in pixels]))
 
 
 def test_only_the_start_of_a_long_text_is_read(text_encoder):
@@ -267,6 +315,7 @@ def test_weights_are_fetched_whole_into_the_folder(tmp_path, add_model, monkeypa
 
     monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", fetch)
     weights = encoders.prepare(TINY, tmp_path / "results", threads=1)
+    assert weights.origin == {"source": "https://huggingface.co/nobody/tiny"}
     assert set(weights.files) == {"tiny-here/open_clip_config.json", "tiny-here/open_clip_model.safetensors"}
     assert sorted(path.name for path in (tmp_path / "results" / "tiny-here").iterdir()) == [
         "open_clip_config.json",

@@ -25,6 +25,7 @@ ALLOWED = {
     "stages": {"errors"},
     **dict.fromkeys(PARTS, {"errors"} | PARTS),
     "imagestore": FRAME,
+    "vectorstore": FRAME,
     "fetch": FRAME,
     "sources": FRAME | {"sources"},
     "encoders": FRAME | PARTS | {"encoders"},
@@ -32,7 +33,11 @@ ALLOWED = {
     "checkpoint": FRAME,
     "fitting": FRAME | PARTS | {"backbones", "checkpoint"},
     **{
-        stage: FRAME | PARTS | TRAINING | {"stages"} | {"sources", "encoders", "backbones", "imagestore", "fetch"}
+        stage: FRAME
+        | PARTS
+        | TRAINING
+        | {"stages"}
+        | {"sources", "encoders", "backbones", "imagestore", "vectorstore", "fetch"}
         for stage in STAGES
     },
     "__main__": {"config", "errors", "log", "stages"},

@@ -53,6 +53,7 @@ rule encode_text:
         weights=path("weights"),
     output:
         embeddings=path("text_embeddings"),
+        report=path("token_report"),
     log:
         log_of("encode", "{dataset}.{encoder}.{prompts}.{view}"),
     benchmark:
@@ -67,7 +68,8 @@ rule encode_text:
     params:
         config=RESOLVED,
         encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
-        encode=configuration.plain(CONFIG.encode),
+        encode=ENCODE,
+        prefix=lambda w: CONFIG.prompt_set(w.prompts)[w.view].prefix,
         code=lambda w: code_id("encode-text", CONFIG.encoders[w.encoder].kind),
     shell:
         "python -m cliper encode-text --config {params.config} --dataset {wildcards.dataset}"
@@ -94,7 +96,7 @@ rule encode_image:
     params:
         config=RESOLVED,
         encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
-        encode=configuration.plain(CONFIG.encode),
+        encode=ENCODE,
         code=lambda w: code_id("encode-image", CONFIG.encoders[w.encoder].kind),
     shell:
         "python -m cliper encode-image --config {params.config} --dataset {wildcards.dataset}"
