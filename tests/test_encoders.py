@@ -17,7 +17,7 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cliper import encoders, files
+from cliper import config, encoders, files
 from cliper.config import Encode, schema
 from cliper.config import Encoder as Settings
 from cliper.encoders import bridge, cnn
@@ -41,6 +41,10 @@ TINY_TAG = {
     "interpolation": "bicubic",
     "resize_mode": "squash",
 }
+
+
+def settings_of(name):
+    return config.load([Path(__file__).parents[1] / "config.yaml"]).encoder(name)
 
 
 def make_ready(settings, folder):
@@ -308,16 +312,20 @@ def test_without_a_network_the_error_says_which_file_goes_where(tmp_path, add_mo
 def test_weights_are_fetched_whole_into_the_folder(tmp_path, add_model, monkeypatch):
     elsewhere = put_weights(tmp_path, "tiny", add_model("tiny", TINY_MODEL)) / "tiny-here"
 
-    def fetch(*, cache_dir, filename, **_):  # as the hub does: a link to a file with another name
+    def fetch(*, cache_dir, filename, revision, **_):  # as the hub does: a link to a file with another name
         blob = Path(shutil.copy(elsewhere / filename, Path(cache_dir) / "blob"))
-        (Path(cache_dir) / filename).symlink_to(blob)
-        return str(Path(cache_dir) / filename)
+        link = Path(cache_dir) / "snapshots" / f"commit-of-{revision}" / filename
+        link.parent.mkdir(parents=True)
+        link.symlink_to(blob)
+        return str(link)
 
     monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", fetch)
-    weights = encoders.prepare(TINY, tmp_path / "results", threads=1)
-    assert weights.origin == {"source": "https://huggingface.co/nobody/tiny"}
+    weights = encoders.prepare(replace(TINY, revision="v1"), tmp_path / "results", threads=1)
+    assert weights.origin == {"source": "https://huggingface.co/nobody/tiny", "revision": "commit-of-v1"}
+    assert encoders.prepare(replace(TINY, revision="v1"), tmp_path / "results", threads=1) == weights
     assert set(weights.files) == {"tiny-here/open_clip_config.json", "tiny-here/open_clip_model.safetensors"}
     assert sorted(path.name for path in (tmp_path / "results" / "tiny-here").iterdir()) == [
+        ".origin.json",
         "open_clip_config.json",
         "open_clip_model.safetensors",
     ]
@@ -335,6 +343,72 @@ def test_weights_of_another_architecture_are_refused(tiny):
     save_file({"logit_scale": torch.ones(())}, tiny / "tiny-here" / "open_clip_model.safetensors")
     with pytest.raises(SourceError, match="does not fit tiny"):
         encoders.prepare(TINY, tiny, threads=1)
+
+
+@pytest.mark.parametrize("size", [0, 500, -4])
+def test_truncated_weights_are_refused(tiny, size):
+    path = tiny / "tiny-here" / "open_clip_model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(SourceError, match="does not fit tiny"):
+        encoders.prepare(TINY, tiny, threads=1)
+
+
+def test_weights_with_nan_are_refused(tiny):
+    path = tiny / "tiny-here" / "open_clip_model.safetensors"
+    state = load_file(path)
+    state["text_projection"][3, 4] = float("nan")
+    save_file(state, path)
+    with pytest.raises(SourceError, match="text_projection has values that are not finite"):
+        encoders.prepare(TINY, tiny, threads=1)
+
+
+def test_images_of_another_size_are_not_stretched(tiny):
+    shutil.rmtree(tiny / "tiny-here")
+    put_weights(tiny, "tiny", {**TINY_MODEL, "vision_cfg": {**TINY_MODEL["vision_cfg"], "image_size": 64}})
+    with pytest.raises(SourceError, match="its images have 17 tokens, not 5"):
+        encoders.prepare(TINY, tiny, threads=1)
+
+
+def test_weights_with_another_sha256_than_the_configs_are_refused(tiny):
+    path = tiny / "tiny-here" / "open_clip_model.safetensors"
+    encoders.prepare(replace(TINY, sha256=files.sha256(path)), tiny, threads=1)
+    with pytest.raises(SourceError, match="as the config asks; delete it"):
+        encoders.prepare(replace(TINY, sha256="0" * 64), tiny, threads=1)
+
+
+def test_a_checkpoint_from_a_folder_gives_what_its_tag_gives(tiny, tmp_path):
+    ready = make_ready(TINY, tiny)
+    settings = Settings("open_clip", architecture=f"local-dir:{tiny / 'tiny-here'}", context=77)
+    (tmp_path / "again").mkdir()
+    copied = make_ready(settings, tmp_path / "again")
+    assert files.read_json(copied, made_by="weights")["origin"] == {"source": str(tiny / "tiny-here")}
+    encoder, again = load(TINY, ready), load(settings, copied)
+    assert np.array_equal(encoder.encode_texts(TEXTS).embedding, again.encode_texts(TEXTS).embedding)
+    with pytest.raises(ConfigError, match="reads 77 tokens, not 248"):
+        encoders.prepare(replace(settings, context=248), tmp_path / "again", threads=1)
+    with pytest.raises(SourceError, match=r"has no open_clip_config.json"):
+        encoders.prepare(replace(settings, architecture=f"local-dir:{tmp_path}"), tmp_path / "again", threads=1)
+    (tiny / "tiny-here" / "open_clip_model.safetensors").unlink()
+    with pytest.raises(SourceError, match="has no weights"):
+        encoders.prepare(settings, tmp_path / "again", threads=1)
+
+
+def test_a_clip_with_a_resnet_encodes_texts_and_images(tmp_path, add_model):
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    put_weights(tmp_path, "tiny", add_model("tiny", {**TINY_MODEL, "vision_cfg": vision}))
+    encoder = load(TINY, make_ready(TINY, tmp_path))
+    assert encoder.encode_texts(TEXTS).embedding.shape == (5, 8)
+    assert encoder.encode_images([encoder.read_image(picture("red"))]).shape == (1, 8)
+
+
+@pytest.mark.parametrize("name", ["clip-vit-l14", "clip-vit-b32", "clip-rn50"])
+def test_openais_weights_are_asked_for_as_they_are(tmp_path, name):
+    settings = settings_of(name)
+    with pytest.raises(ConfigError, match="reads 77 tokens, not 248"):
+        encoders.prepare(replace(settings, context=248), tmp_path, threads=1)
+    plain = settings.architecture.removesuffix("-quickgelu")
+    with pytest.raises(ConfigError, match="add -quickgelu to the architecture"):
+        encoders.prepare(replace(settings, architecture=plain), tmp_path, threads=1)
 
 
 def test_weights_that_were_changed_or_are_for_other_settings_are_refused(tiny):
