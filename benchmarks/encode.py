@@ -6,8 +6,8 @@ Both sides have the same weights, drawn once: ViT-B/32 for images, Long-CLIP-L's
 248). One thread, no GPU. The run stops if an embedding of the plain side's sample differs by more than 1e-5 from ours.
 Ratios are CPU seconds of the plain side over ours; wall seconds stand beside them.
 
-text    all views of every item, by prompt set: tokenise and encode. The plain side encodes every prompt, whatever stands
-        beside it; each costs the same, so a sample of them is timed, half before ours and half after
+text    all views of every item, by prompt set: tokenise and encode. The plain side encodes every prompt of every item;
+        each costs the same, so a sample of them is timed, half before ours and half after
 images  JPEGs of 300 x 300 pixels; the plain side decodes, prepares and encodes one after the other
 edit    ours alone: one template is changed after a run with a store; texts encoded for each view, and their time a
         token over that of the first run
