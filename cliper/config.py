@@ -144,11 +144,6 @@ class View:
     views: tuple[str, ...] | None = None
     slice_prefix: str | None = None  # before the later slices of an overlong text; else what stands before ___
 
-    @property
-    def prefix(self) -> str:
-        """What stands before the later slices of a text longer than the encoder's context."""
-        return self.prompt.partition("___")[0] if self.slice_prefix is None else self.slice_prefix
-
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
@@ -377,6 +372,11 @@ class Config:
     def overflow(self, encoder: str) -> str:
         """What an encoder does with texts longer than its context."""
         return self.encoder(encoder).overflow or self.encode.overflow
+
+    def slice_prefix(self, prompts: str, view: str) -> str:
+        """What stands before the later slices of a view's text that is longer than the encoder's context."""
+        found = self.prompt_set(prompts)[view]
+        return found.prompt.partition("___")[0] if found.slice_prefix is None else found.slice_prefix
 
     def prompt_set(self, name: str) -> dict[str, View]:
         """Look a prompt set up: view -> its templates, in the set's order."""

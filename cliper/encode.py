@@ -181,7 +181,7 @@ def run_text(config: Config, *, dataset: str, encoder: str, prompts: str, view: 
     names = {"dataset": dataset, "prompts": prompts, "view": view}
     table = files.read_table(locate(config.root, "prompts", **names), "prompts")
     loaded, note = _load(config, encoder)
-    overflow = find_overflow(config.overflow(encoder), config.prompt_set(prompts)[view].prefix)
+    overflow = find_overflow(config.overflow(encoder), config.slice_prefix(prompts, view))
     with _open_store(config, encoder, note, batch_tokens=config.encode.batch_tokens) as store:
         encoded = loaded.encode_texts(table["text"].to_list(), overflow=overflow, store=store)
     note["overflow"] = config.overflow(encoder)

@@ -72,13 +72,14 @@ def _prepare_local(settings: Settings, folder: Path) -> Weights:
     checkpoint = folder / "local"
     shutil.rmtree(checkpoint, ignore_errors=True)
     checkpoint.mkdir()
-    for path in sorted(source.iterdir()):
+    for path in filter(Path.is_file, source.iterdir()):
         shutil.copyfile(path, checkpoint / path.name)
     if not (weights := _weights_in(checkpoint)):
         raise SourceError(f"{source} has no weights, neither *.safetensors nor *.bin; put them there")
     require_digest(weights[0], settings.sha256)
     _try(weights[0], settings.architecture)
-    return describe(checkpoint, settings.architecture, {str(source): "see there"}, {"source": str(source)})
+    # its id holds no path: the same weights in another folder are the same
+    return describe(checkpoint, "local-dir", {"local-dir": f"see {source}"}, {"source": str(source)})
 
 
 def describe(checkpoint: Path, architecture: str, licences: dict[str, str], origin: dict[str, str]) -> Weights:

@@ -69,7 +69,7 @@ rule encode_text:
         config=RESOLVED,
         encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
         encode=ENCODE,
-        prefix=lambda w: CONFIG.prompt_set(w.prompts)[w.view].prefix,
+        prefix=lambda w: CONFIG.slice_prefix(w.prompts, w.view),
         code=lambda w: code_id("encode-text", CONFIG.encoders[w.encoder].kind),
     shell:
         "python -m cliper encode-text --config {params.config} --dataset {wildcards.dataset}"
