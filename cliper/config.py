@@ -153,6 +153,7 @@ class FieldView:
     clean: tuple[str, ...]
     categories: str
     min_length: int
+    slice_prefix: str | None = None  # before the later slices of an overlong text; else what stands before ___
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ class JoinedView:
 
     views: tuple[str, ...]
     prompt: str  # ___ stands for the prompts
+    slice_prefix: str | None = None
 
 
 View = FieldView | JoinedView
@@ -170,19 +172,27 @@ View = FieldView | JoinedView
 class Encoder:
     """One image-text encoder."""
 
-    kind: str  # open_clip | bridge | sentence | cnn
-    architecture: str | None = None
-    pretrained: str | None = None
+    kind: str  # open_clip | longclip | bridge | sentence | cnn
+    architecture: str | None = None  # open_clip's name, or local-dir:FOLDER
+    pretrained: str | None = None  # open_clip's tag of the weights
+    revision: str | None = None  # of the repository that holds them
+    source: str | None = None  # of longclip: URL or path of the .pt file
+    sha256: str | None = None  # of the file of weights, as it comes
+    weights: str | None = None  # of longclip: as_stored | fp16_rounded
     context: int | None = None
+    overflow: str | None = None  # in place of encode.overflow
 
 
 @dataclass(frozen=True, slots=True)
 class Encode:
     """How encoders are run."""
 
-    batch_size: int
+    batch_size: int  # images
+    batch_tokens: int  # texts times the tokens they are padded to
     threads: int
     device: str
+    overflow: str  # truncate | chunk_mean | chunk_sum_as_released
+    store: str | None = None  # folder of vectors that all runs share
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +406,15 @@ class Config:
     def encoder(self, name: str) -> Encoder:
         """Look an encoder up."""
         return _look_up("encoder", self.encoders, name)
+
+    def overflow(self, encoder: str) -> str:
+        """What an encoder does with texts longer than its context."""
+        return self.encoder(encoder).overflow or self.encode.overflow
+
+    def slice_prefix(self, prompts: str, view: str) -> str:
+        """What stands before the later slices of a view's text that is longer than the encoder's context."""
+        found = self.prompt_set(prompts)[view]
+        return found.prompt.partition("___")[0] if found.slice_prefix is None else found.slice_prefix
 
     def prompt_set(self, name: str) -> dict[str, View]:
         """Look a prompt set up: view -> its templates, in the set's order."""

@@ -26,7 +26,7 @@ STAGES = {
     **dict.fromkeys(("train", "valid", "test", "users", "items", "counts"), "catalogue"),
     **dict.fromkeys(("images", "image_shard"), "crawl"),
     **dict.fromkeys(("prompts", "cleaning"), "prompt"),
-    "text_embeddings": "encode-text",
+    **dict.fromkeys(("text_embeddings", "token_report", "vectors"), "encode-text"),
     **dict.fromkeys(("image_embeddings", "default_image"), "encode-image"),
     **dict.fromkeys(("features", "view_weights", "fallbacks"), "fuse"),
     "item_neighbours": "neighbours-items",
@@ -107,7 +107,7 @@ def read_table(path: Path, kind: str, *, columns: list[str] | None = None) -> pl
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Run: python -m cliper {STAGES[kind]}") from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read ({_first_line(error)}); delete it and make it again") from error
+        raise DataError(f"{path} cannot be read ({first_line(error)}); delete it and make it again") from error
     note = _note(table)
     if (note.get("table"), note.get("version")) != (kind, TABLES[kind].version):
         raise SchemaError(
@@ -130,7 +130,8 @@ def _note(described: pa.Table | pa.Schema) -> dict[str, Any]:
     return note
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line: its kind, if it says nothing."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
@@ -144,7 +145,7 @@ def _conform(frame: pl.DataFrame, schema: Table, what: str) -> pa.Table:
     try:
         table = table.cast(pa.schema(fields))
     except pa.ArrowException as error:
-        raise SchemaError(f"{what}: {_first_line(error)}") from error
+        raise SchemaError(f"{what}: {first_line(error)}") from error
     for name in schema.columns:
         if name not in schema.nullable and table[name].null_count:
             row = frame[name].is_null().arg_max()

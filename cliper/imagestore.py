@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,18 @@ def no_outcomes() -> pl.DataFrame:
     return table
 
 
-def read_images(manifest: Path) -> Iterator[tuple[int, bytes]]:
+def read_images(manifest: Path, *, items: Collection[int] | None = None) -> Iterator[tuple[int, bytes]]:
     """Every item that has an image, in item order, with the image's bytes as the server sent them.
+
+    items  those to read; all without it
 
     Holds one shard in memory. Raises DataError if the manifest or a shard is missing or broken.
     """
-    rows = files.read_table(manifest, "images", columns=["item", "status", "shard", "row"])
+    rows = files.read_table(manifest, "images", columns=["item", "status", "shard", "row"]).filter(status="ok")
+    if items is not None:
+        rows = rows.filter(pl.col("item").is_in(list(items)))
     held, images = None, pl.Series(dtype=pl.Binary)
-    for item, shard, row in rows.filter(status="ok").select("item", "shard", "row").iter_rows():
+    for item, shard, row in rows.select("item", "shard", "row").iter_rows():
         if shard != held:
             images = files.read_table(shard_folder(manifest) / shard, "image_shard", columns=["bytes"])["bytes"]
             held = shard

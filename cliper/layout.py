@@ -20,6 +20,7 @@ PATHS: dict[str, str] = {
     "cleaning": "prompt/{dataset}/{prompts}/cleaning/{view}.parquet",
     "weights": "weights/{encoder}/weights.json",
     "text_embeddings": "encode/{dataset}/{encoder}/{prompts}/{view}.parquet",
+    "token_report": "encode/{dataset}/{encoder}/{prompts}/{view}.tokens.parquet",
     "image_embeddings": "encode/{dataset}/{encoder}/images.parquet",
     "default_image": "encode/{dataset}/{encoder}/default_image.parquet",
     "features": "fuse/{dataset}/{arm}/features.parquet",

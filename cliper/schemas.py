@@ -125,6 +125,23 @@ TABLES: dict[str, Table] = {
             "is_missing": BOOL,  # the field was missing; the text says so
         },
     ),
+    "token_report": Table(
+        key=("view",),
+        columns={
+            "view": STR,
+            "n_items": I32,
+            "n_distinct": I32,  # texts
+            "min_tokens": I32,  # of an item's text, with the marks of start and end
+            "median_tokens": F64,
+            "max_tokens": I32,
+            "n_truncated": I32,  # items whose text was not read to its end
+            "n_chunked": I32,  # items whose text was encoded in slices
+        },
+    ),
+    "vectors": Table(
+        key=("sha256",),
+        columns={"sha256": STR, "embedding": VECTOR},  # of a text or of an image's bytes
+    ),
     "image_embeddings": Table(
         key=("item",),
         columns={"item": I32, "embedding": VECTOR, "is_fallback": BOOL},

@@ -49,7 +49,7 @@ def test_an_unknown_backbone_is_answered_with_the_known_ones() -> None:
 
 def test_an_unknown_encoder_is_answered_with_the_known_ones() -> None:
     told = faults(arms={"cliper": {"image": "clipp", "text": "clipp"}})
-    assert "arms.cliper.text: unknown encoder 'clipp'; known: bridge, clip-vit-b32, clip-vit-l14" in told
+    assert "arms.cliper.text: unknown encoder 'clipp'; known: bridge, clip-rn50, clip-vit-b32" in told
 
 
 def test_an_unknown_dataset_is_answered_with_the_known_ones() -> None:
@@ -59,6 +59,27 @@ def test_an_unknown_dataset_is_answered_with_the_known_ones() -> None:
 def test_an_unknown_view_is_answered_with_the_known_ones() -> None:
     told = faults(prompts={"as_described": {"global": {"views": ["title", "colour"]}}})
     assert "prompts.as_described.global.views: unknown view 'colour'; known: brand, categories" in told
+
+
+def test_later_slices_begin_with_the_views_words_unless_the_view_says_otherwise() -> None:
+    assert toy.settings().slice_prefix("as_described", "title") == "The product title is "
+    chosen = toy.settings(prompts={"as_described": {"global": {"slice_prefix": ""}}})
+    assert chosen.slice_prefix("as_described", "global") == ""
+
+
+def test_an_encoder_names_its_own_policy_for_long_texts_or_takes_the_runs() -> None:
+    chosen = toy.settings(encode={"overflow": "chunk_mean"}, encoders={"minilm": {"overflow": "truncate"}})
+    assert (chosen.overflow("minilm"), chosen.overflow("bridge")) == ("truncate", "chunk_mean")
+
+
+def test_longclip_reads_248_tokens_and_says_where_its_file_lies() -> None:
+    assert "encoders.longclip-l.context: 248 was expected" in faults(encoders={"longclip-l": {"context": 77}})
+    told = faults(encoders={"mine": {"kind": "longclip", "architecture": "ViT-L-14-quickgelu", "context": 248}})
+    assert "encoders.mine: 'source' is a required property" in told
+    local = {"kind": "open_clip", "architecture": "local-dir:/a/folder", "context": 77}
+    assert toy.settings(encoders={"mine": local}).encoders["mine"].pretrained is None
+    told = faults(encoders={"mine": local | {"architecture": "ViT-L-14"}})
+    assert "encoders.mine: 'pretrained' is a required property" in told
 
 
 def test_weighing_by_similarity_needs_one_space_and_a_temperature() -> None:

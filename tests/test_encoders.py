@@ -6,6 +6,7 @@ import gzip
 import io
 import shutil
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,16 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cliper import encoders, files
+from cliper import config, encoders, files
 from cliper.config import Encode, schema
 from cliper.config import Encoder as Settings
 from cliper.encoders import bridge, cnn
 from cliper.encoders.base import Encoder, TextTower
+from cliper.encoders.overflow import Overflow
 from cliper.encoders.packages import find_package
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
 
-HOW = Encode(batch_size=2, threads=1, device="cpu")
+HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", overflow="truncate")
 TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
 TINY = Settings("open_clip", architecture="tiny", pretrained="here", context=77)
 TINY_MODEL = {
@@ -39,6 +41,10 @@ TINY_TAG = {
     "interpolation": "bicubic",
     "resize_mode": "squash",
 }
+
+
+def settings_of(name):
+    return config.load([Path(__file__).parents[1] / "config.yaml"]).encoder(name)
 
 
 def make_ready(settings, folder):
@@ -104,13 +110,13 @@ def letters(embed, *, can_cut=True):
     """A tower that reads letters: a is 1, b is 2 …; its context is 3."""
 
     def tokenise(texts):
-        ids = [[ord(letter) - 96 for letter in text[:3]] for text in texts]
-        return torch.tensor([row + [0] * (3 - len(row)) for row in ids]), [len(text) for text in texts]
+        return [[ord(letter) - 96 for letter in text[:3]] for text in texts], [len(text) for text in texts]
 
-    return Encoder(TextTower(1, 3, tokenise, embed, can_cut), None, batch_size=2, device=torch.device("cpu"))
+    tower = TextTower(1, 3, 0, tokenise, embed, can_cut)
+    return Encoder(tower, None, batch_size=2, batch_tokens=6, device=torch.device("cpu"))
 
 
-def test_texts_are_encoded_once_longest_first_and_given_back_in_their_order():
+def test_texts_are_encoded_once_in_batches_of_one_shape_and_given_back_in_their_order():
     batches = []
 
     def embed(tokens):
@@ -119,11 +125,49 @@ def test_texts_are_encoded_once_longest_first_and_given_back_in_their_order():
 
     encoded = letters(embed).encode_texts(["b", "ab", "abcd", "b", "a"])
 
-    # abcd is cut to abc; the second batch is as wide as its longest text
-    assert batches == [[[1, 2, 3], [1, 2, 0]], [[1], [2]]]
+    # 6 tokens a batch: two texts of 3 (abcd is cut to abc), three of 2; the first of a batch fills it up
+    assert batches == [[[1, 2, 3], [1, 2, 3]], [[1, 2], [1, 0], [2, 0]]]
     assert encoded.embedding.tolist() == [[2], [3], [6], [2], [1]]
     assert encoded.n_tokens.tolist() == [1, 2, 4, 1, 1]
+    assert encoded.n_chunks.tolist() == [1, 1, 1, 1, 1]
     assert encoded.truncated.tolist() == [False, False, True, False, False]
+    assert (encoded.n_encoded, encoded.n_found) == (4, 0)
+
+
+def test_a_long_text_is_joined_from_slices_that_are_encoded_once():
+    texts = []
+
+    def embed(tokens):
+        texts.extend(map(tuple, tokens.tolist()))
+        return tokens.sum(1, keepdim=True).float()
+
+    overflow = Overflow(lambda text: [text[:3], "b" + text[3:]], lambda vectors: vectors.sum(axis=0))
+    encoded = letters(embed).encode_texts(["abcd", "bd", "abcxyz"], overflow=overflow)
+
+    # abcd: abc + bd = 6 + 6; abcxyz: abc + bxyz cut to bxy = 6 + 51
+    assert encoded.embedding.tolist() == [[12], [6], [57]]
+    assert encoded.n_tokens.tolist() == [4, 2, 6]
+    assert encoded.n_chunks.tolist() == [2, 1, 2]
+    assert encoded.truncated.tolist() == [False, False, True]
+    assert encoded.n_encoded == 3 == len(set(texts))
+
+
+def test_what_a_store_knows_is_not_encoded():
+    class Kept:
+        def __init__(self):
+            self.added = {}
+
+        def find(self, digests):
+            yield [digests.index(sha256(b"b").hexdigest())], np.array([[7]], np.float32)
+
+        def add(self, digests, vectors):
+            self.added |= dict(zip(digests, vectors.tolist(), strict=True))
+
+    kept = Kept()
+    encoded = letters(lambda tokens: tokens[:, :1].float()).encode_texts(["b", "a", "b"], store=kept)
+    assert encoded.embedding.tolist() == [[7], [1], [7]]
+    assert (encoded.n_encoded, encoded.n_found) == (1, 1)
+    assert kept.added == {sha256(b"a").hexdigest(): [1]}
 
 
 def test_padding_stays_where_the_tower_would_notice():
@@ -138,12 +182,12 @@ def test_padding_stays_where_the_tower_would_notice():
 
 
 def test_a_value_that_is_not_finite_is_refused():
-    with pytest.raises(FeatureError, match="first in row 1"):
+    with pytest.raises(FeatureError, match="not finite for 'a'"):
         letters(lambda tokens: 1 / (tokens.sum(1, keepdim=True) - 1)).encode_texts(["b", "a"])
 
 
 def test_half_an_encoder_says_what_it_cannot_do():
-    empty = Encoder(None, None, batch_size=2, device=torch.device("cpu"))
+    empty = Encoder(None, None, batch_size=2, batch_tokens=6, device=torch.device("cpu"))
     with pytest.raises(ConfigError, match="no texts"):
         empty.encode_texts(["a"])
     with pytest.raises(ConfigError, match="no images"):
@@ -175,13 +219,21 @@ def test_cut_context_equals_padded(text_encoder):
     assert np.abs(cut - padded.encode_texts(TEXTS).embedding).max() <= 1e-5
 
 
-def test_order_and_batches_do_not_change_a_vector(text_encoder):
-    together = text_encoder.encode_texts(TEXTS).embedding
-    backwards = text_encoder.encode_texts(TEXTS[::-1]).embedding[::-1]
-    alone = np.concatenate([text_encoder.encode_texts([text]).embedding for text in TEXTS])
+def test_a_text_has_the_same_bytes_whatever_is_encoded_beside_it(text_encoder):
+    many = [*TEXTS, *(f"lamp {'red ' * (i % 40)}{i}" for i in range(60))]
+    together = text_encoder.encode_texts(many).embedding
+    backwards = text_encoder.encode_texts(many[::-1]).embedding[::-1]
+    alone = np.concatenate([text_encoder.encode_texts([text]).embedding for text in many])
     assert np.array_equal(together, backwards)
     assert np.array_equal(together[0], together[3])
-    assert np.abs(together - alone).max() <= 1e-5
+    assert np.array_equal(together, alone)
+
+
+def test_an_image_has_the_same_bytes_whatever_is_encoded_beside_it(tiny):
+    encoder = load(TINY, make_ready(TINY, tiny))
+    pixels = [encoder.read_image(picture(colour)) for colour in ("red", "teal")]
+    together = encoder.encode_images(pixels)
+    assert np.array_equal(together, np.concatenate([encoder.encode_images([one]) for one in pixels]))
 
 
 def test_only_the_start_of_a_long_text_is_read(text_encoder):
@@ -260,15 +312,20 @@ def test_without_a_network_the_error_says_which_file_goes_where(tmp_path, add_mo
 def test_weights_are_fetched_whole_into_the_folder(tmp_path, add_model, monkeypatch):
     elsewhere = put_weights(tmp_path, "tiny", add_model("tiny", TINY_MODEL)) / "tiny-here"
 
-    def fetch(*, cache_dir, filename, **_):  # as the hub does: a link to a file with another name
+    def fetch(*, cache_dir, filename, revision, **_):  # as the hub does: a link to a file with another name
         blob = Path(shutil.copy(elsewhere / filename, Path(cache_dir) / "blob"))
-        (Path(cache_dir) / filename).symlink_to(blob)
-        return str(Path(cache_dir) / filename)
+        link = Path(cache_dir) / "snapshots" / f"commit-of-{revision}" / filename
+        link.parent.mkdir(parents=True)
+        link.symlink_to(blob)
+        return str(link)
 
     monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", fetch)
-    weights = encoders.prepare(TINY, tmp_path / "results", threads=1)
+    weights = encoders.prepare(replace(TINY, revision="v1"), tmp_path / "results", threads=1)
+    assert weights.origin == {"source": "https://huggingface.co/nobody/tiny", "revision": "commit-of-v1"}
+    assert encoders.prepare(replace(TINY, revision="v1"), tmp_path / "results", threads=1) == weights
     assert set(weights.files) == {"tiny-here/open_clip_config.json", "tiny-here/open_clip_model.safetensors"}
     assert sorted(path.name for path in (tmp_path / "results" / "tiny-here").iterdir()) == [
+        ".origin.json",
         "open_clip_config.json",
         "open_clip_model.safetensors",
     ]
@@ -286,6 +343,72 @@ def test_weights_of_another_architecture_are_refused(tiny):
     save_file({"logit_scale": torch.ones(())}, tiny / "tiny-here" / "open_clip_model.safetensors")
     with pytest.raises(SourceError, match="does not fit tiny"):
         encoders.prepare(TINY, tiny, threads=1)
+
+
+@pytest.mark.parametrize("size", [0, 500, -4])
+def test_truncated_weights_are_refused(tiny, size):
+    path = tiny / "tiny-here" / "open_clip_model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(SourceError, match="does not fit tiny"):
+        encoders.prepare(TINY, tiny, threads=1)
+
+
+def test_weights_with_nan_are_refused(tiny):
+    path = tiny / "tiny-here" / "open_clip_model.safetensors"
+    state = load_file(path)
+    state["text_projection"][3, 4] = float("nan")
+    save_file(state, path)
+    with pytest.raises(SourceError, match="text_projection has values that are not finite"):
+        encoders.prepare(TINY, tiny, threads=1)
+
+
+def test_images_of_another_size_are_not_stretched(tiny):
+    shutil.rmtree(tiny / "tiny-here")
+    put_weights(tiny, "tiny", {**TINY_MODEL, "vision_cfg": {**TINY_MODEL["vision_cfg"], "image_size": 64}})
+    with pytest.raises(SourceError, match="its images have 17 tokens, not 5"):
+        encoders.prepare(TINY, tiny, threads=1)
+
+
+def test_weights_with_another_sha256_than_the_configs_are_refused(tiny):
+    path = tiny / "tiny-here" / "open_clip_model.safetensors"
+    encoders.prepare(replace(TINY, sha256=files.sha256(path)), tiny, threads=1)
+    with pytest.raises(SourceError, match="as the config asks; delete it"):
+        encoders.prepare(replace(TINY, sha256="0" * 64), tiny, threads=1)
+
+
+def test_a_checkpoint_from_a_folder_gives_what_its_tag_gives(tiny, tmp_path):
+    ready = make_ready(TINY, tiny)
+    settings = Settings("open_clip", architecture=f"local-dir:{tiny / 'tiny-here'}", context=77)
+    (tmp_path / "again").mkdir()
+    copied = make_ready(settings, tmp_path / "again")
+    assert files.read_json(copied, made_by="weights")["origin"] == {"source": str(tiny / "tiny-here")}
+    encoder, again = load(TINY, ready), load(settings, copied)
+    assert np.array_equal(encoder.encode_texts(TEXTS).embedding, again.encode_texts(TEXTS).embedding)
+    with pytest.raises(ConfigError, match="reads 77 tokens, not 248"):
+        encoders.prepare(replace(settings, context=248), tmp_path / "again", threads=1)
+    with pytest.raises(SourceError, match=r"has no open_clip_config.json"):
+        encoders.prepare(replace(settings, architecture=f"local-dir:{tmp_path}"), tmp_path / "again", threads=1)
+    (tiny / "tiny-here" / "open_clip_model.safetensors").unlink()
+    with pytest.raises(SourceError, match="has no weights"):
+        encoders.prepare(settings, tmp_path / "again", threads=1)
+
+
+def test_a_clip_with_a_resnet_encodes_texts_and_images(tmp_path, add_model):
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    put_weights(tmp_path, "tiny", add_model("tiny", {**TINY_MODEL, "vision_cfg": vision}))
+    encoder = load(TINY, make_ready(TINY, tmp_path))
+    assert encoder.encode_texts(TEXTS).embedding.shape == (5, 8)
+    assert encoder.encode_images([encoder.read_image(picture("red"))]).shape == (1, 8)
+
+
+@pytest.mark.parametrize("name", ["clip-vit-l14", "clip-vit-b32", "clip-rn50"])
+def test_openais_weights_are_asked_for_as_they_are(tmp_path, name):
+    settings = settings_of(name)
+    with pytest.raises(ConfigError, match="reads 77 tokens, not 248"):
+        encoders.prepare(replace(settings, context=248), tmp_path, threads=1)
+    plain = settings.architecture.removesuffix("-quickgelu")
+    with pytest.raises(ConfigError, match="add -quickgelu to the architecture"):
+        encoders.prepare(replace(settings, architecture=plain), tmp_path, threads=1)
 
 
 def test_weights_that_were_changed_or_are_for_other_settings_are_refused(tiny):

@@ -26,6 +26,7 @@ ALLOWED = {
     **dict.fromkeys(PARTS, {"errors"} | PARTS),
     "imagestore": FRAME,
     "cleaning": FRAME,
+    "vectorstore": FRAME,
     "fetch": FRAME,
     "sources": FRAME | {"sources"},
     "encoders": FRAME | PARTS | {"encoders"},
@@ -37,7 +38,7 @@ ALLOWED = {
         | PARTS
         | TRAINING
         | {"stages"}
-        | {"sources", "encoders", "backbones", "imagestore", "fetch", "cleaning"}
+        | {"sources", "encoders", "backbones", "imagestore", "vectorstore", "fetch", "cleaning"}
         for stage in STAGES
     },
     "__main__": {"config", "errors", "log", "stages"},

@@ -11,7 +11,7 @@ import torch
 
 from cliper.config import Encode
 from cliper.config import Encoder as Settings
-from cliper.encoders import bridge, cnn, open_clip, sentence
+from cliper.encoders import bridge, cnn, longclip, open_clip, sentence
 from cliper.encoders.base import Encoder, ImageTower, TextTower, Weights, choose_device
 from cliper.errors import DataError
 from cliper.files import read_json
@@ -26,6 +26,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "open_clip": Kind(open_clip.prepare, open_clip.load),
+    "longclip": Kind(longclip.prepare, open_clip.load),
     "bridge": Kind(bridge.prepare, bridge.load),
     "sentence": Kind(sentence.prepare, sentence.load),
     "cnn": Kind(cnn.prepare, cnn.load),
@@ -55,4 +56,4 @@ def load(settings: Settings, path: Path, how: Encode) -> tuple[Encoder, Weights]
     torch.backends.cudnn.allow_tf32 = False  # convolutions would round to 10 bits on newer GPUs
     device = choose_device(how.device)
     text, image = KINDS[settings.kind].load(path.parent, weights, device)
-    return Encoder(text, image, how.batch_size, device), weights
+    return Encoder(text, image, how.batch_size, how.batch_tokens, device), weights

@@ -1,7 +1,9 @@
 """What all encoders share: two towers, and how texts and images pass through them.
 
-Source: paper, section 3, equation 1. Departs from the released code: a text longer than the context is cut, where
-it encodes the text in slices and adds these up.
+Every batch of a kind has one shape: texts share a width with texts of like length, and what is missing in the last
+batch is filled up. A vector is therefore decided by its text or image alone, never by what is encoded beside it.
+
+Source: paper, section 3, equation 1. Departs from it: nothing; long texts see `cliper.encoders.overflow`.
 """
 
 from __future__ import annotations
@@ -9,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +22,11 @@ from PIL import Image
 from torch import Tensor
 
 from cliper import log
+from cliper.encoders.overflow import Overflow
 from cliper.errors import ConfigError, FeatureError
+
+T = TypeVar("T")
+Vectors = NDArray[np.float32]  # (n, D)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class Weights:
     text_dim: int | None = None
     image_dim: int | None = None
     context: int | None = None  # tokens
+    origin: dict[str, str] = field(default_factory=dict)  # where the weights come from: source, revision, sha256
 
     @property
     def id(self) -> str:
@@ -44,16 +51,27 @@ class Weights:
 class TextTower:
     """A text encoder in parts.
 
-    tokenise  n texts -> (n, context) token ids, padded or cut, and the n lengths that they have uncut
-    embed     (B, L) token ids -> (B, D), with L = context
-    can_cut   padding decides nothing, so L may be the length of the batch's longest text
+    tokenise  n texts -> n lists of at most `context` token ids, and the n lengths that they have uncut
+    embed     (B, L) token ids, padded with `pad` -> (B, D), with L = context
+    can_cut   padding decides nothing, so L may be shorter than the context
     """
 
     dim: int
     context: int
-    tokenise: Callable[[list[str]], tuple[Tensor, list[int]]]
+    pad: int
+    tokenise: Callable[[list[str]], tuple[list[list[int]], list[int]]]
     embed: Callable[[Tensor], Tensor]
     can_cut: bool
+
+    def width(self, n_tokens: int) -> int:
+        """Tokens to which a text is padded: a function of its length, in steps of about a tenth of it.
+
+        >>> tower = TextTower(1, 77, 0, ..., ..., can_cut=True)
+        >>> [tower.width(n) for n in (2, 17, 33, 76, 300)]
+        [2, 18, 36, 77, 77]
+        """
+        step = max(2, 2 ** (n_tokens.bit_length() - 4))
+        return min(-(-n_tokens // step) * step, self.context) if self.can_cut else self.context
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +83,25 @@ class ImageTower:
     embed: Callable[[Tensor], Tensor]
 
 
+class Store(Protocol):
+    """Vectors kept from earlier runs, by the sha256 of what they are of."""
+
+    def find(self, digests: list[str]) -> Iterator[tuple[list[int], Vectors]]:
+        """Places in `digests` whose vectors are known, and these vectors; each place at most once."""
+
+    def add(self, digests: list[str], vectors: Vectors) -> None:
+        """Keep some vectors."""
+
+
 class Texts(NamedTuple):
     """Encoded texts, in the order they were given."""
 
-    embedding: NDArray[np.float32]  # (n, D)
+    embedding: Vectors
     n_tokens: NDArray[np.int32]  # (n,) of the whole text, marks of start and end included
-    truncated: NDArray[np.bool_]  # (n,) longer than the context
+    n_chunks: NDArray[np.int32]  # (n,) slices in which it was encoded
+    truncated: NDArray[np.bool_]  # (n,) something of it was not read
+    n_encoded: int  # distinct texts and slices that were encoded now
+    n_found: int  # those whose vectors were kept from before
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,32 +110,74 @@ class Encoder:
 
     text: TextTower | None
     image: ImageTower | None
-    batch_size: int
+    batch_size: int  # images
+    batch_tokens: int  # texts times their width
     device: torch.device
 
-    @torch.inference_mode()
-    def encode_texts(self, texts: list[str]) -> Texts:
+    def encode_texts(self, texts: list[str], *, overflow: Overflow | None = None, store: Store | None = None) -> Texts:
         """Encode each distinct text once, those of like length together.
 
-        Batches are cut from the sorted distinct texts, so the order of `texts` decides no vector; padding
-        goes where the tower allows that. Raises ConfigError if the encoder has no text tower, FeatureError
-        if a value is not finite.
+        overflow  what becomes of texts longer than the context; they are cut without it
+        store     keeps vectors between runs
+
+        Raises ConfigError if the encoder has no text tower, FeatureError if a value is not finite.
         """
-        tower = self.text
-        if tower is None:
-            raise ConfigError("this encoder encodes no texts; choose another one for arms.*.text")
-        distinct = sorted(set(texts))
-        tokens, lengths = tower.tokenise(distinct)
-        n_tokens = np.array(lengths, np.int32)
-        order = np.argsort(-n_tokens, kind="stable")  # longest first: memory runs out at once or never
-        embedding = np.empty((len(distinct), tower.dim), np.float32)
-        for start in log.progress(range(0, len(order), self.batch_size), what="batches of texts"):
-            batch = order[start : start + self.batch_size]
-            width = min(int(n_tokens[batch[0]]), tower.context) if tower.can_cut else tower.context
-            embedding[batch] = _to_numpy(tower.embed(tokens[batch, :width].to(self.device)))
-        row = {text: i for i, text in enumerate(distinct)}
-        rows = [row[text] for text in texts]
-        return Texts(_finite(embedding[rows]), n_tokens[rows], n_tokens[rows] > tower.context)
+        tower = self._texts()
+        tokens = _tokenise(tower, sorted(set(texts)))
+        slices = {text: [text] for text in tokens}
+        if overflow is not None:
+            slices |= {text: overflow.slices(text) for text, (_, n) in tokens.items() if n > tower.context}
+            tokens |= _tokenise(tower, sorted({part for parts in slices.values() for part in parts} - tokens.keys()))
+        pieces = sorted({part for parts in slices.values() for part in parts})
+        vectors, n_found = self._embed_texts(pieces, [tokens[piece][0] for piece in pieces], store)
+        row = {piece: i for i, piece in enumerate(pieces)}
+        embedding = vectors[[row[slices[text][0]] for text in texts]]
+        for i, text in enumerate(texts):
+            if len(slices[text]) > 1:
+                assert overflow is not None
+                embedding[i] = overflow.join(vectors[[row[part] for part in slices[text]]])
+        return Texts(
+            embedding,
+            np.array([tokens[text][1] for text in texts], np.int32),
+            np.array([len(slices[text]) for text in texts], np.int32),
+            np.array([any(tokens[part][1] > tower.context for part in slices[text]) for text in texts]),
+            len(pieces) - n_found,
+            n_found,
+        )
+
+    @torch.inference_mode()
+    def _embed_texts(self, texts: list[str], tokens: list[list[int]], store: Store | None) -> tuple[Vectors, int]:
+        """Vectors of distinct texts, longest first, and how many of them the store knew."""
+        tower = self._texts()
+        vectors = np.empty((len(texts), tower.dim), np.float32)
+        digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        missing = set(range(len(texts)))
+        for places, found in store.find(digests) if store else ():
+            vectors[places] = found
+            missing.difference_update(places)
+        n_found = len(texts) - len(missing)
+        order = sorted(missing, key=lambda i: (-len(tokens[i]), i))  # memory runs out at once or never
+        for width, batch in log.progress(self._batches(order, tokens), what="batches of texts"):
+            rows = [tokens[i] + [tower.pad] * (width - len(tokens[i])) for i in _fill(batch, self._height(width))]
+            vectors[batch] = _to_numpy(tower.embed(torch.tensor(rows).to(self.device)))[: len(batch)]
+            _require_finite(vectors[batch], [repr(texts[i]) for i in batch])
+            if store:
+                store.add([digests[i] for i in batch], vectors[batch])
+        return vectors, n_found
+
+    def _batches(self, order: list[int], tokens: list[list[int]]) -> list[tuple[int, list[int]]]:
+        """Cut texts, sorted by length, into batches of one width: the width, and places of the texts."""
+        buckets = dict[int, list[int]]()
+        for i in order:
+            buckets.setdefault(self._texts().width(len(tokens[i])), []).append(i)
+        return [
+            (width, bucket[start : start + self._height(width)])
+            for width, bucket in buckets.items()
+            for start in range(0, len(bucket), self._height(width))
+        ]
+
+    def _height(self, width: int) -> int:
+        return max(1, self.batch_tokens // width)
 
     def read_image(self, data: bytes) -> Tensor:
         """Decode a picture and bring it to the model's size: (3, height, width). Raises what Pillow raises."""
@@ -112,12 +185,20 @@ class Encoder:
             return self._images().preprocess(image)
 
     @torch.inference_mode()
-    def encode_images(self, pixels: list[Tensor]) -> NDArray[np.float32]:
-        """Encode one batch of what `read_image` gives: (B, D).
+    def encode_images(self, pixels: list[Tensor]) -> Vectors:
+        """Encode at most `batch_size` of what `read_image` gives: (n, D).
 
         Raises ConfigError if the encoder has no image tower, FeatureError if a value is not finite.
         """
-        return _finite(_to_numpy(self._images().embed(torch.stack(pixels).to(self.device))))
+        batch = torch.stack(_fill(pixels, self.batch_size)).to(self.device)
+        vectors = _to_numpy(self._images().embed(batch))[: len(pixels)]
+        _require_finite(vectors, [f"image {i} of the batch" for i in range(len(pixels))])
+        return vectors
+
+    def _texts(self) -> TextTower:
+        if self.text is None:
+            raise ConfigError("this encoder encodes no texts; choose another one for arms.*.text")
+        return self.text
 
     def _images(self) -> ImageTower:
         if self.image is None:
@@ -143,13 +224,32 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
 
 
-def _to_numpy(embedding: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = embedding.float().cpu().numpy()
+def cut_tokens(ids: list[int], context: int) -> list[int]:
+    """Keep the start of a text and its mark of the end.
+
+    >>> cut_tokens([1, 7, 8, 9, 2], 3)
+    [1, 7, 2]
+    """
+    return ids if len(ids) <= context else [*ids[: context - 1], ids[-1]]
+
+
+def _tokenise(tower: TextTower, texts: list[str]) -> dict[str, tuple[list[int], int]]:
+    """Text -> its token ids, cut to the context, and its length uncut."""
+    return dict(zip(texts, zip(*tower.tokenise(texts), strict=True), strict=True)) if texts else {}
+
+
+def _fill(values: list[T], size: int) -> list[T]:
+    """Repeat the first value until there are `size`."""
+    return values + values[:1] * (size - len(values))
+
+
+def _to_numpy(embedding: Tensor) -> Vectors:
+    array: Vectors = embedding.float().cpu().numpy()
     return array
 
 
-def _finite(embedding: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(embedding).all():
-        row = int(np.argmin(np.isfinite(embedding).all(axis=1)))
-        raise FeatureError(f"the encoder gave a value that is not finite (first in row {row}); check its weights")
-    return embedding
+def _require_finite(vectors: Vectors, names: list[str]) -> None:
+    is_finite = np.isfinite(vectors).all(axis=1)
+    if not is_finite.all():
+        name = names[int(np.argmin(is_finite))]
+        raise FeatureError(f"the encoder gave a value that is not finite for {name}; check its weights")

@@ -71,7 +71,8 @@ def prepare(_settings: Settings, folder: Path) -> Weights:
     with atomic(checkpoint / WEIGHTS) as temporary:
         save_file(assemble(minilm), temporary)
     architecture = f"{cnn.MODEL} + {sentence.MODEL}"
-    return describe(checkpoint, architecture, {name: package.licence for name, package in packages.items()})
+    origin = {name: f"{package.package}=={package.version}" for name, package in packages.items()}
+    return describe(checkpoint, architecture, {name: package.licence for name, package in packages.items()}, origin)
 
 
 def load(folder: Path, weights: Weights, device: torch.device) -> tuple[TextTower, ImageTower]:
@@ -99,7 +100,7 @@ def assemble(minilm: Path) -> dict[str, Tensor]:
 
 def class_vectors() -> Tensor:
     """Unit vectors of the names of ImageNet's classes, each the mean over the templates: (1000, 384)."""
-    encoder = Encoder(sentence.load_text_tower(CPU), None, batch_size=128, device=CPU)
+    encoder = Encoder(sentence.load_text_tower(CPU), None, batch_size=1, batch_tokens=1024, device=CPU)
     prompts = [template.format(name) for template in TEMPLATES for name in IMAGENET_CLASSNAMES]
     vectors = torch.from_numpy(encoder.encode_texts(prompts).embedding)
     return normalize(vectors.view(len(TEMPLATES), len(IMAGENET_CLASSNAMES), -1).sum(0), dim=-1)

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from cliper.config import Encoder as Settings
-from cliper.encoders.base import TextTower, Weights
+from cliper.encoders.base import TextTower, Weights, cut_tokens
 from cliper.encoders.packages import find_package
 
 MODEL = "all-MiniLM-L6-v2"
@@ -42,17 +42,16 @@ def load_text_tower(device: torch.device) -> TextTower:
     model = load_minilm().to(device)
     tokenizer = AutoTokenizer.from_pretrained(find_package(MODEL).find().parent)
 
-    def tokenise(texts: list[str]) -> tuple[Tensor, list[int]]:
-        cut = tokenizer(texts, max_length=CONTEXT, truncation=True, padding="max_length", return_tensors="pt")
-        whole = tokenizer(texts, verbose=False)
-        return cut["input_ids"], [len(ids) for ids in whole["input_ids"]]
+    def tokenise(texts: list[str]) -> tuple[list[list[int]], list[int]]:
+        whole = tokenizer(texts, verbose=False)["input_ids"]
+        return [cut_tokens(ids, CONTEXT) for ids in whole], [len(ids) for ids in whole]
 
     def embed(tokens: Tensor) -> Tensor:  # (B, L) -> (B, D)
         mask = (tokens != PAD).long()
         hidden = model(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B, L, D)
         return normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
 
-    return TextTower(DIM, CONTEXT, tokenise, embed, can_cut=True)
+    return TextTower(DIM, CONTEXT, PAD, tokenise, embed, can_cut=True)
 
 
 def load_minilm() -> Any:

@@ -45,6 +45,8 @@ PROMPTS = sorted(
 FILES = sorted(
     {f for d in RUN.datasets for f in CONFIG.datasets[d].raw_files(RUN.arms)}
 )
+# Where vectors are kept decides none of them.
+ENCODE = {k: v for k, v in configuration.plain(CONFIG.encode).items() if k != "store"}
 GPUS = {
     "encode": int(CONFIG.encode.device == "cuda"),
     "train": int(CONFIG.train.device == "cuda"),

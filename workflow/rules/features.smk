@@ -55,6 +55,7 @@ rule encode_text:
         weights=path("weights"),
     output:
         embeddings=path("text_embeddings"),
+        report=path("token_report"),
     log:
         log_of("encode", "{dataset}.{encoder}.{prompts}.{view}"),
     benchmark:
@@ -69,7 +70,8 @@ rule encode_text:
     params:
         config=RESOLVED,
         encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
-        encode=configuration.plain(CONFIG.encode),
+        encode=ENCODE,
+        prefix=lambda w: CONFIG.slice_prefix(w.prompts, w.view),
         code=lambda w: code_id("encode-text", CONFIG.encoders[w.encoder].kind),
     shell:
         "python -m cliper encode-text --config {params.config} --dataset {wildcards.dataset}"
@@ -97,7 +99,7 @@ rule encode_image:
     params:
         config=RESOLVED,
         encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
-        encode=configuration.plain(CONFIG.encode),
+        encode=ENCODE,
         code=lambda w: code_id("encode-image", CONFIG.encoders[w.encoder].kind),
     shell:
         "python -m cliper encode-image --config {params.config} --dataset {wildcards.dataset}"

@@ -1,0 +1,327 @@
+"""Measure our encoding against the plain way: one text or image a forward, texts padded to the context.
+
+python -m benchmarks.encode --json OUT [--items 200] [--images 64] [--metadata meta_Films.json.gz]
+
+Both sides have the same weights, drawn once: ViT-B/32 for images, Long-CLIP-L's text tower (12 layers of 768, context
+248). One thread, no GPU. The run stops if an embedding of the plain side's sample differs by more than 1e-5 from ours.
+Ratios are CPU seconds of the plain side over ours; wall seconds stand beside them.
+
+text    all views of every item, by prompt set: tokenise and encode. The plain side encodes every prompt of every item;
+        each costs the same, so a sample of them is timed, half before ours and half after
+images  JPEGs of 300 x 300 pixels; the plain side decodes, prepares and encodes one after the other
+edit    ours alone: one template is changed after a run with a store; texts encoded for each view, and their time a
+        token over that of the first run
+peak    share of the machine's fp32 GEMM (2048 x 2048 x 2048, measured here) that the floating-point operations of the
+        texts' own tokens, without padding, and of the images reach
+memory  ours alone, a small text tower: peak that encoding adds, for 1,000, 5,000 and 20,000 prompts of a view
+
+Items come from a metadata file of Amazon-2014, or are drawn with lengths like its.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import gzip
+import io
+import json
+import os
+import platform
+import statistics
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import open_clip
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+
+from benchmarks.backbones import Cost, Meter
+from cliper import config, encode, encoders, files
+from cliper.config import Encode, View
+from cliper.config import Encoder as Settings
+from cliper.encoders.base import Encoder, Texts
+from cliper.prompt import render_items
+from cliper.vectorstore import VectorStore
+
+CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
+SETS = ("as_described", "as_released")
+TOLERANCE = 1e-5
+SEED = 1
+N_SAMPLED = 40  # prompts of the plain side
+MODEL: dict[str, Any] = {
+    "embed_dim": 768,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32},
+    "text_cfg": {"context_length": 248, "vocab_size": 49408, "width": 768, "heads": 12, "layers": 12},
+}
+SMALL = MODEL | {
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 32},
+    "text_cfg": {"context_length": 248, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
+MEMORY_SIZES = (1_000, 5_000, 20_000)
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class Sides(NamedTuple):
+    """One set of weights on both sides."""
+
+    ours: Encoder
+    model: Any
+    tokenizer: Any
+    preprocess: Any
+
+
+def build(folder: Path, model: dict[str, Any]) -> Sides:
+    """Draw weights, write them as a checkpoint, and load it on both sides."""
+    torch.manual_seed(SEED)
+    checkpoint = folder / "drawn"
+    checkpoint.mkdir()
+    save_file(open_clip.CLIP(**model).state_dict(), checkpoint / "open_clip_model.safetensors")
+    files.write_json(checkpoint / "open_clip_config.json", {"model_cfg": model, "preprocess_cfg": {}})
+    name = f"local-dir:{checkpoint}"
+    settings = Settings("open_clip", architecture=name, context=model["text_cfg"]["context_length"])
+    weights = encoders.prepare(settings, folder / "weights", threads=1)
+    files.write_json(folder / "weights" / "weights.json", encoders.note(settings, weights))
+    how = Encode(CONFIG.encode.batch_size, CONFIG.encode.batch_tokens, threads=1, device="cpu", overflow="truncate")
+    ours, _ = encoders.load(settings, folder / "weights" / "weights.json", how)
+    plain, preprocess = open_clip.create_model_from_pretrained(name)
+    return Sides(ours, plain.eval(), open_clip.get_tokenizer(name), preprocess)
+
+
+def read_items(path: Path, n: int) -> pl.DataFrame:
+    """Read the first n items of a metadata file."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        records = [ast.literal_eval(line) for line in islice(lines, n)]
+    fields = ("title", "brand", "categories", "description")
+    rows = [{"item": item, **{field: record.get(field) for field in fields}} for item, record in enumerate(records)]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def draw_items(n: int) -> pl.DataFrame:
+    """Draw items whose fields are about as long as real ones: few brands and categories, most with a description."""
+    generator = np.random.default_rng(SEED)
+    words = ["".join(generator.choice(list(LETTERS), generator.integers(2, 8))) for _ in range(3_000)]
+
+    def text(low: int, high: int) -> str:
+        return " ".join(generator.choice(words, generator.integers(low, high)))
+
+    brands, paths = (
+        [text(1, 3) for _ in range(1 + n // 12)],
+        [[text(1, 3) for _ in range(4)] for _ in range(1 + n // 12)],
+    )
+    rows = [
+        {
+            "item": item,
+            "title": text(4, 12),
+            "brand": brands[generator.integers(len(brands))],
+            "categories": [paths[generator.integers(len(paths))]],
+            "description": text(10, 70) if generator.random() < 0.9 else None,
+        }
+        for item in range(n)
+    ]
+    return pl.DataFrame(rows)
+
+
+def render(items: pl.DataFrame, views: dict[str, View]) -> dict[str, list[str]]:
+    """View -> the prompts of all items."""
+    return {view: render_items(items, views, view)["text"].to_list() for view in views}
+
+
+def embed_plainly(sides: Sides, texts: list[str]) -> NDArray[np.float32]:
+    with torch.no_grad():
+        rows = [sides.model.encode_text(sides.tokenizer([text])) for text in texts]
+    return torch.cat(rows).numpy()
+
+
+def require_equal(name: str, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Return the largest difference; stop the run if it is no rounding."""
+    difference = float(np.abs(ours - theirs).max())
+    if not difference <= TOLERANCE:
+        raise SystemExit(f"{name}: the two sides differ by {difference:.2g}, so their times say nothing")
+    return difference
+
+
+def measure_texts(sides: Sides, prompts: dict[str, list[str]], name: str, *, n_sampled: int) -> dict[str, Any]:
+    """Encode all prompts on our side, a sample of them on the plain one."""
+    meters = {"plain": Meter(), "ours": Meter()}
+    total = [text for texts in prompts.values() for text in texts]
+    sample = np.random.default_rng(SEED).choice(len(total), min(n_sampled, len(total)), replace=False)
+    halves = np.array_split(sample, 2)
+    before, first = meters["plain"].measure(lambda: embed_plainly(sides, [total[i] for i in halves[0]]))
+    ours, encoded = meters["ours"].measure(
+        lambda: {view: sides.ours.encode_texts(texts) for view, texts in prompts.items()}
+    )
+    after, second = meters["plain"].measure(lambda: embed_plainly(sides, [total[i] for i in halves[1]]))
+    embedding = np.concatenate([found.embedding for found in encoded.values()])
+    difference = require_equal(name, embedding[sample], np.concatenate([first, second]))
+    plain = Cost(*(sum(pair) * len(total) / len(sample) for pair in zip(before, after, strict=True)))
+    return compare(plain, ours) | {
+        "max_abs_difference": difference,
+        "texts": {view: f"{found.n_encoded} / {len(prompts[view])}" for view, found in encoded.items()},
+        "median_tokens": {view: statistics.median(found.n_tokens.tolist()) for view, found in encoded.items()},
+        "gflop": sum(text_flops(prompts[view], found) for view, found in encoded.items()) / 1e9,
+    }
+
+
+def compare(plain: Cost, ours: Cost) -> dict[str, Any]:
+    return {
+        "ratio": plain.cpu_s / ours.cpu_s,
+        "wall": plain.wall_s / ours.wall_s,
+        "plain": plain._asdict(),
+        "ours": ours._asdict(),
+    }
+
+
+def flops(n_tokens: int, width: int, layers: int) -> float:
+    """Floating-point operations of a transformer on one sequence: 12 width² weights a layer, and attention."""
+    return float(layers * (24 * n_tokens * width**2 + 4 * n_tokens**2 * width))
+
+
+def text_flops(texts: list[str], encoded: Texts) -> float:
+    """Operations of the distinct texts' own tokens."""
+    shape = MODEL["text_cfg"]
+    context = shape["context_length"]
+    lengths = count_tokens(texts, encoded).values()
+    return sum(flops(min(n, context), shape["width"], shape["layers"]) for n in lengths)
+
+
+def draw_jpegs(n: int) -> dict[str, bytes]:
+    """JPEGs of 300 x 300 pixels, of smooth colours; their names stand for their digests."""
+    generator, found = np.random.default_rng(SEED), {}
+    for number in range(n):
+        coarse = Image.fromarray(generator.integers(0, 255, (12, 12, 3), dtype=np.uint8))
+        file = io.BytesIO()
+        coarse.resize((300, 300), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+        found[str(number)] = file.getvalue()
+    return found
+
+
+def measure_images(sides: Sides, n: int) -> dict[str, Any]:
+    """Decode and encode images on both sides."""
+    jpegs = draw_jpegs(n)
+    meters = {"plain": Meter(), "ours": Meter()}
+
+    def embed_one_by_one() -> NDArray[np.float32]:
+        with torch.no_grad():
+            pixels = (sides.preprocess(Image.open(io.BytesIO(data))) for data in jpegs.values())
+            return torch.cat([sides.model.encode_image(one[None]) for one in pixels]).numpy()
+
+    items = {name: int(name) for name in jpegs}
+    plain, theirs = meters["plain"].measure(embed_one_by_one)
+    ours, encoded = meters["ours"].measure(
+        lambda: encode.encode_images(items, lambda chosen: ((i, jpegs[str(i)]) for i in chosen), sides.ours, None)
+    )
+    difference = require_equal("images", encoded.embedding, theirs)
+    vision = MODEL["vision_cfg"]
+    n_patches = (vision["image_size"] // vision["patch_size"]) ** 2
+    patch_flops = 2 * n_patches * 3 * vision["patch_size"] ** 2 * vision["width"]
+    work = n * (flops(1 + n_patches, vision["width"], vision["layers"]) + patch_flops)
+    return compare(plain, ours) | {"max_abs_difference": difference, "gflop": work / 1e9}
+
+
+def measure_edit(sides: Sides, items: pl.DataFrame, views: dict[str, View], folder: Path) -> dict[str, Any]:
+    """Encode all views with a store, change the title's template, and encode again."""
+    changed = views | {"title": replace(views["title"], prompt="The name of the product is ___.")}
+    costs, runs, lengths = list[Cost](), list[dict[str, Texts]](), list[dict[str, int]]()
+    for prompts in (render(items, views), render(items, changed)):
+        with VectorStore(folder, {}) as store:
+            cost, run = Meter().measure(
+                lambda prompts=prompts, store=store: {
+                    view: sides.ours.encode_texts(texts, store=store) for view, texts in prompts.items()
+                }
+            )
+        costs.append(cost)
+        runs.append(run)
+        lengths.append({text: n for view in views for text, n in count_tokens(prompts[view], run[view]).items()})
+    tokens = [sum(lengths[0].values()), sum(n for text, n in lengths[1].items() if text not in lengths[0])]
+    return {
+        "encoded": {view: found.n_encoded for view, found in runs[1].items()},
+        "found": {view: found.n_found for view, found in runs[1].items()},
+        "cpu_s": [cost.cpu_s for cost in costs],
+        "tokens": tokens,
+        "time_a_token": (costs[1].cpu_s / tokens[1]) / (costs[0].cpu_s / tokens[0]),
+    }
+
+
+def count_tokens(texts: list[str], encoded: Texts) -> dict[str, int]:
+    """Distinct text -> its length."""
+    return dict(zip(texts, encoded.n_tokens.tolist(), strict=True))
+
+
+def measure_memory(folder: Path, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Encode ever more prompts with a small tower; the vectors themselves are 768 numbers each."""
+    sides, found = build(folder, SMALL), {}
+    for n in sizes:
+        texts = render(draw_items(n), {"title": CONFIG.prompt_set("as_described")["title"]})["title"]
+        meter = Meter()
+        meter.measure(lambda texts=texts: sides.ours.encode_texts(texts))
+        found[n] = {"peak_mib": round(meter.peak_mib, 1), "vectors_mib": round(n * 768 * 4 / 2**20, 1)}
+    return found
+
+
+def measure_gemm() -> float:
+    """GFLOP a CPU second of a product of matrices in float32: the best of five."""
+    left, right = torch.rand(2048, 2048), torch.rand(2048, 2048)
+    left @ right
+    return max(2 * 2048**3 / Meter().measure(lambda: left @ right)[0].cpu_s for _ in range(5)) / 1e9
+
+
+def print_table(results: dict[str, Any]) -> None:
+    print("| | plain, CPU s | ours, CPU s | ratio | wall | max difference | share of GEMM peak |")
+    print("|---|---|---|---|---|---|---|")
+    for name, found in [*results["text"].items(), ("images", results["images"])]:
+        seconds = f"{found['plain']['cpu_s']:.1f} | {found['ours']['cpu_s']:.2f}"
+        ratio = f"{found['ratio']:.1f}x | {found['wall']:.1f}x"
+        print(f"| {name} | {seconds} | {ratio} | {found['max_abs_difference']:.1e} | {found['peak_share']:.0%} |")
+    edit = results["edit"]
+    print(
+        f"edit of one template: encoded {edit['encoded']}, time a token {edit['time_a_token']:.2f} of the first run's"
+    )
+    print(f"peak memory: {results['memory']}")
+
+
+def measure(items: pl.DataFrame, *, n_images: int, n_sampled: int, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """Everything, by name."""
+    known = {name: CONFIG.prompts[name] for name in SETS if name in CONFIG.prompts}
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "large").mkdir()
+        (folder / "small").mkdir()
+        sides, gemm = build(folder / "large", MODEL), measure_gemm()
+        text = {
+            name: measure_texts(sides, render(items, views), name, n_sampled=n_sampled) for name, views in known.items()
+        }
+        images = measure_images(sides, n_images)
+        for found in (*text.values(), images):
+            found["peak_share"] = found["gflop"] / found["ours"]["cpu_s"] / gemm
+        edit = measure_edit(sides, items, known["as_described"], folder / "store")
+        memory = measure_memory(folder / "small", sizes)
+    return {"gemm_gflop_s": gemm, "text": text, "images": images, "edit": edit, "memory": memory}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure our encoding against one text or image a forward.")
+    parser.add_argument("--json", type=Path, required=True, help="where the results go")
+    parser.add_argument("--items", type=int, default=200, help="how many")
+    parser.add_argument("--images", type=int, default=64, help="how many")
+    parser.add_argument("--metadata", type=Path, help="meta_<Category>.json.gz; without it items are drawn")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    items = read_items(arguments.metadata, arguments.items) if arguments.metadata else draw_items(arguments.items)
+    before = os.getloadavg()
+    results = measure(items, n_images=arguments.images, n_sampled=N_SAMPLED, sizes=MEMORY_SIZES)
+    results |= {"items": len(items), "load_before": before, "load_after": os.getloadavg()}
+    results |= {"torch": torch.__version__, "machine": platform.machine()}
+    arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    print_table(results)
+
+
+if __name__ == "__main__":
+    main()
