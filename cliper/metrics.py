@@ -27,10 +27,9 @@ def find_hits(ranking: Ints, users: Ints, items: Ints) -> Bools:
     array([[ True,  True],
            [False, False]])
     """
-    n_items = 1 + max(ranking.max(initial=-1), items.max(initial=-1))
-    relevant = np.append(np.sort(users * n_items + items), np.iinfo(np.int64).max)
-    ranked = np.arange(len(ranking))[:, None] * n_items + ranking
-    hits: Bools = (ranking >= 0) & (relevant[np.searchsorted(relevant, ranked)] == ranked)
+    pairs, ranks = np.nonzero(ranking[users] == items[:, None])
+    hits = np.zeros(ranking.shape, dtype=np.bool_)
+    hits[users[pairs], ranks] = True
     return hits
 
 
