@@ -40,14 +40,15 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values, indices = scores.sort(dim=1, descending=True, stable=True)
         return values[:, :k], indices[:, :k]
     n_groups = n_columns // width
-    maxima = scores[:, : width * n_groups].view(n_rows, width, n_groups).amax(dim=1)
-    floor = maxima.topk(k).values[:, -1:]
-    places = np.flatnonzero(scores.numpy() >= floor.numpy())
+    dense = scores.numpy()
+    maxima = dense[:, : width * n_groups].reshape(n_rows, width, n_groups).max(axis=1)
+    floor = np.sort(maxima, axis=1)[:, -k:][:, :1]
+    places = np.flatnonzero(dense >= floor)
     rows, columns = np.divmod(places, n_columns)
     starts = np.searchsorted(rows, np.arange(n_rows + 1))
     ranks, n_most = np.arange(len(rows)) - starts[rows], np.diff(starts).max(initial=k)
     candidates = np.full((n_rows, n_most), -np.inf, dtype=np.float32)
-    candidates[rows, ranks] = scores.numpy().reshape(-1)[places]
+    candidates[rows, ranks] = dense[rows, columns]
     found = np.zeros((n_rows, n_most), dtype=np.int64)
     found[rows, ranks] = columns
     values, order = torch.from_numpy(candidates).sort(dim=1, descending=True, stable=True)
