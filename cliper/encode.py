@@ -30,13 +30,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from cliper import encoders, files, log
 from cliper.config import Config
-from cliper.encoders.base import Encoder, Store, Texts, choose_device
+from cliper.encoders.base import Encoder, Store, Texts
 from cliper.encoders.overflow import find as find_overflow
 from cliper.errors import FeatureError
 from cliper.imagestore import read_images
@@ -186,7 +187,7 @@ def run_text(config: Config, *, dataset: str, encoder: str, prompts: str, view: 
     table = files.read_table(locate(config.root, "prompts", **names), "prompts")
     loaded, note = _load(config, encoder)
     overflow = find_overflow(config.overflow(encoder), config.slice_prefix(prompts, view))
-    with _open_store(config, encoder, note, batch_tokens=config.encode.batch_tokens) as store:
+    with _open_store(config, encoder, note, loaded.device, batch_tokens=config.encode.batch_tokens) as store:
         encoded = loaded.encode_texts(table["text"].to_list(), overflow=overflow, store=store)
     note["overflow"] = config.overflow(encoder)
     counts = token_report(view, table["text"], encoded)
@@ -216,7 +217,7 @@ def run_image(config: Config, *, dataset: str, encoder: str) -> None:
         yield from read_images(manifest, items=items)
 
     loaded, note = _load(config, encoder)
-    with _open_store(config, encoder, note, batch_size=config.encode.batch_size) as store:
+    with _open_store(config, encoder, note, loaded.device, batch_size=config.encode.batch_size) as store:
         encoded = encode_images(first, read, loaded, store)
     broken = images.filter(pl.col("sha256").is_in(list(encoded.broken))).select("item", "sha256").rows()
     for item, digest in broken[:1]:
@@ -242,7 +243,7 @@ def _account(counts: pl.DataFrame) -> str:
 
 
 def _open_store(
-    config: Config, encoder: str, note: Mapping[str, Any], **shape: int
+    config: Config, encoder: str, note: Mapping[str, Any], device: torch.device, **shape: int
 ) -> AbstractContextManager[Store | None]:
     """The store of vectors for an encoder as it is run here; None without one.
 
@@ -251,7 +252,7 @@ def _open_store(
     if config.encode.store is None:
         return nullcontext()
     kind = config.encoder(encoder).kind
-    how = {"threads": config.encode.threads, "device": choose_device(config.encode.device).type, **shape}
+    how = {"threads": config.encode.threads, "device": device.type, **shape}
     decides = {key: note[key] for key in ("weights", "context", "precision", "versions")}
     return VectorStore(Path(config.encode.store), {**decides, **how, "code": code_id("weights", kind)})
 

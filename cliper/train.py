@@ -35,6 +35,7 @@ from cliper import backbones, files, log
 from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures
 from cliper.checkpoint import Checkpoint
 from cliper.config import CONTENT_FREE, Config, Evaluate
+from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError
 from cliper.fitting import Epoch, best_epoch, fit, rank, spawn_generators
 from cliper.graph import Neighbours
@@ -42,14 +43,6 @@ from cliper.layout import locate
 from cliper.ranking import NO_ITEMS, Ranking
 from cliper.schemas import TABLES
 from cliper.stages import code_id
-
-
-def choose_device(name: str) -> torch.device:
-    """Turn auto, cpu or cuda into a device. Raises ConfigError for cuda where there is none."""
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
-        raise ConfigError("train.device is cuda, but torch sees none here; write auto or cpu")
-    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
 
 
 def choose_backbone(name: str, arm: str) -> type[Backbone]:
@@ -219,7 +212,7 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
     names: dict[str, str | int] = {"dataset": dataset, "backbone": backbone, "arm": arm, "seed": seed}
     made_by = config.arm_of(dataset, arm)
     chosen, settings, d = choose_backbone(backbone, arm), getattr(config.backbones, backbone), made_by.d
-    device = choose_device(config.train.device)
+    device = choose_device(config.train.device, setting="train.device")
     torch.set_num_threads(config.train.threads)
     # Below 1e-38 is 0: InfoNCE's probabilities are full of such values, and a CPU takes six times as long over them.
     torch.set_flush_denormal(True)

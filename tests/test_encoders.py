@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from cliper import config, encoders, files
 from cliper.config import Encode, schema
 from cliper.config import Encoder as Settings
+from cliper.device import choose_device
 from cliper.encoders import bridge, cnn
 from cliper.encoders.base import Encoder, TextTower
 from cliper.encoders.overflow import Overflow
@@ -197,7 +198,7 @@ def test_half_an_encoder_says_what_it_cannot_do():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="no GPU"):
-        encoders.base.choose_device("cuda")
+        choose_device("cuda", setting="encode.device")
 
 
 # --- every text encoder ---

@@ -11,6 +11,7 @@ from cliper import checkpoint, evaluate, files, fitting, neighbours, train
 from cliper.backbones import BACKBONES
 from cliper.backbones.base import Interactions
 from cliper.config import Config, Evaluate
+from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import locate
 
@@ -365,9 +366,9 @@ def test_features_that_are_not_finite_are_refused_with_their_item():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_cuda_without_cuda_is_a_config_error():
-    assert train.choose_device("auto").type == "cpu"
+    assert choose_device("auto", setting="train.device").type == "cpu"
     with pytest.raises(ConfigError, match=r"train\.device is cuda"):
-        train.choose_device("cuda")
+        choose_device("cuda", setting="train.device")
 
 
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])

@@ -11,8 +11,9 @@ import torch
 
 from cliper.config import Encode
 from cliper.config import Encoder as Settings
+from cliper.device import choose_device
 from cliper.encoders import bridge, cnn, longclip, open_clip, sentence
-from cliper.encoders.base import Encoder, ImageTower, TextTower, Weights, choose_device
+from cliper.encoders.base import Encoder, ImageTower, TextTower, Weights
 from cliper.errors import DataError
 from cliper.files import read_json
 
@@ -54,6 +55,6 @@ def load(settings: Settings, path: Path, how: Encode) -> tuple[Encoder, Weights]
     weights = Weights(**{field.name: noted[field.name] for field in fields(Weights)})
     torch.set_num_threads(how.threads)
     torch.backends.cudnn.allow_tf32 = False  # convolutions would round to 10 bits on newer GPUs
-    device = choose_device(how.device)
+    device = choose_device(how.device, setting="encode.device")
     text, image = KINDS[settings.kind].load(path.parent, weights, device)
     return Encoder(text, image, how.batch_size, how.batch_tokens, device), weights

@@ -216,14 +216,6 @@ def few_at_a_time(embed: Callable[[Tensor], Tensor], device: torch.device) -> Ca
     return lambda pixels: torch.cat([embed(few) for few in pixels.to(memory_format=torch.channels_last).split(4)])
 
 
-def choose_device(name: str) -> torch.device:
-    """Device of a name in the config: auto is cuda where there is one. Raises ConfigError without the one asked for."""
-    has_cuda = torch.cuda.is_available()
-    if name == "cuda" and not has_cuda:
-        raise ConfigError("encode.device: cuda, but torch finds no GPU here; write auto or cpu")
-    return torch.device("cuda" if has_cuda and name != "cpu" else "cpu")
-
-
 def cut_tokens(ids: list[int], context: int) -> list[int]:
     """Keep the start of a text and its mark of the end.
 
