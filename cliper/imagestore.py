@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -63,12 +62,3 @@ def read_images(manifest: Path, *, items: Collection[int] | None = None) -> Iter
             images = files.read_table(shard_folder(manifest) / shard, "image_shard", columns=["bytes"])["bytes"]
             held = shard
         yield item, images[row]
-
-
-def read_image(manifest: Path, row: Mapping[str, Any]) -> bytes | None:
-    """Bytes of one image, by its row of the manifest; None if it has none. Raises DataError if its shard is broken."""
-    if row["status"] != "ok":
-        return None
-    shard = files.read_table(shard_folder(manifest) / row["shard"], "image_shard", columns=["bytes"])
-    found: bytes = shard["bytes"][row["row"]]
-    return found

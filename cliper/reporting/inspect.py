@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from cliper import files
 from cliper.config import Arm, Config
 from cliper.errors import DataError
-from cliper.imagestore import read_image
+from cliper.imagestore import read_images
 from cliper.layout import locate
 
 FIELDS = ("title", "brand", "categories", "description", "image_url")
@@ -138,4 +138,5 @@ def run(config: Config, *, item: str, dataset: str | None, arm: str | None, html
     sys.stdout.write("\n".join(as_lines(found)) + "\n")
     if html is not None:
         manifest = locate(config.root, "images", dataset=found.dataset)
-        files.write_text(Path(html), as_page(found, read_image(manifest, found.image)))
+        picture = dict(read_images(manifest, items=[found.item["item"]])).get(found.item["item"])
+        files.write_text(Path(html), as_page(found, picture))
