@@ -120,9 +120,8 @@ def read_images(config: Config, dataset: str, arm: Arm) -> tuple[NDArray[np.int3
     image, is_filled = images["embedding"].to_numpy(), images["is_fallback"].to_numpy()
     default = None
     if arm.missing_image == "default_image":
-        default = files.read_table(locate(config.root, "default_image", **where), "default_image")[
-            "embedding"
-        ].to_numpy()
+        table = files.read_table(locate(config.root, "default_image", **where), "default_image")
+        default = table["embedding"].to_numpy()[0]
     return images["item"].to_numpy(), fill_images(image, is_filled, arm.missing_image, default), is_filled
 
 
