@@ -21,8 +21,6 @@ Items come from a metadata file of Amazon-2014, or are drawn with lengths like i
 from __future__ import annotations
 
 import argparse
-import ast
-import gzip
 import io
 import json
 import os
@@ -48,6 +46,7 @@ from cliper.config import Encode, View
 from cliper.config import Encoder as Settings
 from cliper.encoders.base import Encoder, Texts
 from cliper.prompt import render_items
+from cliper.sources import amazon2014
 from cliper.vectorstore import VectorStore
 
 CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
@@ -97,11 +96,9 @@ def build(folder: Path, model: dict[str, Any]) -> Sides:
 
 def read_items(path: Path, n: int) -> pl.DataFrame:
     """Read the first n items of a metadata file."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        records = [ast.literal_eval(line) for line in islice(lines, n)]
-    fields = ("title", "brand", "categories", "description")
-    rows = [{"item": item, **{field: record.get(field) for field in fields}} for item, record in enumerate(records)]
-    return pl.DataFrame(rows, infer_schema_length=None)
+    lines = islice(amazon2014.read_lines(path), n)
+    records = [amazon2014.parse_record(line, f"{path}, line {number}") for number, line in lines]
+    return pl.DataFrame(records, schema=amazon2014.ITEMS).with_row_index("item")
 
 
 def draw_items(n: int) -> pl.DataFrame:

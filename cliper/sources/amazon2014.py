@@ -92,17 +92,17 @@ def read_items(paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFra
     records: dict[str, dict[str, Any]] = {}
     path, still_wanted = paths["metadata"], set(wanted)
     keys = {asin.encode() for asin in still_wanted}
-    for number, line in log.progress(_lines(path), what=path.name):
+    for number, line in log.progress(read_lines(path), what=path.name):
         if not any(asin in keys for asin in ASIN.findall(line)):
             continue
-        record = _parse(line, f"{path}, line {number}")
+        record = parse_record(line, f"{path}, line {number}")
         if record["asin"] in still_wanted:
             still_wanted.remove(record["asin"])
             records[record["asin"]] = record
     return pl.DataFrame([records[asin] for asin in sorted(records)], schema=ITEMS)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with gzip.open(path) as file:
             yield from enumerate(file, start=1)
@@ -110,7 +110,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise SourceError(f"{path} is cut or broken ({error}); delete it and fetch it again") from error
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
+def parse_record(line: bytes, where: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # '\d' in a description is data, not a mistake of ours
