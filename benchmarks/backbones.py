@@ -52,7 +52,7 @@ from cliper import backbones, config
 from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples
 from cliper.fitting import rank
 from cliper.graph import Neighbours, nearest_items, sharing_users
-from cliper.metrics import METRICS, find_hits
+from cliper.metrics import METRICS, hits_by_user
 from cliper.neighbours import as_table
 from cliper.sampling import sample_triples
 from cliper.train import as_neighbours
@@ -199,8 +199,7 @@ def evaluate_ours(model: Backbone, world: World) -> dict[str, float]:
     ranking = rank(model, world.train, max(world.cutoffs))
     recalls = {}
     for split, (users, items) in world.splits.items():
-        known, n_relevant = np.unique(users, return_counts=True)
-        hits = find_hits(ranking.items, users, items)[known]
+        _, n_relevant, hits = hits_by_user(ranking.items, users, items)
         means = {
             (name, cutoff): metric(hits, n_relevant, cutoff).mean()
             for name, metric in METRICS.items()

@@ -20,7 +20,7 @@ from cliper import files, log
 from cliper.config import Config
 from cliper.errors import DataError
 from cliper.layout import locate
-from cliper.metrics import METRICS, find_hits
+from cliper.metrics import METRICS, hits_by_user
 
 
 def measure(topk: pl.DataFrame, split: pl.DataFrame, cutoffs: tuple[int, ...]) -> pl.DataFrame:
@@ -31,8 +31,7 @@ def measure(topk: pl.DataFrame, split: pl.DataFrame, cutoffs: tuple[int, ...]) -
     returns  user, metric, k, value; sorted
     """
     users, items = (split[name].to_numpy().astype(np.int64) for name in ("user", "item"))
-    known, n_relevant = np.unique(users, return_counts=True)
-    hits = find_hits(as_matrix(topk, n_users=known[-1] + 1), users, items)[known]
+    known, n_relevant, hits = hits_by_user(as_matrix(topk, n_users=users.max() + 1), users, items)
     parts = [
         pl.DataFrame({"user": known, "value": metric(hits, n_relevant, k)}).with_columns(
             metric=pl.lit(name), k=pl.lit(k)

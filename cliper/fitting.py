@@ -108,8 +108,7 @@ def rank(model: Backbone, interactions: Interactions, k: int, left_out: npt.NDAr
 def mean_recall(ranking: Ranking, valid: pl.DataFrame) -> float:
     """Mean Recall@20 over the users of the validation split."""
     users, items = (valid[name].to_numpy().astype(np.int64) for name in ("user", "item"))
-    known, n_relevant = np.unique(users, return_counts=True)
-    hits = metrics.find_hits(ranking.items, users, items)[known]
+    _, n_relevant, hits = metrics.hits_by_user(ranking.items, users, items)
     return float(metrics.recall(hits, n_relevant, VALIDATION_K).mean())
 
 

@@ -33,6 +33,15 @@ def find_hits(ranking: Ints, users: Ints, items: Ints) -> Bools:
     return hits
 
 
+def hits_by_user(ranking: Ints, users: Ints, items: Ints) -> tuple[Ints, Ints, Bools]:
+    """Who has relevant items (n,), how many (n,), and which ranks of their lists hold one (n, K).
+
+    Arguments as `find_hits` has them.
+    """
+    known, n_relevant = np.unique(users, return_counts=True)
+    return known, n_relevant, find_hits(ranking, users, items)[known]
+
+
 def recall(hits: Bools, n_relevant: Ints, k: int) -> Floats:
     """Share of a user's relevant items among the first k; the divisor is n_relevant also where it exceeds k.
 
