@@ -101,8 +101,9 @@ def test_an_edited_template_plans_its_view_and_what_depends_on_it(edited: Path) 
     }
 
 
-def test_an_edited_fusion_plans_fuse_and_what_follows(edited: Path) -> None:
-    (edited / "more.yaml").write_text("arms: {cliper: {vectors: normalised}}\n")
+@pytest.mark.parametrize("edit", ["vectors: normalised", "views: [brand, title, categories, description, global]"])
+def test_an_edited_fusion_plans_fuse_and_what_follows(edited: Path, edit: str) -> None:
+    (edited / "more.yaml").write_text(f"arms: {{cliper: {{{edit}}}}}\n")
     assert plan(edited, *DEMO, "more.yaml") == {
         "fuse": 1,
         "neighbours_items": 1,

@@ -143,6 +143,12 @@ def default_image_of(dataset, arm):
     )
 
 
+def made_by(dataset, arm):
+    """How an arm's features are made: all of the arm but d; the order of its views is in no file's name."""
+    settings = configuration.plain(CONFIG.arm_of(dataset, arm))
+    return {key: value for key, value in settings.items() if key != "d"}
+
+
 def templates(prompts, view):
     """Templates that decide a view's text: its own and those of the views it joins."""
     views = CONFIG.prompt_set(prompts)

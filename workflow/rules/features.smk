@@ -128,16 +128,7 @@ rule fuse:
         runtime=30,
     params:
         config=RESOLVED,
-        fusion=lambda w: [
-            getattr(CONFIG.arm_of(w.dataset, w.arm), key)
-            for key in (
-                "fusion",
-                "temperature",
-                "vectors",
-                "missing_field",
-                "missing_image",
-            )
-        ],
+        arm=lambda w: made_by(w.dataset, w.arm),
         code=code_id("fuse"),
     shell:
         "python -m cliper fuse --config {params.config} --dataset {wildcards.dataset} --arm {wildcards.arm}"
