@@ -41,8 +41,8 @@ class SparseMatrix(nn.Module):
     def __init__(self, edges: Edges, *, shape: tuple[int, int]) -> None:
         super().__init__()
         self.n_rows = shape[0]
-        self.by_row = _Csr(edges, shape[0])
-        self.by_column = _Csr(Edges(edges.columns, edges.rows, edges.values), shape[1])
+        matrix = scipy.sparse.csr_array((edges.values, (edges.rows, edges.columns)), shape=shape)
+        self.by_row, self.by_column = _Csr(matrix), _Csr(matrix.T.tocsr())
 
     def forward(self, x: Tensor) -> Tensor:
         product: Tensor = _Product.apply(x, self.by_row, self.by_column)
@@ -60,14 +60,11 @@ class _Csr(nn.Module):
     columns: Tensor
     values: Tensor
 
-    def __init__(self, edges: Edges, n_rows: int) -> None:
+    def __init__(self, matrix: scipy.sparse.csr_array) -> None:
         super().__init__()
-        order = np.lexsort((edges.columns, edges.rows))
-        starts = np.searchsorted(edges.rows[order], np.arange(n_rows + 1))
-        self.register_buffer("starts", torch.from_numpy(starts), persistent=False)
-        self.register_buffer("columns", torch.from_numpy(edges.columns[order]), persistent=False)
-        values = edges.values[order].astype(np.float32)
-        self.register_buffer("values", torch.from_numpy(values), persistent=False)
+        self.register_buffer("starts", torch.from_numpy(matrix.indptr), persistent=False)
+        self.register_buffer("columns", torch.from_numpy(matrix.indices), persistent=False)
+        self.register_buffer("values", torch.from_numpy(matrix.data.astype(np.float32)), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.embedding_bag(

@@ -198,13 +198,13 @@ def as_neighbours(table: pl.DataFrame) -> Neighbours:
 
     table   row, rank (from 1, or 0 for a row that has none), neighbour (-1 for none), value
     """
-    row, rank, neighbour, value = (table[name].to_numpy() for name in table.columns)
-    shape = (row.max(initial=-1) + 1, max(1, rank.max(initial=0)))
-    index, closeness = np.full(shape, -1), np.zeros(shape, dtype=np.float32)
-    has_any = rank > 0
-    index[row[has_any], rank[has_any] - 1] = neighbour[has_any]
-    closeness[row[has_any], rank[has_any] - 1] = value[has_any]
-    return Neighbours(index, closeness)
+    n_rows = table[table.columns[0]].to_numpy().max(initial=-1) + 1
+    row, rank, neighbour, value = (column.to_numpy() for column in table.filter(pl.col("rank") > 0))
+    width = max(1, rank.max(initial=0))
+    index, closeness = np.full(n_rows * width, -1), np.zeros(n_rows * width, dtype=np.float32)
+    place = row.astype(np.int64) * width + rank - 1
+    index[place], closeness[place] = neighbour, value
+    return Neighbours(index.reshape(n_rows, width), closeness.reshape(n_rows, width))
 
 
 def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:

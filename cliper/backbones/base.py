@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -106,7 +107,8 @@ class Backbone(nn.Module, ABC):
 class LastForward(nn.Module):
     """Embeddings that the last training forward computed; as_mmrec some backbones rank by these, one step old.
 
-    Part of the state, so that the best epoch's come back with it.
+    Part of the state, so that the best epoch's come back with it. Made when somebody asks for them or for the state:
+    after most steps nobody does.
     """
 
     users: Tensor  # (U, d)
@@ -118,10 +120,24 @@ class LastForward(nn.Module):
         self.register_buffer("users", torch.zeros(interactions.n_users, d))
         self.register_buffer("items", torch.zeros(interactions.n_items, d))
         self.register_buffer("is_kept", torch.tensor(data=False))
+        self._make: Callable[[], tuple[Tensor, Tensor]] | None = None
+        self.register_state_dict_pre_hook(LastForward.embeddings)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(LastForward._forget)  # type: ignore[no-untyped-call]
 
-    def keep(self, users: Tensor, items: Tensor) -> None:
-        self.users, self.items = users.detach(), items.detach()
+    def keep(self, make: Callable[[], tuple[Tensor, Tensor]]) -> None:
+        """Keep what gives users and items: from copies of all parameters in it, for the next step changes them."""
+        self._make = make
         self.is_kept.fill_(value=True)
+
+    @torch.no_grad()
+    def embeddings(self, *_: object) -> tuple[Tensor, Tensor]:
+        if self._make is not None:
+            self.users, self.items = self._make()
+            self._make = None
+        return self.users, self.items
+
+    def _forget(self, *_: object) -> None:
+        self._make = None
 
 
 def batch_rows(triples: Triples, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:

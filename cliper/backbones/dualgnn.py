@@ -73,7 +73,7 @@ class Dualgnn(Backbone):
 
     def embed(self) -> tuple[Tensor, Tensor]:
         if self.last is not None and self.last.is_kept:
-            return self.last.users, self.last.items
+            return self.last.embeddings()
         mixed, items = self._propagate()
         return mixed + self.neighbours(mixed), items
 
@@ -81,8 +81,8 @@ class Dualgnn(Backbone):
         """BPR, and the mean squares of the batch's preferences and of all weights of modalities."""
         mixed, items = self._propagate()
         if self.last is not None:
-            with torch.no_grad():
-                self.last.keep(mixed + self.neighbours(mixed), items)
+            kept, kept_items, neighbours = mixed.detach(), items.detach(), self.neighbours
+            self.last.keep(lambda: (kept + neighbours(kept), kept_items))
         users = F.embedding(triples.users, mixed) + self.neighbours(mixed, triples.users)
         ranked = F.embedding(torch.cat([triples.positives, triples.negatives]), items)
         ranking = bpr(users, *ranked.chunk(2))

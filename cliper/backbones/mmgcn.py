@@ -7,7 +7,7 @@ the paper (there they are forgotten among the parameters), and both modalities' 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
 from typing import NamedTuple
 
 import torch
@@ -69,19 +69,21 @@ class Mmgcn(Backbone):
 
     def embed(self) -> tuple[Tensor, Tensor]:
         if self.last is not None and self.last.is_kept:
-            return self.last.users, self.last.items
+            return self.last.embeddings()
         users, items = self._propagate()
-        return self._last_layer(users), self._last_layer(items)
+        layers = self._last_layers()
+        return average(layers, users), average(layers, items)
 
     def loss(self, triples: Triples) -> Tensor:
         """BPR, and the mean squares of the batch's ids and of all preferences."""
         users, items = self._propagate()
+        layers = self._last_layers()
         if self.last is not None:
-            with torch.no_grad():
-                self.last.keep(self._last_layer(users), self._last_layer(items))
+            kept, kept_layers = [[nodes.detach() for nodes in side] for side in (users, items)], copy.deepcopy(layers)
+            self.last.keep(lambda: (average(kept_layers, kept[0]), average(kept_layers, kept[1])))
         ranked = torch.cat([triples.positives, triples.negatives])
-        batch_users = self._last_layer(nodes.at(triples.users) for nodes in users)
-        batch_items = self._last_layer(nodes.at(ranked) for nodes in items)
+        batch_users = average(layers, [nodes.at(triples.users) for nodes in users])
+        batch_items = average(layers, [nodes.at(ranked) for nodes in items])
         return bpr(batch_users, *batch_items.chunk(2)) + self.reg_weight * self._mean_squares(triples)
 
     def decayed(self, triples: Triples) -> tuple[Tensor, ...]:
@@ -99,11 +101,8 @@ class Mmgcn(Backbone):
         )
         return [image_users, text_users], [image_items, text_items]
 
-    def _last_layer(self, nodes: Iterable[Nodes]) -> Tensor:
-        """Average the last layers (n, d) of both branches."""
-        image, text = nodes
-        mean: Tensor = (self.image.layers[-1](*image) + self.text.layers[-1](*text)) / 2
-        return mean
+    def _last_layers(self) -> list[nn.Module]:
+        return [branch.layers[-1] for branch in (self.image, self.text)]
 
     def _mean_squares(self, triples: Triples) -> Tensor:
         users, positives, negatives = self._batch_ids(triples)
@@ -125,6 +124,16 @@ class Nodes(NamedTuple):
     def at(self, rows: Tensor) -> Nodes:
         """Some of them: a batch's, for nobody reads the last layer's other rows."""
         return Nodes(*(F.embedding(rows, part) for part in self))
+
+    def detach(self) -> Nodes:
+        return Nodes(*(part.detach() for part in self))
+
+
+def average(layers: list[nn.Module], branches: list[Nodes]) -> Tensor:
+    """Average (n, d) what the last layers of both branches make of the same nodes."""
+    image, text = (layer(*nodes) for layer, nodes in zip(layers, branches, strict=True))
+    mean: Tensor = (image + text) / 2
+    return mean
 
 
 class Branch(nn.Module):

@@ -30,11 +30,12 @@ class FeatureRows(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        rows = torch.tensor(features)
         if is_trained:
-            self.features = nn.Parameter(rows)
+            self.features = nn.Parameter(torch.tensor(features))
         else:
-            self.register_buffer("features", empty_apart(len(rows), rows).copy_(rows), persistent=False)
+            rows = empty_apart(len(features), torch.empty(0, features.shape[1]))
+            rows.numpy()[:] = features
+            self.register_buffer("features", rows, persistent=False)
         self.gradient = RowGradient()
         self.mlp = linear(features.shape[1], mlp_width, generator) if mlp_width else None
         self.width = mlp_width or features.shape[1]
@@ -103,9 +104,16 @@ def empty_apart(n: int, like: Tensor) -> Tensor:
     return like.new_empty(n, width + PADDING)[:, :width]
 
 
+class _Undrawn(nn.Linear):
+    """Without torch's draw from its global generator; `skip_init` spares it too, but takes 0.6 s the first time."""
+
+    def reset_parameters(self) -> None:
+        """Leave it to `linear`."""
+
+
 def linear(width_in: int, width_out: int, generator: torch.Generator) -> nn.Linear:
     """Make x Wᵀ + b with torch's default initial values, uniform within ±1/√width_in, from our generator."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, width_in, width_out)
+    layer = _Undrawn(width_in, width_out)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -(width_in**-0.5), width_in**-0.5, generator)
     return layer

@@ -7,6 +7,7 @@ floor of 1e-7 for 1e-8, the same in float32.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -36,6 +37,9 @@ class Channels(NamedTuple):
     def all(self) -> Tensor:
         """Channels of all nodes, side by side (n, 3d)."""
         return self.own + self.shared.repeat(1, 3)
+
+    def detach(self) -> Channels:
+        return Channels(*(part.detach() for part in self))
 
 
 class Slmrec(Backbone):
@@ -81,8 +85,9 @@ class Slmrec(Backbone):
 
     def embed(self) -> tuple[Tensor, Tensor]:
         if self.behaviour == "as_mmrec" and self.last_forward.is_kept:
-            return self.last_forward.users, self.last_forward.items
-        return self._fuse(*self._propagate())
+            return self.last_forward.embeddings()
+        users, items = self._propagate()
+        return self.fuse_users(users.all()), self.fuse_items(items.all())
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
         scores = super().score(users, items)
@@ -92,8 +97,8 @@ class Slmrec(Backbone):
         """Contrast users with their positives, and weakly an item's modalities; sampled negatives play no part."""
         users, items = self._propagate()
         if self.behaviour == "as_mmrec":
-            with torch.no_grad():
-                self.last_forward.keep(*self._fuse(users, items))
+            sides, layers = (users.detach(), items.detach()), copy.deepcopy((self.fuse_users, self.fuse_items))
+            self.last_forward.keep(lambda: tuple(fuse(side.all()) for fuse, side in zip(layers, sides, strict=True)))
         batch_items = items.rows(triples.positives)
         ranked = info_nce(
             F.normalize(self.fuse_users(users.rows(triples.users))),
@@ -112,9 +117,6 @@ class Slmrec(Backbone):
         own_items, own_users = spread(items, self.graph, self.graph.transposed, self.settings.n_layers)
         shared_users, shared_items = spread(self.users, self.graph.transposed, self.graph, self.settings.n_layers)
         return Channels(own_users, shared_users), Channels(own_items, shared_items)
-
-    def _fuse(self, users: Channels, items: Channels) -> tuple[Tensor, Tensor]:
-        return self.fuse_users(users.all()), self.fuse_items(items.all())
 
     def _align(self, ids: Tensor, image: Tensor, text: Tensor) -> Tensor:
         """Find an item's image and its text among those of the batch (B, d), both by its id."""
@@ -146,7 +148,8 @@ def spread(
 
 def unit_rows(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Scale rows (n, D) to unit length; a row of zeros stays."""
-    unit: npt.NDArray[np.float32] = F.normalize(torch.tensor(features)).numpy()
+    lengths = np.sqrt(np.einsum("ij,ij->i", features, features))
+    unit: npt.NDArray[np.float32] = features / np.maximum(lengths, 1e-12)[:, None]
     return unit
 
 
