@@ -5,6 +5,7 @@ Everything here is built once (or once an epoch) from numpy arrays; only `Sparse
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from cliper.ranking import BLOCK, top_k
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Product = Callable[..., tuple[Tensor, ...]]
 
 DEGREE_FLOOR = 1e-7  # from FREEDOM: a node without edges must not divide by zero
 
@@ -119,11 +121,36 @@ def sum_layers(graph: SparseMatrix, users: Tensor, items: Tensor, n_layers: int)
 
     Source: LightGCN, equations 3 and 4. Departs from it: nothing.
     """
-    user_sum, item_sum = users, items
-    for _ in range(n_layers):
-        users, items = graph(items), graph.transposed(users)
-        user_sum, item_sum = user_sum + users, item_sum + items
+
+    def product(users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        return graph.by_row(items), graph.by_column(users)
+
+    user_sum, item_sum = LayerSum.apply(product, product, n_layers, users, items)
     return user_sum, item_sum
+
+
+class LayerSum(torch.autograd.Function):
+    """Sum x + Ax + … + Aⁿx of one or more tensors x, by Horner's rule, which needs room for one layer at a time.
+
+    product, transposed  Ax and Aᵀx of all the tensors
+    """
+
+    @staticmethod
+    def forward(ctx: Any, product: Product, transposed: Product, n_layers: int, *x: Tensor) -> tuple[Tensor, ...]:
+        ctx.transposed, ctx.n_layers = transposed, n_layers
+        return _sum_powers(product, n_layers, x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, *_sum_powers(ctx.transposed, ctx.n_layers, tuple(g.contiguous() for g in gradients))
+
+
+def _sum_powers(product: Product, n_layers: int, x: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    total = x
+    for _ in range(n_layers):
+        total = tuple(layer.add_(part) for layer, part in zip(product(*total), x, strict=True))
+    return total
 
 
 class Neighbours(NamedTuple):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from cliper import config
 from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples, batch_rows, xavier_embeddings
 from cliper.backbones.rows import FeatureRows, linear
-from cliper.graph import Edges, Neighbours, SparseMatrix, nearest_rows
+from cliper.graph import Edges, LayerSum, Neighbours, SparseMatrix, nearest_rows
 from cliper.losses import bpr, half_squared_norm
 
 
@@ -125,11 +125,11 @@ class Lattice(Backbone):
         similar: Tensor = self.items
         for _ in range(self.settings.n_item_layers):
             similar = item_product(similar)
+        n_layers = self.settings.n_ui_layers
         # The graph is linear: dividing layer 0 divides them all.
-        layer = mean = torch.cat([self.users, self.items]) / (self.settings.n_ui_layers + 1)
-        for _ in range(self.settings.n_ui_layers):
-            layer = self.graph(layer)
-            mean = mean + layer
+        nodes = torch.cat([self.users, self.items]).div_(n_layers + 1)
+        products = (lambda x: (self.graph.by_row(x),)), (lambda x: (self.graph.by_column(x),))
+        (mean,) = LayerSum.apply(*products, n_layers, nodes)
         return mean, similar
 
 
