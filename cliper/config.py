@@ -83,6 +83,7 @@ class Mmrec:
         return {role: name for role, name in found.items() if name is not None}
 
 
+SPLIT_SOURCES = frozenset({"mmrec"})  # sources with a split of their own
 Source = Amazon2014 | Mmrec
 SOURCES: dict[str, type[Amazon2014] | type[Mmrec]] = {"amazon2014": Amazon2014, "mmrec": Mmrec}
 
@@ -93,6 +94,7 @@ class Dataset:
 
     title: str
     source: Source
+    split: str  # random | user_time | global_time | given
     min_rating: float | None = None
     k_core: int | None = None
     split_seed: int | None = None
@@ -458,13 +460,17 @@ def _kind_of_view(view: Mapping[str, Any]) -> type[FieldView] | type[JoinedView]
 
 
 def _written_out(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with what views and arms leave to the sections prompt and fuse written out in them."""
+    """The config with what datasets, views and arms leave to their source or to other sections written out in them."""
+    datasets = {
+        name: {"split": "given" if dataset["source"]["kind"] in SPLIT_SOURCES else "random", **dataset}
+        for name, dataset in raw["datasets"].items()
+    }
     sets = {
         name: {view: {**raw["prompt"], **parts} if "fields" in parts else parts for view, parts in views.items()}
         for name, views in raw["prompts"].items()
     }
     arms = {name: {**raw["fuse"], **arm} if "fusion" in arm else arm for name, arm in raw["arms"].items()}
-    return {**raw, "prompts": sets, "arms": arms}
+    return {**raw, "datasets": datasets, "prompts": sets, "arms": arms}
 
 
 def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -573,11 +579,7 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
             if name not in raw[section]:
                 yield f"run.{section}: {unknown(kind, name, raw[section])}"
     for name, dataset in raw["datasets"].items():
-        cut = [key for key in ("min_rating", "k_core", "split_seed") if dataset.get(key) is not None]
-        if dataset["source"]["kind"] == "mmrec" and cut:
-            yield f"datasets.{name}: {', '.join(cut)}: a given split is used as it is; remove it"
-        if dataset["source"]["kind"] != "mmrec" and not {"k_core", "split_seed"} <= set(cut):
-            yield f"datasets.{name}: k_core and split_seed are missing"
+        yield from (f"datasets.{name}{fault}" for fault in _split_faults(dataset))
         known = raw["arms"].keys() - {CONTENT_FREE}
         for arm in sorted(dataset["source"].get("features", {}).keys() - known):
             yield f"datasets.{name}.source.features: {unknown('arm', arm, known)}"
@@ -598,6 +600,20 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"backbones.{name}.k: {section['k']} is more than neighbours.items"
     if beyond := set(raw["tabulate"]["cutoffs"]) - set(raw["evaluate"]["cutoffs"]):
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
+
+
+def _split_faults(dataset: Mapping[str, Any]) -> Iterator[str]:
+    """What does not fit the split of a dataset, or its absence."""
+    kind, has_split = dataset["source"]["kind"], dataset["source"]["kind"] in SPLIT_SOURCES
+    split = dataset.get("split", "given" if has_split else "random")
+    if has_split != (split == "given"):
+        yield f".split: {split} cannot be had of {kind}; remove it"
+        return
+    cut = [key for key in ("min_rating", "k_core", "split_seed") if dataset.get(key) is not None]
+    if split == "given" and cut:
+        yield f": {', '.join(cut)}: a given split is used as it is; remove it"
+    if split != "given" and not {"k_core", "split_seed"} <= set(cut):
+        yield ": k_core and split_seed are missing"
 
 
 def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = ()) -> bool:

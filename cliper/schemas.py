@@ -66,7 +66,18 @@ TABLES: dict[str, Table] = {
     ),
     "counts": Table(
         key=("order",),
-        columns={"order": I16, "step": STR, "interactions": I64, "users": I64, "items": I64},
+        columns={
+            "order": I16,
+            "step": STR,  # raw or given, what was dropped, each round of the k-core, train, valid, test
+            "interactions": I64,  # that the step left
+            "users": I64,
+            "items": I64,
+            "density": F64,  # interactions / (users x items)
+            "cold_users": I64,  # of valid and test: those with no interaction in train
+            "cold_items": I64,
+        },
+        nullable=frozenset({"cold_users", "cold_items"}),
+        version=2,
     ),
     "images": Table(
         key=("item",),

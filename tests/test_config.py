@@ -125,6 +125,21 @@ def test_a_given_split_cannot_be_filtered() -> None:
     assert "a given split is used as it is" in faults(datasets={"g": given})
 
 
+def test_a_split_is_given_exactly_where_the_source_has_one() -> None:
+    source = {"kind": "mmrec", "inter": "g.inter", "mirrors": ["."]}
+    assert "datasets.baby.split: given cannot be had of amazon2014" in faults(datasets={"baby": {"split": "given"}})
+    told = faults(datasets={"g": {"title": "G", "source": source, "split": "user_time"}})
+    assert "datasets.g.split: user_time cannot be had of mmrec" in told
+    assert toy.settings(datasets={"g": {"title": "G", "source": source}}).datasets["g"].split == "given"
+
+
+def test_the_splits_in_the_schema_are_those_that_can_be_made() -> None:
+    from cliper.splits import SPLITTERS
+
+    named = config.schema()["properties"]["datasets"]["additionalProperties"]["properties"]["split"]["enum"]
+    assert set(named) == {*SPLITTERS, "given"}
+
+
 FILES = {"image": "own/image_feat.npy", "text": "text_feat.npy"}
 
 

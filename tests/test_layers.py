@@ -14,7 +14,7 @@ from cliper.errors import ConfigError
 PACKAGE = toy.REPOSITORY / "cliper"
 BASE = {"errors", "log", "schemas", "layout"}
 FRAME = BASE | {"files", "config"}
-PARTS = {"device", "graph", "sampling", "losses", "metrics", "ranking", "fusion"}
+PARTS = {"device", "graph", "kcore", "splits", "sampling", "losses", "metrics", "ranking", "fusion"}
 VARIANTS = {"sources", "encoders", "backbones"}
 TRAINING = {"fitting", "checkpoint"}
 STAGES = {stage.module.removeprefix("cliper.").split(".")[0] for stage in stages.STAGES.values()}

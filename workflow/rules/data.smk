@@ -49,7 +49,7 @@ rule catalogue:
         config=RESOLVED,
         dataset=lambda w: [
             getattr(CONFIG.datasets[w.dataset], key)
-            for key in ("min_rating", "k_core", "split_seed")
+            for key in ("min_rating", "k_core", "split", "split_seed")
         ],
         code=lambda w: code_id("catalogue", CONFIG.datasets[w.dataset].source.kind),
     shell:
