@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from cliper import files, log
-from cliper.config import Config, Dataset
+from cliper.config import Config, Dataset, Table
 from cliper.errors import DataError
 from cliper.kcore import Bools, Ints, are_first, are_in_core
 from cliper.layout import locate
@@ -147,9 +147,10 @@ def read(config: Config, dataset: str) -> tuple[pl.DataFrame, list[dict[str, Any
     names = settings.source.files
     paths = {role: locate(config.root, "raw", dataset=dataset, file=name) for role, name in names.items()}
     _require(paths, dataset)
-    raw = source.read_interactions(paths)
+    told = {"columns": settings.source.columns} if isinstance(settings.source, Table) else {}
+    raw = source.read_interactions(paths, **told)
     kept, card = take_given(raw) if settings.split == "given" else cut(raw, settings)
-    metadata = source.read_items(paths, set(kept["asin"].drop_nulls()))
+    metadata = source.read_items(paths, set(kept["asin"].drop_nulls()), **told)
     return kept, card, describe_items(kept, metadata)
 
 

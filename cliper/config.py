@@ -58,6 +58,60 @@ class Amazon2014:
 
 
 @dataclass(frozen=True, slots=True)
+class Amazon2018:
+    """Raw files of one category in the formats of Amazon-2018."""
+
+    kind: str
+    category: str
+    interactions: str  # ratings | reviews
+    mirrors: tuple[str, ...] | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Role of each raw file -> its name."""
+        ratings, reviews = f"{self.category}.csv", f"{self.category}_5.json.gz"
+        return {
+            "interactions": ratings if self.interactions == "ratings" else reviews,
+            "metadata": f"meta_{self.category}.json.gz",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Amazon2023:
+    """Raw files of one category in the formats of Amazon-2023."""
+
+    kind: str
+    category: str
+    interactions: str  # ratings | reviews
+    mirrors: tuple[str, ...] | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Role of each raw file -> its name."""
+        ratings, reviews = f"{self.category}.csv.gz", f"{self.category}.jsonl.gz"
+        return {
+            "interactions": ratings if self.interactions == "ratings" else reviews,
+            "metadata": f"meta_{self.category}.jsonl.gz",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Tables of anyone's own."""
+
+    kind: str
+    interactions: str
+    columns: dict[str, dict[str, str]]  # interactions, items -> our name of a column -> the file's
+    mirrors: tuple[str, ...]
+    items: str | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Role of each raw file -> its name."""
+        return {"interactions": self.interactions} | ({"metadata": self.items} if self.items else {})
+
+
+@dataclass(frozen=True, slots=True)
 class GivenFeatures:
     """Files of numpy's with the features of every item, in item order, that come with a dataset for one arm."""
 
@@ -83,9 +137,14 @@ class Mmrec:
         return {role: name for role, name in found.items() if name is not None}
 
 
-SPLIT_SOURCES = frozenset({"mmrec"})  # sources with a split of their own
-Source = Amazon2014 | Mmrec
-SOURCES: dict[str, type[Amazon2014] | type[Mmrec]] = {"amazon2014": Amazon2014, "mmrec": Mmrec}
+Source = Amazon2014 | Amazon2018 | Amazon2023 | Mmrec | Table
+SOURCES: dict[str, type[Source]] = {
+    "amazon2014": Amazon2014,
+    "amazon2018": Amazon2018,
+    "amazon2023": Amazon2023,
+    "mmrec": Mmrec,
+    "table": Table,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,7 +521,7 @@ def _kind_of_view(view: Mapping[str, Any]) -> type[FieldView] | type[JoinedView]
 def _written_out(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The config with what datasets, views and arms leave to their source or to other sections written out in them."""
     datasets = {
-        name: {"split": "given" if dataset["source"]["kind"] in SPLIT_SOURCES else "random", **dataset}
+        name: {"split": "given" if _has_split(dataset["source"]) else "random", **dataset}
         for name, dataset in raw["datasets"].items()
     }
     sets = {
@@ -602,18 +661,29 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
 
 
+def _has_split(source: Mapping[str, Any]) -> bool:
+    """Whether a source comes with a split of its own."""
+    return source["kind"] == "mmrec" or "split" in source.get("columns", {}).get("interactions", {})
+
+
 def _split_faults(dataset: Mapping[str, Any]) -> Iterator[str]:
     """What does not fit the split of a dataset, or its absence."""
-    kind, has_split = dataset["source"]["kind"], dataset["source"]["kind"] in SPLIT_SOURCES
+    source, has_split = dataset["source"], _has_split(dataset["source"])
     split = dataset.get("split", "given" if has_split else "random")
     if has_split != (split == "given"):
-        yield f".split: {split} cannot be had of {kind}; remove it"
+        yield f".split: {split}, but the source has {'a' if has_split else 'no'} split of its own"
         return
     cut = [key for key in ("min_rating", "k_core", "split_seed") if dataset.get(key) is not None]
     if split == "given" and cut:
         yield f": {', '.join(cut)}: a given split is used as it is; remove it"
     if split != "given" and not {"k_core", "split_seed"} <= set(cut):
         yield ": k_core and split_seed are missing"
+    if source["kind"] == "table":
+        if ("items" in source) != ("items" in source["columns"]):
+            yield ".source: items and columns.items go together"
+        needed = {"rating": "min_rating" in cut, "timestamp": split in ("user_time", "global_time")}
+        for name in sorted(name for name in needed if needed[name] and name not in source["columns"]["interactions"]):
+            yield f".source.columns.interactions: {name} is missing, by which this dataset is cut"
 
 
 def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = ()) -> bool:

@@ -103,6 +103,18 @@ def raw_files(dataset, names):
     return expand(path("raw"), dataset=dataset, file=names)
 
 
+def cut_by(dataset):
+    """What decides a dataset's users, items and splits besides its raw files."""
+    settings = CONFIG.datasets[dataset]
+    return [
+        settings.min_rating,
+        settings.k_core,
+        settings.split,
+        settings.split_seed,
+        getattr(settings.source, "columns", None),
+    ]
+
+
 def texts_of(dataset, arm):
     """What an arm's text features are made of: its views in the order of its prompt set, or the given file."""
     if given := CONFIG.datasets[dataset].given(arm):
