@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -39,6 +39,18 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenFeatures:
+    """Files with features that come with a dataset for one arm.
+
+    With a text: both are numpy's, with a row for every item, in item order. Without: the image features of
+    Amazon-2014, by asin, and the text features are made here.
+    """
+
+    image: str
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Amazon2014:
     """Raw files of one category in the formats of Amazon-2014."""
 
@@ -46,6 +58,7 @@ class Amazon2014:
     category: str
     interactions: str  # ratings | reviews
     mirrors: tuple[str, ...] | None = None  # base URLs or folders; else those of data/sources.csv
+    features: dict[str, GivenFeatures] | None = None  # by arm
 
     @property
     def files(self) -> dict[str, str]:
@@ -112,14 +125,6 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenFeatures:
-    """Files of numpy's with the features of every item, in item order, that come with a dataset for one arm."""
-
-    image: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Mmrec:
     """An `.inter` file with its split, and where known the items' ids and metadata, and features."""
 
@@ -160,12 +165,12 @@ class Dataset:
 
     def given(self, arm: str) -> GivenFeatures | None:
         """Features that come with the dataset for an arm; None where they are made here."""
-        return (self.source.features or {}).get(arm) if isinstance(self.source, Mmrec) else None
+        return (self.source.features or {}).get(arm) if isinstance(self.source, Amazon2014 | Mmrec) else None
 
     def raw_files(self, arms: Iterable[str]) -> list[str]:
         """Names of all raw files that a run with these arms reads."""
         given = [found for arm in arms if (found := self.given(arm))]
-        return [*self.source.files.values(), *(name for found in given for name in (found.image, found.text))]
+        return [*self.source.files.values(), *(n for found in given for n in (found.image, found.text) if n)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,8 +441,10 @@ class Config:
 
     def arm_of(self, dataset: str, arm: str) -> Arm:
         """An arm as a dataset has it: given features are used as they are, whatever encoders the arm names."""
-        settings = self.arm(arm)
-        return Arm(d=settings.d) if self.dataset(dataset).given(arm) else settings
+        settings, given = self.arm(arm), self.dataset(dataset).given(arm)
+        if given is None:
+            return settings
+        return Arm(d=settings.d) if given.text else replace(settings, image=None)
 
     @property
     def cells(self) -> list[tuple[str, str, str, int]]:
@@ -642,6 +649,9 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
         known = raw["arms"].keys() - {CONTENT_FREE}
         for arm in sorted(dataset["source"].get("features", {}).keys() - known):
             yield f"datasets.{name}.source.features: {unknown('arm', arm, known)}"
+        for arm, given in dataset["source"].get("features", {}).items():
+            if "text" not in given and (fault := _image_fault(raw, raw["arms"].get(arm, {}))):
+                yield f"datasets.{name}.source.features.{arm}: {fault}"
     for name, arm in raw["arms"].items():
         if name != CONTENT_FREE:
             faults = _given_faults(raw, name) if arm.keys() == {"d"} else _arm_faults(raw, arm)
@@ -691,11 +701,20 @@ def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = (
     return view in above or any(_is_circular(views, part, (*above, view)) for part in parts)
 
 
+def _image_fault(raw: Mapping[str, Any], arm: Mapping[str, Any]) -> str | None:
+    """Why an arm cannot do with image features alone; None if it can."""
+    if arm.get("fusion") == "sa":
+        return "fusion sa compares image and text of one encoder; choose another fusion for this arm"
+    if arm.get("missing_image", raw["fuse"]["missing_image"]) == "default_image":
+        return "the default image has no such features; choose another missing_image for this arm"
+    return None
+
+
 def _given_faults(raw: Mapping[str, Any], arm: str) -> Iterator[str]:
     """Datasets of the run that give no features for an arm which names no encoders."""
     for name in raw["run"]["datasets"] if arm in raw["run"]["arms"] else ():
         source = raw["datasets"].get(name, {}).get("source", {})
-        if arm not in source.get("features", {}):
+        if "text" not in source.get("features", {}).get(arm, {}):
             yield f"{', '.join(MADE_BY)}: missing, and datasets.{name}.source.features has no {arm!r} either"
 
 

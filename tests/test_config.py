@@ -192,6 +192,26 @@ def test_given_features_lie_inside_the_mirror(name: str) -> None:
     assert f"datasets.g.source.features.cliper.text: '{name}' does not have the form" in told
 
 
+def with_image_file(arm: str, **more: object) -> dict[str, object]:
+    source = {"features": {arm: {"image": "image_features_Baby.b"}}}
+    return {"datasets": {"baby": {"source": source}}, "arms": {arm: more}}
+
+
+def test_given_image_features_leave_the_text_to_the_arm() -> None:
+    chosen = toy.settings(**with_image_file("vanilla"))
+    arm = chosen.arm_of("baby", "vanilla")
+    assert (arm.image, arm.text, arm.fusion) == (None, "minilm", "concat")
+    assert chosen.arm_of("sports", "vanilla") == chosen.arms["vanilla"]
+    assert chosen.datasets["baby"].raw_files(["vanilla"])[-1] == "image_features_Baby.b"
+
+
+def test_given_image_features_cannot_be_compared_with_texts_or_stood_for_by_a_picture() -> None:
+    told = faults(**with_image_file("cliper"))
+    assert "datasets.baby.source.features.cliper: fusion sa compares image and text" in told
+    told = faults(**with_image_file("vanilla", missing_image="default_image"))
+    assert "datasets.baby.source.features.vanilla: the default image has no such features" in told
+
+
 def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
     assert "backbones.freedom.k: 21 is more than neighbours.items" in faults(backbones={"freedom": {"k": 21}})
 

@@ -20,19 +20,22 @@ RUN = CONFIG.run
 ROOT = CONFIG.root.as_posix()
 RESOLVED = f"{ROOT}/config.resolved.yaml"
 CELL = ("dataset", "backbone", "arm", "seed")
-# Features that are made here: not those that come with a dataset, which need no crawl, prompts and encoders.
+# Features that are made here, at least the text: not those that come with a dataset.
 MADE = [
     (dataset, arm)
     for dataset in RUN.datasets
     for arm in RUN.arms
-    if not CONFIG.datasets[dataset].given(arm)
+    if CONFIG.arm_of(dataset, arm).text
 ]
-CRAWLED = sorted({dataset for dataset, _ in MADE})
+CRAWLED = sorted(
+    {dataset for dataset, arm in MADE if CONFIG.arm_of(dataset, arm).image}
+)
 ENCODERS = sorted(
     {
         name
-        for _, arm in MADE
-        for name in (CONFIG.arms[arm].image, CONFIG.arms[arm].text)
+        for dataset, arm in MADE
+        for name in (CONFIG.arm_of(dataset, arm).image, CONFIG.arms[arm].text)
+        if name
     }
 )
 PROMPTS = sorted(
@@ -117,7 +120,7 @@ def cut_by(dataset):
 
 def texts_of(dataset, arm):
     """What an arm's text features are made of: its views in the order of its prompt set, or the given file."""
-    if given := CONFIG.datasets[dataset].given(arm):
+    if (given := CONFIG.datasets[dataset].given(arm)) and given.text:
         return raw_files(dataset, given.text)
     arm = CONFIG.arms[arm]
     return expand(
@@ -139,7 +142,7 @@ def images_of(dataset, arm):
 
 
 def items_of(dataset, arm):
-    """The items whose number given features are checked against."""
+    """The items whose numbers or ids given features belong to."""
     is_given = CONFIG.datasets[dataset].given(arm)
     return expand(path("items"), dataset=dataset) if is_given else []
 
