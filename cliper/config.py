@@ -179,6 +179,7 @@ class Download:
 
     timeout_s: float
     attempts: int
+    lock: str | None = None  # file of checksums at first sight
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ ALLOWED = {
     **dict.fromkeys(PARTS, {"errors"} | PARTS),
     "imagestore": FRAME,
     "imagefeatures": FRAME,
+    "mirrors": FRAME,
     "cleaning": FRAME,
     "vectorstore": FRAME,
     "fetch": FRAME,
@@ -39,7 +40,17 @@ ALLOWED = {
         | PARTS
         | TRAINING
         | {"stages"}
-        | {"sources", "encoders", "backbones", "imagestore", "imagefeatures", "vectorstore", "fetch", "cleaning"}
+        | {
+            "sources",
+            "encoders",
+            "backbones",
+            "imagestore",
+            "imagefeatures",
+            "mirrors",
+            "vectorstore",
+            "fetch",
+            "cleaning",
+        }
         for stage in STAGES
     },
     "__main__": {"config", "errors", "log", "stages"},
