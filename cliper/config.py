@@ -162,6 +162,7 @@ class Dataset:
     min_rating: float | None = None
     k_core: int | None = None
     split_seed: int | None = None
+    image_folder: str | None = None  # images of one's own, named by item, in the place of URLs
 
     def given(self, arm: str) -> GivenFeatures | None:
         """Features that come with the dataset for an arm; None where they are made here."""

@@ -36,6 +36,7 @@ IMAGE_STATUSES = (
     "ok",
     "no_url",  # the metadata has no image URL
     "placeholder",  # the URL is the shop's known "no image" picture
+    "no_file",  # the folder of one's own images has none for the item
     "http_error",  # answered with another status than 200
     "timeout",
     "connection_error",

@@ -118,6 +118,12 @@ def cut_by(dataset):
     ]
 
 
+def own_images(dataset):
+    """The folder of a dataset's own images, which is newer when files come or go; [] where they are fetched."""
+    folder = CONFIG.datasets[dataset].image_folder
+    return str(Path(folder).expanduser()) if folder else []
+
+
 def texts_of(dataset, arm):
     """What an arm's text features are made of: its views in the order of its prompt set, or the given file."""
     if (given := CONFIG.datasets[dataset].given(arm)) and given.text:

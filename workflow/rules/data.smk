@@ -57,6 +57,7 @@ rule catalogue:
 rule crawl:
     input:
         item_table=path("items"),
+        own_images=lambda w: own_images(w.dataset),
     output:
         images=path("images"),
     log:
