@@ -47,6 +47,7 @@ from cliper.config import Encoder as Settings
 from cliper.encoders.base import Encoder, Texts
 from cliper.prompt import render_items
 from cliper.sources import amazon2014
+from cliper.sources.records import ITEMS, read_lines
 from cliper.vectorstore import VectorStore
 
 CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
@@ -96,9 +97,9 @@ def build(folder: Path, model: dict[str, Any]) -> Sides:
 
 def read_items(path: Path, n: int) -> pl.DataFrame:
     """Read the first n items of a metadata file."""
-    lines = islice(amazon2014.read_lines(path), n)
-    records = [amazon2014.parse_record(line, f"{path}, line {number}") for number, line in lines]
-    return pl.DataFrame(records, schema=amazon2014.ITEMS).with_row_index("item")
+    lines = islice(read_lines(path), n)
+    records = [amazon2014.parse_record(line.decode(), f"{path}, line {number}") for number, line in lines]
+    return pl.DataFrame(records, schema=ITEMS).with_row_index("item")
 
 
 def draw_items(n: int) -> pl.DataFrame:

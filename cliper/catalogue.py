@@ -5,36 +5,37 @@ Out:  train, valid, test (three files), users, items, and counts: the data card,
 
 Rows of one user and item are dropped after the first, then rows below `min_rating`, then users and items with
 fewer than `k_core` interactions until none is left. Ids number users and items by their first appearance in
-the file. Each user's interactions are shuffled and cut: of fewer than ten the last two are valid and test, of
-ten or more a fifth is held out, half of that (rounded down) for validation. A split of the source's own is
-used as it is, with its numbers.
+the file. `split` says which interactions are held out: random, user_time, global_time, or given; see cliper/splits.py
+for the rule. A split of the source's own is used as it is, with its numbers where it has some.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from cliper import files, log
-from cliper.config import Config, Dataset
+from cliper.config import Config, Dataset, Table
 from cliper.errors import DataError
+from cliper.kcore import Bools, Ints, are_first, are_in_core
 from cliper.layout import locate
+from cliper.schemas import TABLES
 from cliper.sources import SOURCES
+from cliper.splits import SPLITTERS
 
 SPLITS = ("train", "valid", "test")
+FIELDS = ("title", "brand", "categories", "description", "image_url")
 
 
-def drop_duplicates(interactions: pl.DataFrame) -> pl.DataFrame:
-    """Keep the first row of each user and item, in the file's order."""
-    return interactions.unique(["user_id", "asin"], keep="first", maintain_order=True)
-
-
-def k_core_round(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
-    """Drop, at once, the rows of users and of items that have fewer than k rows."""
-    return interactions.filter((pl.len().over("user_id") >= k) & (pl.len().over("asin") >= k))
+def identify(names: pl.Series) -> Ints:
+    """Give equal names equal whole numbers: (n,), for counting only."""
+    codes: Ints = names.cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
+    return codes
 
 
 def number_ids(interactions: pl.DataFrame) -> pl.DataFrame:
@@ -44,51 +45,69 @@ def number_ids(interactions: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(user=next(first), item=next(first)).drop("row")
 
 
-def split_by_user(users: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Cut each user's interactions at random (the rule of the toolbox MMRec).
-
-    users      (n,) int, the user of each interaction
-    returns    (n,) str, train, valid or test
-
-    Of n interactions of a user: n < 3 all train; n < 10 one valid, one test; else n // 5 held out, half of
-    them (rounded down) valid and the rest test.
-    """
-    shuffled = pl.DataFrame({"user": users, "draw": generator.permutation(len(users))})
-    n, place = pl.len().over("user"), (pl.col("draw").rank("ordinal") - 1).over("user")
-    held = pl.when(n < 3).then(0).when(n < 10).then(2).otherwise(n // 5)
-    label = (
-        pl.when(place < n - held)
-        .then(pl.lit("train"))
-        .when(place < n - held + held // 2)
-        .then(pl.lit("valid"))
-        .otherwise(pl.lit("test"))
-    )
-    return shuffled.select(label).to_series().to_numpy()
+def describe_step(name: str, users: Ints, items: Ints) -> dict[str, Any]:
+    """A row of the data card: what a step left, by the users (n,) and items (n,) of its interactions."""
+    n_users, n_items = len(np.unique(users)), len(np.unique(items))
+    density = len(users) / (n_users * n_items) if len(users) else 0.0
+    return {"step": name, "interactions": len(users), "users": n_users, "items": n_items, "density": density}
 
 
-def cut(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[tuple[str, pl.DataFrame]]]:
-    """Filter, number and split interactions.
+def keep(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Drop repeated rows, low ratings, and what lies outside the k-core.
 
     raw        user_id, asin, rating, timestamp in the file's order
-    returns    the same rows that stay, with user, item, split; and each step's name with what it left
+    returns    the rows that stay; the data card's rows
 
     Raises DataError if nothing is left.
     """
-    steps = [("raw", raw), ("without duplicates", drop_duplicates(raw))]
+    users, items = (identify(raw[name]) for name in ("user_id", "asin"))
+    kept, card = np.arange(raw.height), [describe_step("raw", users, items)]
+
+    def drop(step: str, stays: Bools) -> None:
+        nonlocal kept
+        kept = kept[stays]
+        card.append(describe_step(step, users[kept], items[kept]))
+
+    drop("without duplicates", are_first(users, items))
     if dataset.min_rating is not None:
-        rated = steps[-1][1].filter(pl.col("rating") >= dataset.min_rating)
-        steps.append((f"rating >= {dataset.min_rating:g}", rated))
+        drop(f"rating >= {dataset.min_rating:g}", raw["rating"].to_numpy()[kept] >= dataset.min_rating)
     for number in range(1, raw.height + 1):
-        left = k_core_round(steps[-1][1], dataset.k_core or 1)
-        if left.height == steps[-1][1].height:
+        stays = are_in_core(users[kept], items[kept], dataset.k_core or 1)
+        if stays.all():
             break
-        steps.append((f"{dataset.k_core}-core, round {number}", left))
-    kept = steps[-1][1]
-    if kept.is_empty():
-        raise DataError(f"{dataset.title}: nothing is left after {steps[-1][0]}; lower k_core or min_rating")
+        drop(f"{dataset.k_core}-core, round {number}", stays)
+    if not len(kept):
+        raise DataError(f"{dataset.title}: nothing is left after {card[-1]['step']}; lower k_core or min_rating")
+    return raw[kept], card
+
+
+def cut(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Filter, number and split interactions.
+
+    raw        user_id, asin, rating, timestamp in the file's order
+    returns    the same rows that stay, with user, item, split; the data card's rows
+
+    Raises DataError if nothing is left, or if the split goes by time and a time is missing.
+    """
+    kept, card = keep(raw, dataset)
     numbered = number_ids(kept)
-    labels = split_by_user(numbered["user"].to_numpy(), np.random.default_rng(dataset.split_seed))
-    return numbered.with_columns(split=pl.Series(labels)), steps
+    if dataset.split != "random" and numbered["timestamp"].null_count():
+        raise DataError(f"{dataset.title}: split {dataset.split} needs the time of every interaction; use random")
+    users, times = (numbered[name].fill_null(0).to_numpy().astype(np.int64) for name in ("user", "timestamp"))
+    labels = SPLITTERS[dataset.split](users, times, np.random.default_rng(dataset.split_seed))
+    return numbered.with_columns(split=pl.Series(labels)), card
+
+
+def take_given(raw: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """A source's own split: numbered where the source has no numbers, and the data card's first row.
+
+    Raises DataError if a user and an item stand together more than once.
+    """
+    numbered = raw if "user" in raw.columns else number_ids(raw)
+    users, items = (numbered[name].to_numpy().astype(np.int64) for name in ("user", "item"))
+    if n_repeated := int((~are_first(users, items)).sum()):
+        raise DataError(f"the given split has {n_repeated:,} rows of a user and item that stood before; remove them")
+    return numbered, [describe_step("given", users, items)]
 
 
 def describe_items(interactions: pl.DataFrame, metadata: pl.DataFrame) -> pl.DataFrame:
@@ -98,45 +117,62 @@ def describe_items(interactions: pl.DataFrame, metadata: pl.DataFrame) -> pl.Dat
     return every.join(known, on="item", how="left").join(metadata, on="asin", how="left").sort("item")
 
 
-def count(steps: list[tuple[str, pl.DataFrame]]) -> pl.DataFrame:
-    """The data card: interactions, users and items after each step."""
+def describe_splits(splits: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    """The data card's rows of train, valid, test: what each holds, and how much of it is not in train."""
+    train = splits["train"]
+    card = []
+    for name, rows in splits.items():
+        users, items = (rows[column].to_numpy().astype(np.int64) for column in ("user", "item"))
+        cold = {
+            f"cold_{column}s": len(np.setdiff1d(rows[column].to_numpy(), train[column].to_numpy()))
+            for column in ("user", "item")
+        }
+        card.append(describe_step(name, users, items) | cold)
+    return card
+
+
+def lay_out(card: list[dict[str, Any]]) -> pl.DataFrame:
+    """The data card as the table counts."""
+    blank = dict.fromkeys(TABLES["counts"].columns)
     return pl.DataFrame(
-        [
-            {
-                "order": order,
-                "step": name,
-                "interactions": frame.height,
-                "users": frame["user_id"].n_unique(),
-                "items": frame["asin" if frame["asin"].null_count() == 0 else "item"].n_unique(),
-            }
-            for order, (name, frame) in enumerate(steps)
-        ]
+        [blank | {"order": order} | row for order, row in enumerate(card)],
+        schema_overrides={"cold_users": pl.Int64, "cold_items": pl.Int64},
     )
 
 
-def run(config: Config, *, dataset: str) -> None:
-    """Read the raw files, cut them, write the tables."""
-    began, settings = time.monotonic(), config.dataset(dataset)
+def read(config: Config, dataset: str) -> tuple[pl.DataFrame, list[dict[str, Any]], pl.DataFrame]:
+    """Read a dataset's raw files: its interactions, numbered and split; the data card; the items table."""
+    settings = config.dataset(dataset)
     source = SOURCES[settings.source.kind]
     names = settings.source.files
     paths = {role: locate(config.root, "raw", dataset=dataset, file=name) for role, name in names.items()}
     _require(paths, dataset)
-    raw = source.read_interactions(paths)
-    kept, steps = (raw, [("given", raw)]) if "split" in raw.columns else cut(raw, settings)
-    metadata = source.read_items(paths, set(kept["asin"].drop_nulls()))
-    items = describe_items(kept, metadata)
-    splits = [(split, kept.filter(pl.col("split") == split)) for split in SPLITS]
-    for split, rows in splits:
+    told = {"columns": settings.source.columns} if isinstance(settings.source, Table) else {}
+    raw = source.read_interactions(paths, **told)
+    kept, card = take_given(raw) if settings.split == "given" else cut(raw, settings)
+    metadata = source.read_items(paths, set(kept["asin"].drop_nulls()), **told)
+    return kept, card, describe_items(kept, metadata)
+
+
+def run(config: Config, *, dataset: str) -> None:
+    """Read the raw files, cut them, write the tables."""
+    began = time.monotonic()
+    kept, card, items = read(config, dataset)
+    splits = {split: kept.filter(pl.col("split") == split) for split in SPLITS}
+    for split, rows in splits.items():
         table = rows.select("user", "item", "timestamp").sort("user", "item")
         files.write_table(locate(config.root, split, dataset=dataset), split, table)
     users = kept.select("user", "user_id").unique("user").sort("user")
-    files.write_table(locate(config.root, "users", dataset=dataset), "users", users)
-    files.write_table(locate(config.root, "items", dataset=dataset), "items", items)
-    files.write_table(locate(config.root, "counts", dataset=dataset), "counts", count([*steps, *splits]))
+    counts = lay_out([*card, *describe_splits(splits)])
+    for name, table in (("users", users), ("items", items), ("counts", counts)):
+        files.write_table(locate(config.root, name, dataset=dataset), name, table)
+    cold = counts.filter(step="test").select("cold_users", "cold_items").row(0)
+    n_without = items.select(pl.all_horizontal(pl.col(FIELDS).is_null())).sum().item()
     log.account(
-        f"{dataset}: {raw.height:,} rows -> {users.height:,} users, {items.height:,} items, "
-        f"{kept.height:,} interactions ({' / '.join(f'{rows.height:,}' for _, rows in splits)}), "
-        f"{items.height - metadata.height:,} items without metadata, {time.monotonic() - began:.1f} s"
+        f"{dataset}: {card[0]['interactions']:,} rows -> {users.height:,} users, {items.height:,} items, "
+        f"{kept.height:,} interactions ({' / '.join(f'{rows.height:,}' for rows in splits.values())}), "
+        f"{cold[0]:,} users and {cold[1]:,} items of test not in train, "
+        f"{n_without:,} items without metadata, {time.monotonic() - began:.1f} s"
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -39,6 +39,18 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenFeatures:
+    """Files with features that come with a dataset for one arm.
+
+    With a text: both are numpy's, with a row for every item, in item order. Without: the image features of
+    Amazon-2014, by asin, and the text features are made here.
+    """
+
+    image: str
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Amazon2014:
     """Raw files of one category in the formats of Amazon-2014."""
 
@@ -46,6 +58,7 @@ class Amazon2014:
     category: str
     interactions: str  # ratings | reviews
     mirrors: tuple[str, ...] | None = None  # base URLs or folders; else those of data/sources.csv
+    features: dict[str, GivenFeatures] | None = None  # by arm
 
     @property
     def files(self) -> dict[str, str]:
@@ -58,11 +71,57 @@ class Amazon2014:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenFeatures:
-    """Files of numpy's with the features of every item, in item order, that come with a dataset for one arm."""
+class Amazon2018:
+    """Raw files of one category in the formats of Amazon-2018."""
 
-    image: str
-    text: str
+    kind: str
+    category: str
+    interactions: str  # ratings | reviews
+    mirrors: tuple[str, ...] | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Role of each raw file -> its name."""
+        ratings, reviews = f"{self.category}.csv", f"{self.category}_5.json.gz"
+        return {
+            "interactions": ratings if self.interactions == "ratings" else reviews,
+            "metadata": f"meta_{self.category}.json.gz",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Amazon2023:
+    """Raw files of one category in the formats of Amazon-2023."""
+
+    kind: str
+    category: str
+    interactions: str  # ratings | reviews
+    mirrors: tuple[str, ...] | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Role of each raw file -> its name."""
+        ratings, reviews = f"{self.category}.csv.gz", f"{self.category}.jsonl.gz"
+        return {
+            "interactions": ratings if self.interactions == "ratings" else reviews,
+            "metadata": f"meta_{self.category}.jsonl.gz",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Tables of anyone's own."""
+
+    kind: str
+    interactions: str
+    columns: dict[str, dict[str, str]]  # interactions, items -> our name of a column -> the file's
+    mirrors: tuple[str, ...]
+    items: str | None = None
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Role of each raw file -> its name."""
+        return {"interactions": self.interactions} | ({"metadata": self.items} if self.items else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +142,14 @@ class Mmrec:
         return {role: name for role, name in found.items() if name is not None}
 
 
-Source = Amazon2014 | Mmrec
-SOURCES: dict[str, type[Amazon2014] | type[Mmrec]] = {"amazon2014": Amazon2014, "mmrec": Mmrec}
+Source = Amazon2014 | Amazon2018 | Amazon2023 | Mmrec | Table
+SOURCES: dict[str, type[Source]] = {
+    "amazon2014": Amazon2014,
+    "amazon2018": Amazon2018,
+    "amazon2023": Amazon2023,
+    "mmrec": Mmrec,
+    "table": Table,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +158,20 @@ class Dataset:
 
     title: str
     source: Source
+    split: str  # random | user_time | global_time | given
     min_rating: float | None = None
     k_core: int | None = None
     split_seed: int | None = None
+    image_folder: str | None = None  # images of one's own, named by item, in the place of URLs
 
     def given(self, arm: str) -> GivenFeatures | None:
         """Features that come with the dataset for an arm; None where they are made here."""
-        return (self.source.features or {}).get(arm) if isinstance(self.source, Mmrec) else None
+        return (self.source.features or {}).get(arm) if isinstance(self.source, Amazon2014 | Mmrec) else None
 
     def raw_files(self, arms: Iterable[str]) -> list[str]:
         """Names of all raw files that a run with these arms reads."""
         given = [found for arm in arms if (found := self.given(arm))]
-        return [*self.source.files.values(), *(name for found in given for name in (found.image, found.text))]
+        return [*self.source.files.values(), *(n for found in given for n in (found.image, found.text) if n)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +180,7 @@ class Download:
 
     timeout_s: float
     attempts: int
+    lock: str | None = None  # file of checksums at first sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,8 +443,10 @@ class Config:
 
     def arm_of(self, dataset: str, arm: str) -> Arm:
         """An arm as a dataset has it: given features are used as they are, whatever encoders the arm names."""
-        settings = self.arm(arm)
-        return Arm(d=settings.d) if self.dataset(dataset).given(arm) else settings
+        settings, given = self.arm(arm), self.dataset(dataset).given(arm)
+        if given is None:
+            return settings
+        return Arm(d=settings.d) if given.text else replace(settings, image=None)
 
     @property
     def cells(self) -> list[tuple[str, str, str, int]]:
@@ -458,13 +528,17 @@ def _kind_of_view(view: Mapping[str, Any]) -> type[FieldView] | type[JoinedView]
 
 
 def _written_out(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with what views and arms leave to the sections prompt and fuse written out in them."""
+    """The config with what datasets, views and arms leave to their source or to other sections written out in them."""
+    datasets = {
+        name: {"split": "given" if _has_split(dataset["source"]) else "random", **dataset}
+        for name, dataset in raw["datasets"].items()
+    }
     sets = {
         name: {view: {**raw["prompt"], **parts} if "fields" in parts else parts for view, parts in views.items()}
         for name, views in raw["prompts"].items()
     }
     arms = {name: {**raw["fuse"], **arm} if "fusion" in arm else arm for name, arm in raw["arms"].items()}
-    return {**raw, "prompts": sets, "arms": arms}
+    return {**raw, "datasets": datasets, "prompts": sets, "arms": arms}
 
 
 def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -573,14 +647,13 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
             if name not in raw[section]:
                 yield f"run.{section}: {unknown(kind, name, raw[section])}"
     for name, dataset in raw["datasets"].items():
-        cut = [key for key in ("min_rating", "k_core", "split_seed") if dataset.get(key) is not None]
-        if dataset["source"]["kind"] == "mmrec" and cut:
-            yield f"datasets.{name}: {', '.join(cut)}: a given split is used as it is; remove it"
-        if dataset["source"]["kind"] != "mmrec" and not {"k_core", "split_seed"} <= set(cut):
-            yield f"datasets.{name}: k_core and split_seed are missing"
+        yield from (f"datasets.{name}{fault}" for fault in _split_faults(dataset))
         known = raw["arms"].keys() - {CONTENT_FREE}
         for arm in sorted(dataset["source"].get("features", {}).keys() - known):
             yield f"datasets.{name}.source.features: {unknown('arm', arm, known)}"
+        for arm, given in dataset["source"].get("features", {}).items():
+            if "text" not in given and (fault := _image_fault(raw, raw["arms"].get(arm, {}))):
+                yield f"datasets.{name}.source.features.{arm}: {fault}"
     for name, arm in raw["arms"].items():
         if name != CONTENT_FREE:
             faults = _given_faults(raw, name) if arm.keys() == {"d"} else _arm_faults(raw, arm)
@@ -600,16 +673,50 @@ def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
 
 
+def _has_split(source: Mapping[str, Any]) -> bool:
+    """Whether a source comes with a split of its own."""
+    return source["kind"] == "mmrec" or "split" in source.get("columns", {}).get("interactions", {})
+
+
+def _split_faults(dataset: Mapping[str, Any]) -> Iterator[str]:
+    """What does not fit the split of a dataset, or its absence."""
+    source, has_split = dataset["source"], _has_split(dataset["source"])
+    split = dataset.get("split", "given" if has_split else "random")
+    if has_split != (split == "given"):
+        yield f".split: {split}, but the source has {'a' if has_split else 'no'} split of its own"
+        return
+    cut = [key for key in ("min_rating", "k_core", "split_seed") if dataset.get(key) is not None]
+    if split == "given" and cut:
+        yield f": {', '.join(cut)}: a given split is used as it is; remove it"
+    if split != "given" and not {"k_core", "split_seed"} <= set(cut):
+        yield ": k_core and split_seed are missing"
+    if source["kind"] == "table":
+        if ("items" in source) != ("items" in source["columns"]):
+            yield ".source: items and columns.items go together"
+        needed = {"rating": "min_rating" in cut, "timestamp": split in ("user_time", "global_time")}
+        for name in sorted(name for name in needed if needed[name] and name not in source["columns"]["interactions"]):
+            yield f".source.columns.interactions: {name} is missing, by which this dataset is cut"
+
+
 def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = ()) -> bool:
     parts = views.get(view, {}).get("views", ())
     return view in above or any(_is_circular(views, part, (*above, view)) for part in parts)
+
+
+def _image_fault(raw: Mapping[str, Any], arm: Mapping[str, Any]) -> str | None:
+    """Why an arm cannot do with image features alone; None if it can."""
+    if arm.get("fusion") == "sa":
+        return "fusion sa compares image and text of one encoder; choose another fusion for this arm"
+    if arm.get("missing_image", raw["fuse"]["missing_image"]) == "default_image":
+        return "the default image has no such features; choose another missing_image for this arm"
+    return None
 
 
 def _given_faults(raw: Mapping[str, Any], arm: str) -> Iterator[str]:
     """Datasets of the run that give no features for an arm which names no encoders."""
     for name in raw["run"]["datasets"] if arm in raw["run"]["arms"] else ():
         source = raw["datasets"].get(name, {}).get("source", {})
-        if arm not in source.get("features", {}):
+        if "text" not in source.get("features", {}).get(arm, {}):
             yield f"{', '.join(MADE_BY)}: missing, and datasets.{name}.source.features has no {arm!r} either"
 
 

@@ -1,6 +1,6 @@
 """Fetch the items' cover images: one polite job a dataset, resumed where it stopped.
 
-In:  items (item, image_url).
+In:  items (item, asin, image_url); where the dataset has an image_folder, the files there in the place of URLs.
 Out: images, a row per item with what became of its image, and beside it `shards/` with the images' bytes.
 
 Each distinct URL is asked once. A shard is written when all its URLs are through; a run that finds it asks only
@@ -33,6 +33,7 @@ from cliper.errors import DataError
 from cliper.fetch import Fetcher, is_transient
 from cliper.imagestore import no_outcomes, read_outcomes, shard_folder, shard_name
 from cliper.layout import locate
+from cliper.ownimages import OwnImages, find_images
 from cliper.schemas import IMAGE_STATUSES
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
@@ -140,7 +141,7 @@ def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
     )
 
 
-def fetch_row(url: str, *, fetcher: Fetcher, settings: Crawl) -> dict[str, Any]:
+def fetch_row(url: str, *, fetcher: Fetcher | OwnImages, settings: Crawl) -> dict[str, Any]:
     """Fetch and examine one URL: its row in the shard, but for the number."""
     answer = fetcher.fetch(url)
     row: dict[str, Any] = {"url": url, "http_code": answer.http_code, "sha256": None, "bytes": None}
@@ -167,10 +168,21 @@ def complete_shard(
         files.write_table(path, "image_shard", table)
 
 
-def fetch_shards(shards: Mapping[Path, Sequence[str]], settings: Crawl) -> pl.DataFrame:
+def open_images(items: pl.DataFrame, folder: str | None, settings: Crawl) -> tuple[pl.DataFrame, Fetcher | OwnImages]:
+    """What is to be asked for each item, as `plan` returns it, and who answers: the web, or a folder of one's own.
+
+    items  item, asin, image_url
+    """
+    if folder is None:
+        return plan(items, placeholders=read_placeholders()), Fetcher(settings)
+    path = Path(folder).expanduser()
+    return find_images(items, path), OwnImages(path, max_bytes=settings.max_bytes)
+
+
+def fetch_shards(shards: Mapping[Path, Sequence[str]], settings: Crawl, fetcher: Fetcher | OwnImages) -> pl.DataFrame:
     """Complete all shards; returns their outcomes. Raises DataError early if no server answers at all."""
     outcomes = no_outcomes()
-    with closing(Fetcher(settings)) as fetcher, ThreadPoolExecutor(settings.threads) as pool:
+    with closing(fetcher), ThreadPoolExecutor(settings.threads) as pool:
         fetch = partial(fetch_row, fetcher=fetcher, settings=settings)
         for path, urls in shards.items():
             complete_shard(path, urls, fetch_rows=partial(pool.map, fetch))
@@ -190,11 +202,13 @@ def run(config: Config, *, dataset: str) -> None:
     """Fetch the images of one dataset and write the manifest."""
     started = time.perf_counter()
     path = locate(config.root, "images", dataset=dataset)
-    items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item", "image_url"])
-    planned = plan(items, placeholders=read_placeholders())
+    items = files.read_table(
+        locate(config.root, "items", dataset=dataset), "items", columns=["item", "asin", "image_url"]
+    )
+    planned, fetcher = open_images(items, config.dataset(dataset).image_folder, config.crawl)
     urls = planned.filter(pl.col("status").is_null())["url"].unique(maintain_order=True).to_list()
     shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, config.crawl).items()}
-    outcomes = fetch_shards(shards, config.crawl)
+    outcomes = fetch_shards(shards, config.crawl, fetcher)
     require_share(outcomes, config.crawl.min_ok)
     images = build_manifest(planned, outcomes)
     files.write_table(path, "images", images)

@@ -4,52 +4,26 @@ In:   the dataset's mirrors (base URLs or local folders, from the config or from
 Out:  download/<dataset>/<file>, as the mirror has it; a file's name may hold folders
 
 Mirrors are tried in order. A broken transfer is continued where it stopped, within the run and by the next
-run; size and, where known, sha256 are checked before the file gets its name.
+run. Size and sha256 are checked where they are published. The sha256 of a file that is fetched for the first time is
+recorded in `download.lock` and checked ever after; files of a folder of yours are not, they are yours to change.
 """
 
 from __future__ import annotations
 
-import csv
 import shutil
 import time
-from fnmatch import fnmatch
-from importlib.resources import files as package_files
 from pathlib import Path
-from typing import NamedTuple
 
 import requests
 
 from cliper import config as configuration
 from cliper import files, log
-from cliper.config import Config, Dataset
+from cliper.config import Config
 from cliper.errors import ConfigError, SourceError, unknown
 from cliper.layout import locate
+from cliper.mirrors import Place, check_lock, find_places
 
 CHUNK = 1 << 20  # bytes
-
-
-class Known(NamedTuple):
-    """What data/sources.csv says of a file: where it lies and what it must be."""
-
-    mirror: str
-    size_bytes: int | None
-    sha256: str | None
-
-
-def known_sources(kind: str, file: str) -> list[Known]:
-    """Rows of data/sources.csv for a raw file, in their order."""
-    text = package_files("cliper").joinpath("data/sources.csv").read_text(encoding="utf-8")
-    rows = [r for r in csv.DictReader(text.splitlines()) if r["kind"] == kind and fnmatch(file, r["file"])]
-    return [Known(r["mirror"], int(r["size_bytes"] or 0) or None, r["sha256"] or None) for r in rows]
-
-
-def places(dataset: Dataset, file: str) -> list[Known]:
-    """Where to look for a raw file: the config's mirrors if it names any, else the known ones."""
-    known = known_sources(dataset.source.kind, file)
-    if not dataset.source.mirrors:
-        return known
-    check = known[0] if known else Known("", None, None)
-    return [Known(mirror, check.size_bytes, check.sha256) for mirror in dataset.source.mirrors]
 
 
 def fetch(url: str, target: Path, *, timeout_s: float) -> None:
@@ -84,7 +58,7 @@ def fetch(url: str, target: Path, *, timeout_s: float) -> None:
     note.unlink()
 
 
-def check(path: Path, place: Known) -> str:
+def check(path: Path, place: Place) -> str:
     """Compare a fetched file with what is known of it and return its sha256. A wrong file is removed."""
     size, digest = path.stat().st_size, files.sha256(path)
     for what, found, wanted in (("bytes", size, place.size_bytes), ("sha256", digest, place.sha256)):
@@ -94,9 +68,9 @@ def check(path: Path, place: Known) -> str:
     return digest
 
 
-def obtain(place: Known, file: str, target: Path, settings: configuration.Download) -> str:
+def obtain(place: Place, file: str, target: Path, settings: configuration.Download) -> str:
     """Get one file from one place, over http(s) or from a local folder, and return its sha256."""
-    if not place.mirror.startswith(("http://", "https://")):
+    if place.is_folder:
         source = Path(place.mirror).expanduser() / file
         if not source.is_file():
             raise SourceError(f"{source} does not exist")
@@ -122,6 +96,17 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
+def require_locked(place: Place, digest: str, target: Path, settings: configuration.Download) -> None:
+    """Hold a file against the lock file. Raises SourceError, and removes it, if it once was another one."""
+    if settings.lock is None or place.is_folder:
+        return
+    try:
+        check_lock(Path(settings.lock), place, digest)
+    except SourceError:
+        target.unlink()
+        raise
+
+
 def run(config: Config, *, dataset: str, file: str) -> None:
     """Fetch a raw file from the first mirror that has it."""
     began = time.monotonic()
@@ -130,9 +115,10 @@ def run(config: Config, *, dataset: str, file: str) -> None:
         raise ConfigError(unknown(f"file of {dataset}", file, known))
     target = locate(config.root, "raw", dataset=dataset, file=file)
     failures = []
-    for place in places(settings, file):
+    for place in find_places(settings, file):
         try:
             digest = obtain(place, file, target, config.download)
+            require_locked(place, digest, target, config.download)
         except SourceError as error:
             failures.append(str(error))
             continue

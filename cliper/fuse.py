@@ -2,7 +2,8 @@
 
 In:   image_embeddings, and text_embeddings of every view of the arm;
       where the arm asks for it, default_image;
-      where the dataset comes with features for the arm: those files, and items
+      where the dataset comes with features for the arm: those files, and items (image features alone take the place
+      of image_embeddings)
 Out:  features: image and text feature of every item, with the flags of filled rows;
       view_weights: similarity to the image, weight and rank of every view of every item; no row for given features;
       fallbacks: how many items lack an image or a view's fields, and what stands for it
@@ -32,6 +33,7 @@ from cliper import files, fusion, log
 from cliper.config import Arm, Config, Encoder, GivenFeatures
 from cliper.errors import DataError, FeatureError
 from cliper.fusion import Bools, Vectors
+from cliper.imagefeatures import read_image_features
 from cliper.layout import locate
 
 SETTINGS = ("fusion", "temperature", "vectors", "missing_field", "missing_image")  # noted in the files
@@ -125,6 +127,26 @@ def read_images(config: Config, dataset: str, arm: Arm) -> tuple[NDArray[np.int3
     return images["item"].to_numpy(), fill_images(image, is_filled, arm.missing_image, default), is_filled
 
 
+def read_image_file(config: Config, dataset: str, arm: Arm, name: str) -> tuple[NDArray[np.int32], Vectors, Bools]:
+    """As `read_images`, of the features by asin that come with Amazon-2014. Raises FeatureError if no item has any."""
+    items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item", "asin"])
+    rows = {asin: row for row, asin in enumerate(items["asin"].to_list()) if asin}
+    path = require_raw(config, dataset, name)
+    image, is_there = read_image_features(path, rows, items.height)
+    if not is_there.any():
+        raise FeatureError(f"{path} has no item of {dataset}; name the file of its category")
+    image[~is_there] = image[is_there].mean(axis=0, dtype=np.float64)
+    return items["item"].to_numpy(), fill_images(image, ~is_there, arm.missing_image, None), ~is_there
+
+
+def require_raw(config: Config, dataset: str, name: str) -> Path:
+    """Path of a raw file. Raises DataError if it is not there."""
+    path = locate(config.root, "raw", dataset=dataset, file=name)
+    if not path.is_file():
+        raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {name}")
+    return path
+
+
 def require_finite(what: str, vectors: Vectors, *, mend: str) -> None:
     """Raise FeatureError naming the first item whose vector holds NaN or infinity, and how to mend it."""
     broken = ~np.isfinite(vectors).reshape(len(vectors), -1).all(axis=1)
@@ -163,9 +185,16 @@ def count_fallbacks(image_is_filled: Bools, views: Views, arm: Arm) -> pl.DataFr
     return pl.DataFrame(rows, schema=["missing", "policy", "n_items"], orient="row").sort("missing")
 
 
-def fuse_views(config: Config, dataset: str, arm: Arm) -> Fused:
-    """Weigh and fuse the embeddings of an arm's views. Raises FeatureError if they cannot be used."""
-    item, image, image_is_filled = read_images(config, dataset, arm)
+def fuse_views(config: Config, dataset: str, arm: Arm, given: GivenFeatures | None) -> Fused:
+    """Weigh and fuse the embeddings of an arm's views.
+
+    given  image features that come with the dataset
+
+    Raises FeatureError if they cannot be used.
+    """
+    item, image, image_is_filled = (
+        read_image_file(config, dataset, arm, given.image) if given else read_images(config, dataset, arm)
+    )
     views = read_views(config, dataset, arm)
     if len(image) != len(views.text):
         raise FeatureError(f"{dataset} has {len(image)} images, but its views {len(views.text)} rows; encode again")
@@ -183,18 +212,18 @@ def fuse_views(config: Config, dataset: str, arm: Arm) -> Fused:
         lacks_all,
         long_weights(views.names, weighed),
         count_fallbacks(image_is_filled, views, arm),
-        {"encoders": encoders(config, arm), **{key: getattr(arm, key) for key in SETTINGS}},
+        {"encoders": encoders(config, arm, given), **{key: getattr(arm, key) for key in SETTINGS}},
     )
 
 
-def encoders(config: Config, arm: Arm) -> dict[str, str]:
-    """Kind of the arm's two encoders, for the record."""
+def encoders(config: Config, arm: Arm, given: GivenFeatures | None) -> dict[str, str]:
+    """Kind of the arm's two encoders, for the record; of given image features, their file."""
 
     def kind(name: str | None) -> str:
         encoder: Encoder = config.encoder(str(name))
         return f"{name} ({encoder.kind})"
 
-    return {"image": kind(arm.image), "text": kind(arm.text)}
+    return {"image": given.image if given else kind(arm.image), "text": kind(arm.text)}
 
 
 def read_given(path: Path, n_items: int) -> Vectors:
@@ -227,13 +256,10 @@ def are_zero(vectors: Vectors) -> Bools:
 
 
 def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:
-    """Take the features that come with a dataset. Raises FeatureError if they cannot be used."""
+    """Take the features that come with a dataset, image and text. Raises FeatureError if they cannot be used."""
     items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item"])
-    paths = {name: locate(config.root, "raw", dataset=dataset, file=name) for name in (given.image, given.text)}
-    for name, path in paths.items():
-        if not path.is_file():
-            raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {name}")
-    image, text = (read_given(paths[name], items.height) for name in (given.image, given.text))
+    paths = [require_raw(config, dataset, str(name)) for name in (given.image, given.text)]
+    image, text = (read_given(path, items.height) for path in paths)
     none = np.empty((items.height, 0))
     no_weights = long_weights((), Weighed(None, none.astype(np.float32), none.astype(np.int16)))
     no_image, no_text = are_zero(image), are_zero(text)
@@ -249,7 +275,10 @@ def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:
 def run(config: Config, *, dataset: str, arm: str) -> None:
     """Read an arm's embeddings or the given features, write features and weights."""
     began, given = time.monotonic(), config.dataset(dataset).given(arm)
-    fused = take_given(config, dataset, given) if given else fuse_views(config, dataset, config.arm(arm))
+    if given and given.text:
+        fused = take_given(config, dataset, given)
+    else:
+        fused = fuse_views(config, dataset, config.arm_of(dataset, arm), given)
     features = pl.DataFrame(
         {
             "item": fused.item,

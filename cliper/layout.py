@@ -33,6 +33,7 @@ PATHS: dict[str, str] = {
     "run": "train/{dataset}/{backbone}/{arm}/{seed}/run.json",
     "metrics": "evaluate/{dataset}/{backbone}/{arm}/{seed}/metrics.parquet",
     "user_metrics": "evaluate/{dataset}/{backbone}/{arm}/{seed}/user_metrics.parquet",
+    "export": "export/{dataset}/{arm}",
     "table": "tabulate/{table}.{format}",
 }
 

@@ -36,6 +36,7 @@ IMAGE_STATUSES = (
     "ok",
     "no_url",  # the metadata has no image URL
     "placeholder",  # the URL is the shop's known "no image" picture
+    "no_file",  # the folder of one's own images has none for the item
     "http_error",  # answered with another status than 200
     "timeout",
     "connection_error",
@@ -66,7 +67,18 @@ TABLES: dict[str, Table] = {
     ),
     "counts": Table(
         key=("order",),
-        columns={"order": I16, "step": STR, "interactions": I64, "users": I64, "items": I64},
+        columns={
+            "order": I16,
+            "step": STR,  # raw or given, what was dropped, each round of the k-core, train, valid, test
+            "interactions": I64,  # that the step left
+            "users": I64,
+            "items": I64,
+            "density": F64,  # interactions / (users x items)
+            "cold_users": I64,  # of valid and test: those with no interaction in train
+            "cold_items": I64,
+        },
+        nullable=frozenset({"cold_users", "cold_items"}),
+        version=2,
     ),
     "images": Table(
         key=("item",),

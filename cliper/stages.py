@@ -48,6 +48,7 @@ STAGES: dict[str, Stage] = {
     "train": Stage("cliper.train", "train one backbone", ("dataset", "backbone", "arm", "seed")),
     "evaluate": Stage("cliper.evaluate", "measure one trained run", ("dataset", "backbone", "arm", "seed")),
     "tabulate": Stage("cliper.reporting.tabulate", "write one table of the paper", ("table",)),
+    "export": Stage("cliper.export", "write a dataset and features for another toolbox", ("dataset", "arm", "format")),
     "inspect": Stage(
         "cliper.reporting.inspect",
         "show what one item's features were made of",
@@ -66,6 +67,7 @@ NAME_HELP = {
     "backbone": "name of a backbone",
     "seed": "whole number from which everything random in the run is drawn",
     "table": "table1 or table2",
+    "format": "mmrec",
     "item": "the shop's own id of an item (asin)",
     "html": "file to which a page with the image is written",
 }

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 import toy
 
-from cliper import catalogue, files
+from cliper import catalogue, files, kcore
+from cliper.config import Config
 from cliper.errors import DataError
 from cliper.layout import locate
 from cliper.sources import amazon2014
@@ -29,64 +30,38 @@ def rows(text: str) -> pl.DataFrame:
     )
 
 
+def codes(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    return catalogue.identify(frame["user_id"]), catalogue.identify(frame["asin"])
+
+
+def in_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
+    return frame.filter(kcore.are_in_core(*codes(frame), k))
+
+
 def test_the_first_of_repeated_rows_stays() -> None:
-    kept = catalogue.drop_duplicates(rows("b:x a:x b:x b:y"))
+    repeated = rows("b:x a:x b:x b:y")
+    kept = repeated.filter(kcore.are_first(*codes(repeated)))
     assert kept["timestamp"].to_list() == [0, 1, 3]
 
 
 def test_a_round_of_the_core_drops_users_and_items_at_once() -> None:
     # c has one row; z has one row (a's). Dropping both leaves a and b with x and y: two rows each.
-    kept = catalogue.k_core_round(rows("a:x a:y a:z b:x b:y c:x"), 2)
+    kept = in_core(rows("a:x a:y a:z b:x b:y c:x"), 2)
     assert kept.select("user_id", "asin").rows() == [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")]
 
 
 def test_the_core_is_a_fixed_point(workdir: Path) -> None:
     # Round 1 drops d (one row); then z has one row, then b, then y.
     chain = rows("a:w a:x e:w e:x a:y b:y b:z d:z")
-    kept, steps = catalogue.cut(chain, toy.settings(**toy.dataset(workdir, k_core=2)).dataset("toy"))
+    kept, card = catalogue.cut(chain, toy.settings(**toy.dataset(workdir, k_core=2)).dataset("toy"))
     assert kept.select("user_id", "asin").rows() == [("a", "w"), ("a", "x"), ("e", "w"), ("e", "x")]
-    assert [name for name, _ in steps][2:] == [f"2-core, round {number}" for number in (1, 2, 3, 4)]
+    assert [row["step"] for row in card][2:] == [f"2-core, round {number}" for number in (1, 2, 3, 4)]
 
 
 def test_ids_number_by_first_appearance() -> None:
     numbered = catalogue.number_ids(rows("u9:b u1:b u9:a u1:c"))
     assert numbered["user"].to_list() == [0, 1, 0, 1]
     assert numbered["item"].to_list() == [0, 0, 1, 2]
-
-
-@pytest.mark.parametrize(
-    ("n", "valid", "test"),
-    [
-        (1, 0, 0),
-        (2, 0, 0),
-        (3, 1, 1),
-        (5, 1, 1),
-        (9, 1, 1),
-        (10, 1, 1),
-        (14, 1, 1),
-        (15, 1, 2),
-        (20, 2, 2),
-        (35, 3, 4),
-    ],
-)
-def test_each_user_is_split_by_the_fields_rule(n: int, valid: int, test: int) -> None:
-    users = np.repeat([0, 1], [n, 7])
-    labels = catalogue.split_by_user(users, np.random.default_rng(0))[:n].tolist()
-    assert (labels.count("train"), labels.count("valid"), labels.count("test")) == (n - valid - test, valid, test)
-
-
-def test_the_split_is_drawn_from_the_seed_alone() -> None:
-    users = np.repeat(np.arange(50), 12)
-    first, again, other = (catalogue.split_by_user(users, np.random.default_rng(s)) for s in (3, 3, 4))
-    assert (first == again).all()
-    assert (first != other).any()
-
-
-def test_every_place_of_a_user_can_be_held_out() -> None:
-    held = np.zeros(5, dtype=int)
-    for seed in range(200):
-        held += catalogue.split_by_user(np.zeros(5, dtype=int), np.random.default_rng(seed)) == "test"
-    assert (held > 15).all()  # 40 expected of 200 at each of the five places
 
 
 def test_nothing_left_is_told_with_the_step(workdir: Path) -> None:
@@ -102,8 +77,7 @@ def test_the_stage_writes_every_item_also_without_metadata(workdir: Path) -> Non
     catalogue.run(config, dataset="toy")
     items = files.read_table(locate(config.root, "items", dataset="toy"), "items")
     assert items.select("item", "asin", "title").rows() == [(0, "i2", None), (1, "i1", "One")]
-    counts = files.read_table(locate(config.root, "counts", dataset="toy"), "counts")
-    assert counts.select("step", "interactions").rows() == [
+    assert card(config).select("step", "interactions").rows() == [
         ("raw", 4),
         ("without duplicates", 3),
         ("rating >= 2", 2),
@@ -111,6 +85,41 @@ def test_the_stage_writes_every_item_also_without_metadata(workdir: Path) -> Non
         ("valid", 0),
         ("test", 0),
     ]
+
+
+def card(config: Config) -> pl.DataFrame:
+    (dataset,) = config.run.datasets
+    return files.read_table(locate(config.root, "counts", dataset=dataset), "counts")
+
+
+def test_the_data_card_tells_density_and_what_train_lacks(workdir: Path) -> None:
+    # All in the order of time: the last but one interaction of ten is valid, the last test. Both are of user v, who
+    # has none before, and the last is of item y, which nobody had.
+    ratings = "".join(f"u{n},x,5.0,{n}\n" for n in range(8)) + "v,x,5.0,8\nv,y,5.0,9\n"
+    config = toy.settings(**toy.dataset(workdir, split="global_time"))
+    toy.write_raw(locate(config.root, "raw", dataset="toy", file="x").parent, ratings, [])
+    catalogue.run(config, dataset="toy")
+    shown = card(config).select("step", "users", "items", "density", "cold_users", "cold_items").rows()
+    assert shown == [
+        ("raw", 9, 2, pytest.approx(10 / 18), None, None),
+        ("without duplicates", 9, 2, pytest.approx(10 / 18), None, None),
+        ("train", 8, 1, 1.0, 0, 0),
+        ("valid", 1, 1, 1.0, 1, 0),
+        ("test", 1, 1, 1.0, 1, 1),
+    ]
+
+
+def test_a_split_by_time_without_times_is_refused(workdir: Path) -> None:
+    settings = toy.settings(**toy.dataset(workdir, split="user_time")).dataset("toy")
+    timeless = rows("a:x b:y").with_columns(timestamp=pl.lit(None, pl.Int64))
+    with pytest.raises(DataError, match="Toy: split user_time needs the time of every interaction"):
+        catalogue.cut(timeless, settings)
+
+
+def test_a_given_split_with_repeated_pairs_is_refused() -> None:
+    given = pl.DataFrame({"user": [0, 0, 0], "item": [1, 2, 1], "split": ["train", "valid", "test"]})
+    with pytest.raises(DataError, match="1 rows of a user and item that stood before"):
+        catalogue.take_given(given)
 
 
 def test_a_missing_raw_file_names_the_command_that_fetches_it(workdir: Path) -> None:
@@ -121,7 +130,7 @@ def test_a_missing_raw_file_names_the_command_that_fetches_it(workdir: Path) -> 
 @needs_shared
 def test_golden_core_and_ids_equal_the_toolboxs() -> None:
     raw = amazon2014.read_interactions({"interactions": GOLDEN / "ratings_Tiny.csv"}).unique(maintain_order=True)
-    while (kept := catalogue.k_core_round(raw, 5)).height < raw.height:  # the toolbox keeps repeated pairs
+    while (kept := in_core(raw, 5)).height < raw.height:  # the toolbox keeps repeated pairs
         raw = kept
     ours = catalogue.number_ids(kept).select(userID="user", itemID="item", rating="rating", timestamp="timestamp")
     theirs = pl.read_csv(GOLDEN / "tiny-indexed.inter", separator="\t").drop("x_label")
@@ -131,37 +140,63 @@ def test_golden_core_and_ids_equal_the_toolboxs() -> None:
     assert mapped["asin"].to_list() == ids.sort("itemID")["asin"].to_list()
 
 
-@needs_shared
-def test_golden_split_gives_the_toolboxs_counts_per_user() -> None:
-    theirs = pl.read_csv(GOLDEN / "tiny-indexed-v4.inter", separator="\t")
-    labels = catalogue.split_by_user(theirs["userID"].to_numpy(), np.random.default_rng(1))
-    ours = theirs.with_columns(x_label=pl.Series(labels).replace_strict({"train": 0, "valid": 1, "test": 2}))
-    count = [frame.group_by("userID", "x_label").len().sort("userID", "x_label") for frame in (ours, theirs)]
-    assert count[0].cast(pl.Int64).equals(count[1].cast(pl.Int64))
+PUBLISHED = {  # interactions, users, items of: all, train, valid, test (georgeguo-cn/LGMRec's logs, of MMRec's files)
+    "baby": (19_445, 7_050, 160_792, (118_551, 20_559, 21_682), (7_047, 5_483, 5_549)),
+    "sports": (35_598, 18_357, 296_337, (218_409, 37_899, 40_029), (18_352, 13_342, 13_738)),
+    "clothing": (39_387, 23_033, 278_677, (197_338, 40_150, 41_189), (23_020, 16_702, 16_803)),
+}
 
 
 @needs_shared
-@pytest.mark.parametrize(
-    ("name", "users", "items", "totals"),
-    [
-        ("baby", 19_445, 7_050, (118_551, 20_559, 21_682)),
-        ("sports", 35_598, 18_357, (218_409, 37_899, 40_029)),
-        ("clothing", 39_387, 23_033, (197_338, 40_150, 41_189)),
-    ],
-)
-def test_published_counts_hold_for_given_and_for_our_own_splits(
-    workdir: Path, name: str, users: int, items: int, totals: tuple[int, int, int]
-) -> None:
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_counts_stand_in_the_data_cards_of_given_splits(workdir: Path, name: str) -> None:
     given = {"kind": "mmrec", "inter": f"{name}.inter", "mirrors": ["unused"]}
     config = toy.settings(name="toy", run={"datasets": ["given"]}, datasets={"given": {"title": "G", "source": given}})
     raw = locate(config.root, "raw", dataset="given", file=f"{name}.inter")
     raw.parent.mkdir(parents=True)
     raw.symlink_to(AMAZON / f"{name}.inter")
     catalogue.run(config, dataset="given")
-    tables = [files.read_table(locate(config.root, s, dataset="given"), s) for s in catalogue.SPLITS]
-    assert tuple(table.height for table in tables) == totals
-    assert files.read_table(locate(config.root, "users", dataset="given"), "users").height == users
-    assert files.read_table(locate(config.root, "items", dataset="given"), "items").height == items
-    everything = pl.concat(tables)
-    labels = catalogue.split_by_user(everything["user"].to_numpy(), np.random.default_rng(7))
-    assert tuple(int((labels == split).sum()) for split in catalogue.SPLITS) == totals
+    users, items, interactions, of_splits, items_of_splits = PUBLISHED[name]
+    shown = card(config)
+    assert shown["step"].to_list() == ["given", *catalogue.SPLITS]
+    assert shown.select("users", "items", "interactions").row(0) == (users, items, interactions)
+    assert tuple(shown["interactions"][1:]) == of_splits
+    assert tuple(shown["items"][1:]) == items_of_splits
+
+
+def write_baby_as_rated(folder: Path, *, seed: int) -> None:
+    """Raw ratings around the true interactions of Baby: shuffled, rated, repeated, among users of too few."""
+    generator = np.random.default_rng(seed)
+    inter = pl.read_csv(AMAZON / "baby.inter", separator="\t")
+    users = pl.read_csv(AMAZON / "baby_ids/u_id_mapping.csv", separator="\t")
+    items = pl.read_csv(AMAZON / "baby_ids/i_id_mapping.csv", separator="\t")
+    true = inter.join(users, on="userID").join(items, on="itemID").select("user_id", "asin")
+    few = pl.DataFrame(
+        {
+            "user_id": [f"FEW{n // 4}" for n in range(40_000)],
+            "asin": generator.choice(items["asin"].to_numpy(), 40_000),
+        }
+    )
+    all_rows = pl.concat([true, true[:1000], few]).sample(fraction=1, shuffle=True, seed=seed)
+    rated = all_rows.with_columns(
+        rating=generator.integers(1, 6, all_rows.height).astype(float),
+        timestamp=generator.integers(15_000, 16_200, all_rows.height) * 86_400,
+    )
+    folder.mkdir(parents=True)
+    rated.write_csv(folder / "ratings_Toy.csv", include_header=False)
+    toy.write_metadata(folder, [])
+
+
+@needs_shared
+@pytest.mark.parametrize(("seed", "split"), [(1, "random"), (2, "random"), (999, "random"), (3, "user_time")])
+def test_published_counts_come_out_of_raw_ratings_of_baby(workdir: Path, seed: int, split: str) -> None:
+    config = toy.settings(**toy.dataset(workdir, k_core=5, split=split, split_seed=seed))
+    write_baby_as_rated(locate(config.root, "raw", dataset="toy", file="x").parent, seed=seed)
+    catalogue.run(config, dataset="toy")
+    shown = card(config)
+    users, items, interactions, of_splits, _ = PUBLISHED["baby"]
+    assert shown["step"][:3].to_list() == ["raw", "without duplicates", "5-core, round 1"]
+    assert shown["interactions"][0] == interactions + 41_000
+    assert shown.select("users", "items", "interactions").row(-4) == (users, items, interactions)
+    assert tuple(shown["interactions"][-3:]) == of_splits
+    assert shown["cold_users"][-1] == 0

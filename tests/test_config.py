@@ -125,6 +125,23 @@ def test_a_given_split_cannot_be_filtered() -> None:
     assert "a given split is used as it is" in faults(datasets={"g": given})
 
 
+def test_a_split_is_given_exactly_where_the_source_has_one() -> None:
+    source = {"kind": "mmrec", "inter": "g.inter", "mirrors": ["."]}
+    assert "datasets.baby.split: given, but the source has no split of its own" in faults(
+        datasets={"baby": {"split": "given"}}
+    )
+    told = faults(datasets={"g": {"title": "G", "source": source, "split": "user_time"}})
+    assert "datasets.g.split: user_time, but the source has a split of its own" in told
+    assert toy.settings(datasets={"g": {"title": "G", "source": source}}).datasets["g"].split == "given"
+
+
+def test_the_splits_in_the_schema_are_those_that_can_be_made() -> None:
+    from cliper.splits import SPLITTERS
+
+    named = config.schema()["properties"]["datasets"]["additionalProperties"]["properties"]["split"]["enum"]
+    assert set(named) == {*SPLITTERS, "given"}
+
+
 FILES = {"image": "own/image_feat.npy", "text": "text_feat.npy"}
 
 
@@ -173,6 +190,26 @@ def test_features_of_an_unknown_arm_are_answered_with_the_known_ones(arm: str) -
 def test_given_features_lie_inside_the_mirror(name: str) -> None:
     told = faults(**given(run={}, arms={}, features={"cliper": FILES | {"text": name}}))
     assert f"datasets.g.source.features.cliper.text: '{name}' does not have the form" in told
+
+
+def with_image_file(arm: str, **more: object) -> dict[str, object]:
+    source = {"features": {arm: {"image": "image_features_Baby.b"}}}
+    return {"datasets": {"baby": {"source": source}}, "arms": {arm: more}}
+
+
+def test_given_image_features_leave_the_text_to_the_arm() -> None:
+    chosen = toy.settings(**with_image_file("vanilla"))
+    arm = chosen.arm_of("baby", "vanilla")
+    assert (arm.image, arm.text, arm.fusion) == (None, "minilm", "concat")
+    assert chosen.arm_of("sports", "vanilla") == chosen.arms["vanilla"]
+    assert chosen.datasets["baby"].raw_files(["vanilla"])[-1] == "image_features_Baby.b"
+
+
+def test_given_image_features_cannot_be_compared_with_texts_or_stood_for_by_a_picture() -> None:
+    told = faults(**with_image_file("cliper"))
+    assert "datasets.baby.source.features.cliper: fusion sa compares image and text" in told
+    told = faults(**with_image_file("vanilla", missing_image="default_image"))
+    assert "datasets.baby.source.features.vanilla: the default image has no such features" in told
 
 
 def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:

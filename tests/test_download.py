@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from servers import serve
 
 from cliper import download
 from cliper.config import Config
-from cliper.errors import ConfigError, SourceError
+from cliper.errors import ConfigError, DataError, SourceError
+from cliper.mirrors import Place, check_lock, find_places, known_places
 
 BODY = bytes(range(256)) * 10_000  # 2.56 MB, more than two chunks
 
@@ -116,22 +119,103 @@ def test_no_mirror_left_is_one_sentence_with_a_way_out(workdir: Path) -> None:
     assert "name its folder in datasets.toy.source.mirrors" in told
 
 
+def publish(monkeypatch: pytest.MonkeyPatch, url: str, size: int | None = None, digest: str | None = None) -> None:
+    """Let the file be a public one of this mirror, about which so much is known."""
+    place = Place(url, size, digest, "free", "amazon2014/ratings_Toy.csv")
+    monkeypatch.setattr(download, "find_places", lambda *_: [place])
+
+
 @pytest.mark.parametrize(("size", "digest"), [(7, None), (None, "0" * 64)])
 def test_a_file_of_another_size_or_checksum_is_refused(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, size: int | None, digest: str | None
 ) -> None:
-    monkeypatch.setattr(download, "known_sources", lambda *_: [download.Known("", size, digest)])
     with serve(Host()) as url, pytest.raises(SourceError, match="expected"):
-        fetch(url)
+        publish(monkeypatch, url, size, digest)
+        fetch("unused")
     assert list(TARGET.parent.iterdir()) == []
+    assert not LOCK.exists()
 
 
-def test_a_file_of_the_known_checksum_is_kept(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = download.Known("", len(BODY), hashlib.sha256(BODY).hexdigest())
-    monkeypatch.setattr(download, "known_sources", lambda *_: [known])
+def test_a_file_of_the_published_checksum_is_kept(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(Host()) as url:
-        fetch(url)
+        publish(monkeypatch, url, len(BODY), hashlib.sha256(BODY).hexdigest())
+        fetch("unused")
     assert TARGET.read_bytes() == BODY
+
+
+LOCK = Path("sources.lock.json")
+
+
+def test_a_checksum_is_recorded_at_first_sight_and_checked_ever_after(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serve(Host()) as url:
+        publish(monkeypatch, url)
+        fetch("unused")
+        recorded = json.loads(LOCK.read_text())
+        digest = hashlib.sha256(BODY).hexdigest()
+        assert recorded == {"amazon2014/ratings_Toy.csv": {"sha256": digest, "mirror": url}}
+        TARGET.unlink()
+        fetch("unused")
+        LOCK.write_text(LOCK.read_text().replace(digest, "0" * 64))
+        before = LOCK.read_text()
+        TARGET.unlink()
+        with pytest.raises(SourceError, match=r"sources\.lock\.json recorded 0{64} .* remove its entry there"):
+            fetch("unused")
+    assert not TARGET.exists()
+    assert LOCK.read_text() == before
+
+
+def test_files_of_a_folder_of_ones_own_may_change(workdir: Path) -> None:
+    (workdir / "raw").mkdir()
+    for body in (b"one", b"two"):
+        (workdir / "raw" / "ratings_Toy.csv").write_bytes(body)
+        fetch("raw")
+        assert TARGET.read_bytes() == body
+    assert not LOCK.exists()
+
+
+def test_downloads_side_by_side_all_record_their_files(workdir: Path) -> None:
+    places = [Place("http://h", None, None, "", f"http://h/{n}") for n in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda place: check_lock(LOCK, place, "d" * 64), places))
+    assert len(json.loads(LOCK.read_text())) == 40
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"a": 1}'])
+def test_a_broken_lock_file_is_told(workdir: Path, text: str) -> None:
+    LOCK.write_text(text)
+    with serve(Host()) as url, pytest.raises(DataError, match=r"sources\.lock\.json is no"):
+        fetch(url)
+
+
+def test_what_is_published_of_a_file_goes_before_its_pattern() -> None:
+    exact, other = (known_places("amazon2014", f"ratings_{name}.csv") for name in ("Baby", "Other"))
+    assert [place.mirror for place in exact] == [place.mirror for place in other]
+    assert all(place.sha256 and place.terms for place in exact)
+    assert not any(place.sha256 for place in other)
+
+
+@pytest.mark.parametrize(
+    ("kind", "category", "ending"),
+    [
+        ("amazon2014", "Baby", "/categoryFiles"),
+        ("amazon2018", "Luxury_Beauty", "/categoryFilesSmall"),
+        ("amazon2023", "Baby_Products", "/benchmark/0core/rating_only"),
+    ],
+)
+@pytest.mark.parametrize("interactions", ["ratings", "reviews"])
+def test_every_file_of_every_public_source_has_a_mirror(
+    kind: str, category: str, ending: str, interactions: str
+) -> None:
+    source = {"kind": kind, "category": category, "interactions": interactions}
+    overlay = {"x": {"title": "X", "source": source, "k_core": 5, "split_seed": 1}}
+    dataset = toy.settings(datasets=overlay).datasets["x"]
+    for role, file in dataset.source.files.items():
+        places = find_places(dataset, file)
+        assert len(places) >= 2
+        if (role, interactions) == ("interactions", "ratings"):
+            assert places[0].mirror.endswith(ending)
 
 
 def test_only_files_of_the_dataset_are_fetched(workdir: Path) -> None:
@@ -143,4 +227,4 @@ def test_every_shipped_dataset_has_a_known_mirror() -> None:
     shipped = toy.settings()
     for name in shipped.run.datasets:
         for file in shipped.datasets[name].source.files.values():
-            assert download.places(shipped.datasets[name], file)
+            assert find_places(shipped.datasets[name], file)

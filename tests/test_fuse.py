@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import polars as pl
 import pytest
 import toy
 
-from cliper import config, files, fuse, fusion
+from cliper import config, files, fuse, fusion, imagefeatures
 from cliper.config import Arm, Config
-from cliper.errors import DataError, FeatureError
+from cliper.errors import CliperError, DataError, FeatureError
+from cliper.imagefeatures import RECORD, D
 from cliper.layout import locate
+from cliper.schemas import TABLES
 
 GOLDEN = toy.SHARED / "golden/cliper_fusion/fusion.npz"
 SA = Arm(d=4, image="bridge", text="bridge", prompts="as_described", fusion="sa", temperature=0.5)
@@ -159,7 +162,14 @@ def test_golden_fusion_equals_the_released_codes(name: str, by: str, tau: float 
     assert weighed.similarity[4, 2] == 0  # that view of that item is a zero vector
 
 
-def write_embeddings(settings: Config, text: dict[str, np.ndarray], image: np.ndarray, missing: list[bool]) -> None:
+def write_embeddings(
+    settings: Config,
+    text: dict[str, np.ndarray],
+    image: np.ndarray,
+    missing: list[bool],
+    prompts: str = "two",
+    encoder: str = "bridge",
+) -> None:
     n_items = len(image)
     for view, vectors in text.items():
         table = pl.DataFrame(
@@ -173,11 +183,11 @@ def write_embeddings(settings: Config, text: dict[str, np.ndarray], image: np.nd
                 "is_missing": missing,
             }
         )
-        path = locate(settings.root, "text_embeddings", dataset="toy", encoder="bridge", prompts="two", view=view)
+        path = locate(settings.root, "text_embeddings", dataset="toy", encoder=encoder, prompts=prompts, view=view)
         files.write_table(path, "text_embeddings", table)
     images = pl.DataFrame({"item": range(n_items), "embedding": image, "is_fallback": [False] * (n_items - 1) + [True]})
     files.write_table(
-        locate(settings.root, "image_embeddings", dataset="toy", encoder="bridge"), "image_embeddings", images
+        locate(settings.root, "image_embeddings", dataset="toy", encoder=encoder), "image_embeddings", images
     )
 
 
@@ -310,3 +320,72 @@ def test_given_features_that_cannot_be_used_are_refused(workdir: Path, image: ob
 def test_missing_given_features_name_the_command_that_fetches_them(workdir: Path) -> None:
     with pytest.raises(DataError, match="Run: python -m cliper download --dataset toy --file own/text_feat.npy"):
         fuse.run(write_given(text=None), dataset="toy", arm="cliper")
+
+
+def write_image_file(path: Path, **features: float) -> None:
+    """A file of Amazon-2014: each item's 4096 features are its value, but the first, which is 1."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [(asin.encode(), [1.0] + [value] * (D - 1)) for asin, value in features.items()]
+    path.write_bytes(np.array(rows, dtype=RECORD).tobytes())
+
+
+@pytest.fixture
+def with_image_file(workdir: Path) -> Config:
+    """Three items with one view in space minilm; images of an amazon2014 dataset for the arm vanilla."""
+    source = {"kind": "amazon2014", "category": "Toy", "interactions": "ratings"}
+    source |= {"features": {"vanilla": {"image": "image_features_Toy.b"}}}
+    toy_set = {"title": "Toy", "source": source, "k_core": 5, "split_seed": 1}
+    settings = toy.settings(name="toy", run={"datasets": ["toy"], "arms": ["vanilla"]}, datasets={"toy": toy_set})
+    write_embeddings(settings, {"joined": np.eye(3, 4)}, np.zeros((3, 4)), [False] * 3, "joined_fields", "minilm")
+    asins = pl.DataFrame({"item": [0, 1, 2], "asin": ["B000000000", "B000000001", "B000000002"]})
+    blank = {name: pl.lit(None) for name in TABLES["items"].columns if name not in asins.columns}
+    files.write_table(locate(settings.root, "items", dataset="toy"), "items", asins.with_columns(**blank))
+    return settings
+
+
+def image_file(settings: Config) -> Path:
+    return locate(settings.root, "raw", dataset="toy", file="image_features_Toy.b")
+
+
+def test_cnn_features_of_2014_take_the_place_of_an_image_encoder(with_image_file: Config) -> None:
+    write_image_file(image_file(with_image_file), B000000002=4, X=9, B000000000=2, B00000000X=9)
+    fuse.run(with_image_file, dataset="toy", arm="vanilla")
+    path = locate(with_image_file.root, "features", dataset="toy", arm="vanilla")
+    features = files.read_table(path, "features")
+    assert features["image"].to_numpy()[:, :2].tolist() == [[1, 2], [1, 3], [1, 4]]  # item 1: the mean of the others
+    assert features["image_is_filled"].to_list() == [False, True, False]
+    assert features["text"].to_numpy().tolist() == np.eye(3, 4).tolist()
+    assert files.read_metadata(path)["encoders"] == {"image": "image_features_Toy.b", "text": "minilm (sentence)"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "32,787 bytes, no whole number of 16,394: it is cut"),
+        (lambda path: path.write_bytes(b""), "0 bytes, no whole number"),
+        (lambda path: write_image_file(path, OTHER=1), "has no item of toy"),
+        (lambda path: write_image_file(path, B000000001=math.nan), "B000000001 has values that are not finite"),
+        (lambda path: path.unlink(), "Run: python -m cliper download --dataset toy --file image_features_Toy.b"),
+    ],
+)
+def test_an_image_file_that_cannot_be_used_is_refused(
+    with_image_file: Config, spoil: Callable[[Path], object], complaint: str
+) -> None:
+    write_image_file(image_file(with_image_file), B000000000=1, B000000001=2)
+    spoil(image_file(with_image_file))
+    with pytest.raises(CliperError, match=complaint):
+        fuse.run(with_image_file, dataset="toy", arm="vanilla")
+
+
+def test_the_first_of_two_records_of_an_item_counts_and_blocks_end_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = {f"B{n:09}": n for n in range(10)}
+    write_image_file(tmp_path / "x.b", **items)
+    whole = (tmp_path / "x.b").read_bytes()
+    (tmp_path / "x.b").write_bytes(whole + np.array([(b"B000000003", [7] * D)], dtype=RECORD).tobytes())
+    for block in (1, 3, 256):
+        monkeypatch.setattr(imagefeatures, "BLOCK", block)
+        vectors, is_there = imagefeatures.read_image_features(tmp_path / "x.b", {"B000000003": 1, "no": 0}, 2)
+        assert vectors[:, 1].tolist() == [0, 3]
+        assert is_there.tolist() == [False, True]

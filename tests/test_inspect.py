@@ -17,7 +17,7 @@ from cliper.config import Config
 from cliper.imagestore import shard_folder
 from cliper.layout import locate
 from cliper.schemas import TABLES
-from cliper.sources.amazon2014 import ITEMS
+from cliper.sources.records import ITEMS
 
 TOY = {"dataset": "toy"}
 SET = TOY | {"prompts": "as_described"}

@@ -14,7 +14,7 @@ from cliper.errors import ConfigError
 PACKAGE = toy.REPOSITORY / "cliper"
 BASE = {"errors", "log", "schemas", "layout"}
 FRAME = BASE | {"files", "config"}
-PARTS = {"device", "graph", "sampling", "losses", "metrics", "ranking", "fusion"}
+PARTS = {"device", "graph", "kcore", "splits", "sampling", "losses", "metrics", "ranking", "fusion"}
 VARIANTS = {"sources", "encoders", "backbones"}
 TRAINING = {"fitting", "checkpoint"}
 STAGES = {stage.module.removeprefix("cliper.").split(".")[0] for stage in stages.STAGES.values()}
@@ -25,6 +25,9 @@ ALLOWED = {
     "stages": {"errors"},
     **dict.fromkeys(PARTS, {"errors"} | PARTS),
     "imagestore": FRAME,
+    "imagefeatures": FRAME,
+    "mirrors": FRAME,
+    "ownimages": FRAME | {"fetch"},
     "cleaning": FRAME,
     "vectorstore": FRAME,
     "fetch": FRAME,
@@ -38,7 +41,18 @@ ALLOWED = {
         | PARTS
         | TRAINING
         | {"stages"}
-        | {"sources", "encoders", "backbones", "imagestore", "vectorstore", "fetch", "cleaning"}
+        | {
+            "sources",
+            "encoders",
+            "backbones",
+            "imagestore",
+            "imagefeatures",
+            "mirrors",
+            "ownimages",
+            "vectorstore",
+            "fetch",
+            "cleaning",
+        }
         for stage in STAGES
     },
     "__main__": {"config", "errors", "log", "stages"},

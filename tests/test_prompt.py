@@ -13,7 +13,7 @@ from cliper.cleaning import Value
 from cliper.config import Config
 from cliper.errors import ConfigError
 from cliper.layout import locate
-from cliper.sources.amazon2014 import ITEMS
+from cliper.sources.records import ITEMS
 
 ITEM: dict[str, Value | None] = {
     "title": "Pram",

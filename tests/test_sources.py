@@ -8,7 +8,7 @@ import pytest
 import toy
 
 from cliper.errors import SourceError
-from cliper.sources import SOURCES, amazon2014, mmrec
+from cliper.sources import SOURCES, amazon2014, mmrec, records
 
 REAL_RECORDS = toy.SHARED / "data/amazon/meta_records_2014.json"
 
@@ -40,7 +40,7 @@ def test_ratings_are_read_in_the_files_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("u,i,5.0,1\nu,j,4.0,1,extra\n", "line 2: 5 columns instead of user, asin, rating, unix time"),
+        ("u,i,5.0,1\nu,j,4.0,1,extra\n", "line 2: 5 columns instead of user_id, asin, rating, timestamp"),
         ("u,i,5.0,1\nu,j,4.0\n", "line 2: a value is missing"),
         ("u,i,five,1\n", "line 1: rating 'five' or time '1' is no number"),
         ("", "is empty"),
@@ -157,4 +157,4 @@ def test_items_without_an_id_are_told(tmp_path: Path) -> None:
 
 
 def test_no_metadata_file_means_no_metadata(tmp_path: Path) -> None:
-    assert mmrec.read_items({}, {"A"}).equals(pl.DataFrame(schema=amazon2014.ITEMS))
+    assert mmrec.read_items({}, {"A"}).equals(pl.DataFrame(schema=records.ITEMS))

@@ -122,7 +122,9 @@ def test_table1_counts_the_kept_interactions_beside_the_papers(workdir: Path) ->
     config = baby([1])
     steps = [("raw", 9, 9, 9), ("5-core, round 1", 160_792, 19_445, 7_051), ("train", 3, 3, 3), ("valid", 1, 1, 1)]
     rows = [(order, *step) for order, step in enumerate(steps)]
-    counts = pl.DataFrame(rows, schema=["order", "step", "interactions", "users", "items"], orient="row")
+    counts = pl.DataFrame(rows, schema=["order", "step", "interactions", "users", "items"], orient="row").with_columns(
+        density=0.1, cold_users=None, cold_items=None
+    )
     files.write_table(locate(config.root, "counts", dataset="baby"), "counts", counts)
     tabulate.run(config, table="table1")
     long = {row["quantity"]: row for row in read_csv("results/toy/tabulate/table1.csv")}

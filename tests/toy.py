@@ -32,5 +32,10 @@ def write_raw(folder: Path, ratings: str, metadata: list[str]) -> None:
     """Write a toy category in the formats of Amazon-2014."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ratings_Toy.csv").write_text(ratings, encoding="utf-8")
+    write_metadata(folder, metadata)
+
+
+def write_metadata(folder: Path, metadata: list[str]) -> None:
+    """Write the toy category's metadata, a line an item."""
     with gzip.open(folder / "meta_Toy.json.gz", "wt", encoding="utf-8") as file:
         file.write("".join(f"{line}\n" for line in metadata))

@@ -194,6 +194,10 @@ def as_latex(grid: Grid, below: list[str]) -> str:
     return "\n".join([*top, *body[1:], r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in below)]) + "\n"
 
 
+def _titles(config: Config, datasets: Iterable[str]) -> str:
+    return ", ".join(config.datasets[dataset].title for dataset in datasets)
+
+
 def notes(config: Config) -> list[str]:
     """What a reader of Table 2 must know: how each arm's features were made, and what only stands in for CLIP."""
     lines = [f"Percent on the test split; mean ± standard deviation over {len(config.run.seeds)} seeds."]
@@ -202,19 +206,20 @@ def notes(config: Config) -> list[str]:
     kinds = set()
     for name in config.run.arms:
         arm = config.arms[name]
-        given = [dataset for dataset in config.run.datasets if config.datasets[dataset].given(name)]
+        made = [config.arm_of(dataset, name) for dataset in config.run.datasets]
+        given = [d for d, each in zip(config.run.datasets, made, strict=True) if not each.text]
         if given:
-            titles = ", ".join(config.datasets[dataset].title for dataset in given)
-            lines.append(f"{name} on {titles}: features as given with the data, d {arm.d}.")
+            lines.append(f"{name} on {_titles(config, given)}: features as given with the data, d {arm.d}.")
         if len(given) == len(config.run.datasets):
             continue
-        image, text = config.encoder(str(arm.image)), config.encoder(str(arm.text))
-        kinds |= {image.kind, text.kind}
+        if own := [d for d, each in zip(config.run.datasets, made, strict=True) if each.text and not each.image]:
+            lines.append(f"{name} on {_titles(config, own)}: the image features given with the data.")
+        kinds |= {config.encoder(encoder).kind for each in made for encoder in (each.image, each.text) if encoder}
         fusion = arm.fusion if arm.temperature is None else f"{arm.fusion} (τ {arm.temperature:g})"
         views = "" if arm.views is None else f" ({', '.join(arm.views)})"
         policies = f"{arm.vectors} vectors, missing field {arm.missing_field}, missing image {arm.missing_image}"
-        made = f"image {arm.image}, text {arm.text}, prompts {arm.prompts}{views}, {fusion}, {policies}"
-        lines.append(f"{name}: {made}, d {arm.d}.")
+        how = f"image {arm.image}, text {arm.text}, prompts {arm.prompts}{views}, {fusion}, {policies}"
+        lines.append(f"{name}: {how}, d {arm.d}.")
     return lines + [STAND_INS[kind] for kind in STAND_INS if kind in kinds]
 
 

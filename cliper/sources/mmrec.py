@@ -14,6 +14,7 @@ import polars as pl
 
 from cliper.errors import SourceError
 from cliper.sources import amazon2014
+from cliper.sources.records import ITEMS
 
 SPLITS = {0: "train", 1: "valid", 2: "test"}
 
@@ -47,7 +48,7 @@ def read_interactions(paths: Mapping[str, Path]) -> pl.DataFrame:
 def read_items(paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
     """Read the metadata of the wanted items, where there is a metadata file."""
     if "metadata" not in paths:
-        return pl.DataFrame(schema=amazon2014.ITEMS)
+        return pl.DataFrame(schema=ITEMS)
     return amazon2014.read_items(paths, wanted)
 
 

@@ -20,19 +20,22 @@ RUN = CONFIG.run
 ROOT = CONFIG.root.as_posix()
 RESOLVED = f"{ROOT}/config.resolved.yaml"
 CELL = ("dataset", "backbone", "arm", "seed")
-# Features that are made here: not those that come with a dataset, which need no crawl, prompts and encoders.
+# Features that are made here, at least the text: not those that come with a dataset.
 MADE = [
     (dataset, arm)
     for dataset in RUN.datasets
     for arm in RUN.arms
-    if not CONFIG.datasets[dataset].given(arm)
+    if CONFIG.arm_of(dataset, arm).text
 ]
-CRAWLED = sorted({dataset for dataset, _ in MADE})
+CRAWLED = sorted(
+    {dataset for dataset, arm in MADE if CONFIG.arm_of(dataset, arm).image}
+)
 ENCODERS = sorted(
     {
         name
-        for _, arm in MADE
-        for name in (CONFIG.arms[arm].image, CONFIG.arms[arm].text)
+        for dataset, arm in MADE
+        for name in (CONFIG.arm_of(dataset, arm).image, CONFIG.arms[arm].text)
+        if name
     }
 )
 PROMPTS = sorted(
@@ -103,9 +106,27 @@ def raw_files(dataset, names):
     return expand(path("raw"), dataset=dataset, file=names)
 
 
+def cut_by(dataset):
+    """What decides a dataset's users, items and splits besides its raw files."""
+    settings = CONFIG.datasets[dataset]
+    return [
+        settings.min_rating,
+        settings.k_core,
+        settings.split,
+        settings.split_seed,
+        getattr(settings.source, "columns", None),
+    ]
+
+
+def own_images(dataset):
+    """The folder of a dataset's own images, which is newer when files come or go; [] where they are fetched."""
+    folder = CONFIG.datasets[dataset].image_folder
+    return str(Path(folder).expanduser()) if folder else []
+
+
 def texts_of(dataset, arm):
     """What an arm's text features are made of: its views in the order of its prompt set, or the given file."""
-    if given := CONFIG.datasets[dataset].given(arm):
+    if (given := CONFIG.datasets[dataset].given(arm)) and given.text:
         return raw_files(dataset, given.text)
     arm = CONFIG.arms[arm]
     return expand(
@@ -127,7 +148,7 @@ def images_of(dataset, arm):
 
 
 def items_of(dataset, arm):
-    """The items whose number given features are checked against."""
+    """The items whose numbers or ids given features belong to."""
     is_given = CONFIG.datasets[dataset].given(arm)
     return expand(path("items"), dataset=dataset) if is_given else []
 

@@ -47,10 +47,7 @@ rule catalogue:
         runtime=60,
     params:
         config=RESOLVED,
-        dataset=lambda w: [
-            getattr(CONFIG.datasets[w.dataset], key)
-            for key in ("min_rating", "k_core", "split_seed")
-        ],
+        dataset=lambda w: cut_by(w.dataset),
         code=lambda w: code_id("catalogue", CONFIG.datasets[w.dataset].source.kind),
     shell:
         "python -m cliper catalogue --config {params.config} --dataset {wildcards.dataset} 2>&1 | tee {log:q}"
@@ -60,6 +57,7 @@ rule catalogue:
 rule crawl:
     input:
         item_table=path("items"),
+        own_images=lambda w: own_images(w.dataset),
     output:
         images=path("images"),
     log:

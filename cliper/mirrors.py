@@ -1,0 +1,91 @@
+"""Where raw files lie, what is known of them, and what was found when they were first seen.
+
+data/sources.csv lists the public files: kind and name (exact, or a pattern where none is exact), mirrors in the order
+in which they are tried, and where somebody has published them size and sha256. The lock file holds the sha256 of every
+file at its first fetch; it is made to be kept beside the config.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cliper import files
+from cliper.config import Dataset
+from cliper.errors import DataError, SourceError
+
+
+class Place(NamedTuple):
+    """One place to look for a file, and what is known of what lies there."""
+
+    mirror: str  # base URL or folder
+    size_bytes: int | None
+    sha256: str | None
+    terms: str
+    key: str  # under which the lock file has it: one for all public mirrors of a file
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return not self.mirror.startswith(("http://", "https://"))
+
+
+def known_places(kind: str, file: str) -> list[Place]:
+    """Rows of data/sources.csv for a raw file, in their order: those of its name, else those of a pattern."""
+    text = package_files("cliper").joinpath("data/sources.csv").read_text(encoding="utf-8")
+    rows = [row for row in csv.DictReader(text.splitlines()) if row["kind"] == kind]
+    fitting = [r for r in rows if r["file"] == file] or [r for r in rows if fnmatchcase(file, r["file"])]
+    return [
+        Place(r["mirror"], int(r["size_bytes"] or 0) or None, r["sha256"] or None, r["terms"], f"{kind}/{file}")
+        for r in fitting
+    ]
+
+
+def find_places(dataset: Dataset, file: str) -> list[Place]:
+    """Where to look for a raw file: at the config's mirrors if it names any, else at the known ones.
+
+    What is published of a public file is not asked of a mirror of one's own, which may hold another by that name.
+    """
+    if not dataset.source.mirrors:
+        return known_places(dataset.source.kind, file)
+    return [
+        Place(mirror, None, None, "as you know", f"{mirror.rstrip('/')}/{file}") for mirror in dataset.source.mirrors
+    ]
+
+
+def check_lock(lock: Path, place: Place, digest: str) -> None:
+    """Record the sha256 of a file that is seen for the first time; raise SourceError if it was another one then."""
+    with _held(lock):
+        recorded = read_lock(lock)
+        first = recorded.setdefault(place.key, {"sha256": digest, "mirror": place.mirror})
+        if first["sha256"] != digest:
+            raise SourceError(
+                f"{place.key} from {place.mirror} has sha256 {digest}, but {lock} recorded {first['sha256']} from "
+                f"{first['mirror']}; if it was meant to change, remove its entry there"
+            )
+        files.write_json(lock, dict(sorted(recorded.items())))
+
+
+def read_lock(lock: Path) -> dict[str, dict[str, Any]]:
+    """The lock file's entries by key; none without a file. Raises DataError if it is broken."""
+    if not lock.exists():
+        return {}
+    entries = files.read_json(lock, made_by="download")
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) and "sha256" in e for e in entries.values()):
+        raise DataError(f"{lock} is no lock file of cliper; move it away")
+    return entries
+
+
+@contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    """Hold the lock file for this process alone; downloads run side by side."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.with_name(f".{lock.name}.held").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,150 @@
+"""What the readers of item metadata share: wanted lines of huge files, and fields as the items table has them.
+
+Memory stays flat whatever a file holds: it is read in blocks, a line of another item is never parsed, and one that is
+longer than LONGEST bytes is refused.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import polars as pl
+
+from cliper import log
+from cliper.errors import SourceError
+
+ITEMS: dict[str, Any] = {
+    "asin": pl.String,
+    "title": pl.String,
+    "brand": pl.String,
+    "categories": pl.List(pl.List(pl.String)),
+    "description": pl.String,
+    "image_url": pl.String,
+}
+BLOCK = 1 << 22  # bytes
+LONGEST = 1 << 23  # bytes of a line; the longest of Amazon's, with their lists of related items, have about 100 kB
+BROKEN_GZIP = (EOFError, zlib.error, OSError)
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading, unpacked where its name ends in .gz."""
+    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """A file in blocks of whole lines.
+
+    Raises SourceError if the file is cut or has an overlong line.
+    """
+    rest, n_lines = b"", 0
+    try:
+        with open_bytes(path) as file:
+            while block := file.read(BLOCK):
+                end = block.rfind(b"\n") + 1
+                if end:
+                    yield rest + block[:end]
+                    n_lines += rest.count(b"\n") + block.count(b"\n")
+                    rest = block[end:]
+                else:
+                    rest += block
+                if len(rest) > LONGEST:
+                    raise SourceError(f"{path}, line {n_lines + 1}: more than {LONGEST:,} bytes; remove the line")
+    except BROKEN_GZIP as error:
+        raise SourceError(f"{path} is cut or broken ({error}); delete it and fetch it again") from error
+    if rest:
+        yield rest
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number, from 1, and bytes of every line."""
+    lines = (line for block in read_blocks(path) for line in block.splitlines())
+    yield from enumerate(lines, start=1)
+
+
+def find_lines(path: Path, key: re.Pattern[bytes], ids: set[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of the lines in which `key` finds, as its group 1, one of `ids`; these may shrink meanwhile."""
+    number = 1
+    for block in log.progress(read_blocks(path), what=path.name):
+        counted = end = 0
+        for match in key.finditer(block):
+            if match.start() < end or match[1] not in ids:
+                continue
+            start, end = block.rfind(b"\n", 0, match.start()) + 1, block.find(b"\n", match.end())
+            end = len(block) if end < 0 else end
+            number, counted = number + block.count(b"\n", counted, start), start
+            yield number, block[start:end]
+        number += block.count(b"\n", counted)
+
+
+def read_records(
+    path: Path, wanted: Collection[str], *, key: re.Pattern[bytes], parse: Callable[[str, str], dict[str, Any]]
+) -> pl.DataFrame:
+    """Read the records of the wanted items; one row per item that has a line, the first line of each.
+
+    key      finds an item's id in a line, as its group 1; what it finds too much costs time only
+    parse    (line, where) -> the columns of ITEMS; raises SourceError
+    returns  the columns of ITEMS, sorted by asin
+
+    Bytes that are no UTF-8, and NUL, become the replacement character; such lines are counted and told.
+    """
+    records, n_mended = dict[str, dict[str, Any]](), 0
+    ids = {asin.encode() for asin in wanted}
+    for number, line in find_lines(path, key, ids):
+        text = line.decode("utf-8", "replace").replace("\0", "\ufffd")
+        record = parse(text, f"{path}, line {number}")
+        if (asin := record["asin"].encode()) in ids:
+            ids.remove(asin)
+            records[record["asin"]] = record
+            n_mended += "\ufffd" in text
+    if n_mended:
+        log.warn(f"{path}: {n_mended:,} lines of wanted items have bytes that are no text; these became \ufffd")
+    return pl.DataFrame([records[asin] for asin in sorted(records)], schema=ITEMS)
+
+
+def require_record(found: object, key: str, where: str) -> dict[str, Any]:
+    """A parsed line, if it is a mapping with an id under `key`. Raises SourceError."""
+    if not isinstance(found, dict) or not isinstance(found.get(key), str):
+        raise SourceError(f"{where}: no record with {key}; repair or remove the line")
+    return found
+
+
+def as_text(value: object, where: str) -> str | None:
+    """A field's text; null where it is empty. Raises SourceError if it is no text or number."""
+    if value is None or isinstance(value, str):
+        return unbroken((value or "").strip()) or None
+    if isinstance(value, int | float):
+        return str(value)
+    raise SourceError(f"{where}: a {type(value).__name__} instead of a text; repair or remove the line")
+
+
+def joined(value: object, where: str) -> str | None:
+    r"""A text, or a list of texts joined by spaces; null where nothing is left. Raises SourceError.
+
+    >>> joined(["A cup.", "", " Blue\n"], "line 1")
+    'A cup. Blue'
+    """
+    parts = value if isinstance(value, list) else [value]
+    return " ".join(text for part in parts if (text := as_text(part, where))) or None
+
+
+def as_path(value: object, where: str) -> list[list[str]] | None:
+    """A flat list of categories as the one path that it is. Raises SourceError."""
+    if value is None or value == []:
+        return None
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return [[unbroken(name) for name in value]]
+    raise SourceError(f"{where}: no list of texts; repair or remove the line")
+
+
+def unbroken(text: str) -> str:
+    r"""A text without halves of surrogate pairs, which no file holds: whole pairs are joined, lone ones replaced.
+
+    >>> unbroken("\ud83d\ude00 \ud800") == "\U0001f600 \ufffd"
+    True
+    """
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

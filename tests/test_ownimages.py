@@ -1,0 +1,125 @@
+"""A folder of one's own images in the place of URLs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import polars as pl
+import pytest
+import toy
+from PIL import Image
+
+from cliper import crawl, files
+from cliper.config import Config
+from cliper.errors import DataError
+from cliper.imagestore import read_images
+from cliper.layout import locate
+from cliper.schemas import TABLES
+
+
+def picture(colour: str, kind: str = "JPEG", size: int = 40) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(out, kind)
+    return out.getvalue()
+
+
+def crawled(asins: list[str | None], *, folder: str = "pictures", **limits: float) -> dict[str | None, str]:
+    """Crawl a dataset of these items; the status of each."""
+    config = configured(folder, **limits)
+    blank = {name: pl.lit(None) for name in TABLES["items"].columns if name not in ("item", "asin", "image_url")}
+    items = pl.DataFrame({"item": range(len(asins)), "asin": asins, "image_url": ["http://h.invalid/x"] * len(asins)})
+    files.write_table(locate(config.root, "items", dataset="toy"), "items", items.with_columns(**blank))
+    crawl.run(config, dataset="toy")
+    return dict(zip(asins, manifest(config)["status"], strict=True))
+
+
+def configured(folder: str, **limits: float) -> Config:
+    return toy.settings(**toy.dataset(Path("unused"), image_folder=folder), crawl={"min_ok": 0, **limits})
+
+
+def manifest(config: Config) -> pl.DataFrame:
+    return files.read_table(locate(config.root, "images", dataset="toy"), "images")
+
+
+@pytest.fixture
+def pictures(workdir: Path) -> Path:
+    (workdir / "pictures").mkdir()
+    return workdir / "pictures"
+
+
+def test_files_are_found_by_the_items_ids_and_each_item_has_a_status(pictures: Path) -> None:
+    bodies = {
+        "A.jpg": picture("red"),
+        "B.PNG": picture("blue", "PNG"),
+        "cut.jpg": picture("red")[:-60],
+        "page.jpg": b"<html>",
+        "dot.png": picture("red", "PNG", size=1),
+        "heavy.jpg": picture("red") + b"x" * 5000,
+        "notes.txt": b"no image",
+        "C.txt": picture("red"),
+    }
+    for name, body in bodies.items():
+        (pictures / name).write_bytes(body)
+    (pictures / "D.jpg").mkdir()
+    wanted = ["A", "B", "C", "D", "cut", "page", "dot", "heavy", "gone", None, "../pictures/A"]
+    assert crawled(wanted, max_bytes=4000) == {
+        "A": "ok",
+        "B": "ok",
+        "C": "no_file",
+        "D": "no_file",
+        "cut": "truncated",
+        "page": "not_an_image",
+        "dot": "too_small",
+        "heavy": "too_large",
+        "gone": "no_file",
+        None: "no_file",
+        "../pictures/A": "no_file",  # an id is looked up, never a path
+    }
+    images = dict(read_images(locate(configured("pictures").root, "images", dataset="toy")))
+    assert images == {0: bodies["A.jpg"], 1: bodies["B.PNG"]}
+
+
+def test_a_file_that_changed_is_read_again_and_others_stay(pictures: Path) -> None:
+    (pictures / "A.jpg").write_bytes(picture("red"))
+    crawled(["A", "B"])
+    (pictures / "A.jpg").write_bytes(picture("blue"))
+    (pictures / "B.png").write_bytes(picture("green", "PNG"))
+    assert crawled(["A", "B"]) == {"A": "ok", "B": "ok"}
+    path = locate(configured("pictures").root, "images", dataset="toy")
+    assert dict(read_images(path)) == {0: picture("blue"), 1: picture("green", "PNG")}
+
+
+def test_two_files_of_an_item_are_told_and_the_first_by_name_is_used(
+    pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (pictures / "A.png").write_bytes(picture("green", "PNG"))
+    (pictures / "A.jpg").write_bytes(picture("red"))
+    assert crawled(["A"]) == {"A": "ok"}
+    assert "1 more files of items that have one" in caplog.text
+    path = locate(configured("pictures").root, "images", dataset="toy")
+    assert dict(read_images(path)) == {0: picture("red")}
+
+
+def test_a_file_that_goes_in_the_meantime_is_a_status(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (pictures / "A.jpg").write_bytes(picture("red"))
+    (pictures / "B.jpg").write_bytes(picture("blue"))
+    find = crawl.find_images
+
+    def find_and_lose(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
+        found = find(items, folder)
+        (folder / "B.jpg").unlink()
+        return found
+
+    monkeypatch.setattr(crawl, "find_images", find_and_lose)
+    assert crawled(["A", "B"]) == {"A": "ok", "B": "no_file"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "complaint"),
+    [("nowhere", "nowhere is no folder"), ("pictures", r"pictures has no file named by an item, such as A\.jpg")],
+)
+def test_a_folder_that_cannot_be_meant_is_refused(pictures: Path, folder: str, complaint: str) -> None:
+    (pictures / "other.jpg").write_bytes(picture("red"))
+    with pytest.raises(DataError, match=complaint):
+        crawled(["A"], folder=folder)

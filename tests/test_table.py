@@ -1,0 +1,148 @@
+"""Anyone's own tables as a source."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import toy
+
+from cliper import catalogue, files
+from cliper.errors import ConfigError, SourceError
+from cliper.layout import locate
+from cliper.sources import table
+
+COLUMNS = {"interactions": {"user_id": "customer", "asin": "sku"}, "items": {"asin": "sku", "title": "name"}}
+
+
+def interactions(folder: Path, text: str, **columns: str) -> pl.DataFrame:
+    (folder / "bought.csv").write_text(text, encoding="utf-8")
+    named = {"interactions": COLUMNS["interactions"] | columns}
+    return table.read_interactions({"interactions": folder / "bought.csv"}, named)
+
+
+def items(path: Path, wanted: set[str], **columns: str) -> pl.DataFrame:
+    return table.read_items({"metadata": path}, wanted, {"items": COLUMNS["items"] | columns})
+
+
+def test_columns_are_found_by_their_names_and_ids_stay_texts(tmp_path: Path) -> None:
+    read = interactions(tmp_path, "sku,stars,customer\n007,4.5,1\n7,3,01\n", rating="stars")
+    assert read.select("user_id", "asin", "rating", "timestamp").rows() == [
+        ("1", "007", 4.5, None),
+        ("01", "7", 3.0, None),
+    ]
+
+
+def test_parquet_is_read_with_numbers_as_ids_and_times_of_its_own(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"sku": [7], "customer": [3], "at": [datetime(1970, 1, 2)], "part": [2]})
+    frame.write_parquet(tmp_path / "bought.parquet")
+    columns = {"interactions": COLUMNS["interactions"] | {"timestamp": "at", "split": "part"}}
+    read = table.read_interactions({"interactions": tmp_path / "bought.parquet"}, columns)
+    assert read.select("user_id", "asin", "timestamp", "split").rows() == [("3", "7", 86_400, "test")]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "complaint"),
+    [
+        ("sku,buyer\n1,2\n", {}, r"has no column customer; it has sku, buyer"),
+        ("sku,customer\n1,\n", {}, r"1 rows lack a value in user_id, asin"),
+        ("sku,customer,t\n1,2,noon\n", {"timestamp": "t"}, r"bought\.csv: .*noon"),
+        ("sku,customer,part\n1,2,dev\n", {"split": "part"}, r"split says dev; write train, valid, test, or 0, 1, 2"),
+        ("sku,customer\n1,2,3,4\n", {}, r"bought\.csv cannot be read"),
+        ("", {}, r"bought\.csv cannot be read"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(
+    tmp_path: Path, text: str, columns: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(SourceError, match=complaint):
+        interactions(tmp_path, text, **columns)
+
+
+@pytest.mark.parametrize(
+    ("value", "paths"),
+    [
+        ("Home > Cups", [["Home", "Cups"]]),
+        ("Home|Cups", [["Home", "Cups"]]),
+        (" > ", None),
+        (["Home", "Cups"], [["Home", "Cups"]]),
+        ([["Home"], ["Cups"]], [["Home"], ["Cups"]]),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_categories_are_a_text_a_list_or_a_list_of_paths(tmp_path: Path, value: Any, paths: Any) -> None:
+    pl.DataFrame({"sku": ["A"], "name": [" A cup "], "c": [value]}).write_parquet(tmp_path / "items.parquet")
+    read = items(tmp_path / "items.parquet", {"A"}, categories="c")
+    assert read.row(0) == ("A", "A cup", None, paths, None, None)
+
+
+def test_only_wanted_items_are_kept_the_first_row_of_each(tmp_path: Path) -> None:
+    (tmp_path / "items.tsv").write_text("sku\tname\nB\tother\nA\tfirst\nA\tlater\nC\t\n")
+    assert items(tmp_path / "items.tsv", {"A", "C"}).select("asin", "title").rows() == [("A", "first"), ("C", None)]
+
+
+def shop(folder: Path, **more: Any) -> dict[str, Any]:
+    """A dataset of three users, who all bought five items of a table."""
+    rows = [f"../{user},{item},{n}" for user in "uvw" for n, item in enumerate("abcde")]
+    (folder / "raw").mkdir()
+    (folder / "raw" / "bought.csv").write_text("\n".join(["customer,sku,at", *rows]) + "\n")
+    (folder / "raw" / "items.csv").write_text("sku,name\na,A cup\nz,never sold\n")
+    columns = {"interactions": {"user_id": "customer", "asin": "sku", "timestamp": "at"}, "items": COLUMNS["items"]}
+    source = {"kind": "table", "interactions": "bought.csv", "items": "items.csv", "mirrors": ["raw"]}
+    dataset = {"title": "Toy", "source": source | {"columns": columns}, "k_core": 1, "split_seed": 1, **more}
+    return {"name": "toy", "run": {"datasets": ["toy"]}, "datasets": {"toy": dataset}}
+
+
+def test_the_line_begins_with_tables_of_ones_own(workdir: Path) -> None:
+    from cliper import download
+
+    config = toy.settings(**shop(workdir, split="user_time"))
+    for name in config.datasets["toy"].raw_files([]):
+        download.run(config, dataset="toy", file=name)
+    catalogue.run(config, dataset="toy")
+    test = files.read_table(locate(config.root, "test", dataset="toy"), "test")
+    assert test.select("user", "item", "timestamp").rows() == [(0, 4, 4), (1, 4, 4), (2, 4, 4)]
+    found = files.read_table(locate(config.root, "items", dataset="toy"), "items")
+    assert found.select("asin", "title").rows()[:2] == [("a", "A cup"), ("b", None)]
+    users = files.read_table(locate(config.root, "users", dataset="toy"), "users")
+    assert users["user_id"].to_list() == ["../u", "../v", "../w"]  # an id is no path
+    assert {path.name for path in workdir.iterdir()} == {"raw", "results"}
+
+
+def test_a_split_of_ones_own_is_taken_as_it_is(workdir: Path) -> None:
+    overlay = shop(workdir)
+    source = overlay["datasets"]["toy"]["source"]
+    source["columns"]["interactions"]["split"] = "at"
+    (workdir / "raw" / "bought.csv").write_text("customer,sku,at\nu,b,train\nu,a,test\nv,b,valid\nv,a,train\n")
+    overlay["datasets"]["toy"] = {"title": "Toy", "source": source}
+    del source["columns"]["interactions"]["timestamp"]
+    config = toy.settings(**overlay)
+    target = locate(config.root, "raw", dataset="toy", file="bought.csv")
+    target.parent.mkdir(parents=True)
+    for name in ("bought.csv", "items.csv"):
+        target.with_name(name).write_bytes((workdir / "raw" / name).read_bytes())
+    catalogue.run(config, dataset="toy")
+    held = {s: files.read_table(locate(config.root, s, dataset="toy"), s).rows() for s in catalogue.SPLITS}
+    assert held == {"train": [(0, 0, None), (1, 1, None)], "valid": [(1, 0, None)], "test": [(0, 1, None)]}
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"min_rating": 3}, "source.columns.interactions: rating is missing, by which this dataset is cut"),
+        ({"split": "given"}, "split: given, but the source has no split of its own"),
+        ({"source": {"columns": {"items": None}}}, "source.columns.items: None is not of type 'object'"),
+        ({"source": {"columns": {"items": {"colour": "c"}}}}, "unknown key 'colour'; known: asin, title, brand"),
+    ],
+)
+def test_columns_that_a_dataset_is_cut_by_must_be_named(workdir: Path, more: dict[str, Any], told: str) -> None:
+    overlay = shop(workdir)
+    from cliper.config import lay_over
+
+    lay_over(overlay["datasets"]["toy"], more)
+    with pytest.raises(ConfigError, match=told):
+        toy.settings(**overlay)
