@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import struct
 import threading
 import time
@@ -53,12 +54,12 @@ def answer(body: bytes = JPEG, *, code: int = 200, **headers: str) -> Behaviour:
 
 
 def drip(before: bytes) -> Behaviour:
-    """Send a start, then a byte every 20 ms for five seconds: never silent, never done."""
+    """Send a start, then a byte every 20 ms for a minute: never silent, never done."""
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
         handler.close_connection = True
         handler.wfile.write(before)
-        for _ in range(250):
+        for _ in range(3000):
             handler.wfile.write(b"x")
             time.sleep(0.02)
 
@@ -66,14 +67,21 @@ def drip(before: bytes) -> Behaviour:
 
 
 def hang(handler: BaseHTTPRequestHandler) -> None:
-    """Say nothing for a while, then hang up."""
+    """Say nothing until the other side hangs up."""
     handler.close_connection = True
-    time.sleep(0.4)
+    handler.connection.recv(1)
 
 
 def hang_up(handler: BaseHTTPRequestHandler) -> None:
     """Close the connection without a word."""
     handler.close_connection = True
+
+
+def reset(handler: BaseHTTPRequestHandler) -> None:
+    """Break the connection off, as a server that crashes does."""
+    handler.close_connection = True
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
@@ -89,11 +97,12 @@ def in_turn(*behaviours: Behaviour) -> Behaviour:
 class Shop:
     """A server that answers as told and remembers what it was asked."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, port: int) -> None:
         self.pages: dict[str, Behaviour] = {}
         self.asked: list[str] = []
         self.headers: dict[str, str] = {}
         self.most_at_once = 0
+        self.is_dead = False
         self._at_once = 0
         shop, lock = self, threading.Lock()
 
@@ -107,7 +116,8 @@ class Shop:
                     shop._at_once += 1
                     shop.most_at_once = max(shop.most_at_once, shop._at_once)
                 try:
-                    shop.pages.get(self.path, answer(b"gone", code=404))(self)
+                    page = hang_up if shop.is_dead else shop.pages.get(self.path, answer(b"gone", code=404))
+                    page(self)
                 except OSError:
                     self.close_connection = True  # the crawler hung up, as it should
                 with lock:
@@ -116,17 +126,19 @@ class Shop:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer((address, 0), Handler)
+        self.server = ThreadingHTTPServer((address, port), Handler)
         self.url = f"http://{address}:{self.server.server_port}"
 
 
 @contextmanager
-def serve(address: str) -> Iterator[Shop]:
-    """Serve on a free port of an address while the block runs."""
-    shop = Shop(address)
+def serve(address: str, *, port: int = 0) -> Iterator[Shop]:
+    """Serve on an address while the block runs; port 0 takes a free one."""
+    shop = Shop(address, port)
     thread = threading.Thread(target=shop.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield shop
-    shop.server.shutdown()
-    thread.join()
-    shop.server.server_close()
+    try:
+        yield shop
+    finally:
+        shop.server.shutdown()
+        thread.join()
+        shop.server.server_close()
