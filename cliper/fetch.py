@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -82,6 +83,7 @@ class Place(NamedTuple):
     target: str  # path and query
 
 
+@lru_cache(maxsize=1024)  # a URL's host, its rules and its connection are all looked up
 def locate(url: str) -> Place:
     """Take a URL apart. Raises ValueError if it is no http or https URL.
 
@@ -160,8 +162,7 @@ class Fetcher:
             if not is_robots_txt and (refusal := self._refusal(url, deadline)):
                 return refusal
             with self._get(url, deadline) as response:
-                location = response.headers.get("Location") if response.status in REDIRECTS else None
-                if location is None:
+                if (location := _location(response)) is None:
                     answer = _read(response, self._settings.max_bytes, agent=self._agent)
                     return answer if url == asked else answer._replace(final_url=url)
             url = urljoin(url, location)
@@ -223,6 +224,13 @@ def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, *, agent: str) -> 
         if len(body) > max_bytes:
             return too_large
     return Answer("ok", code, body=bytes(body))
+
+
+def _location(response: urllib3.BaseHTTPResponse) -> str | None:
+    location = response.headers.get("Location") if response.status in REDIRECTS else None
+    return location and location.encode("latin-1").decode(
+        errors="replace"
+    )  # headers are read as Latin-1, meant as UTF-8
 
 
 def _retry_after_s(headers: urllib3.HTTPHeaderDict) -> float:
