@@ -7,6 +7,7 @@ import errno
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from cliper import __version__, config, log
 from cliper.errors import CliperError, ConfigError
@@ -42,14 +43,16 @@ def build_parser() -> argparse.ArgumentParser:
             kind = int if option == "seed" else str
             is_required = option in stage.names and stage.preview is None
             command.add_argument(f"--{option}", required=is_required, type=kind, help=NAME_HELP[option])
+        for flag in stage.flags:
+            command.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=NAME_HELP[flag])
         if stage.preview is not None:
             command.add_argument("--preview", type=int, metavar="N", help="show N rows and write nothing")
     return parser
 
 
-def chosen(options: argparse.Namespace, stage: Stage) -> tuple[str, dict[str, str | int | None]]:
+def chosen(options: argparse.Namespace, stage: Stage) -> tuple[str, dict[str, Any]]:
     """Function of a stage that the options ask for, and what it is told. Raises ConfigError if a name is missing."""
-    names = {name: getattr(options, name) for name in (*stage.names, *stage.options)}
+    names = {name: getattr(options, name) for name in (*stage.names, *stage.options, *stage.flags)}
     if stage.preview is not None and options.preview is not None:
         return stage.preview, names | {"rows": options.preview}
     if missing := [f"--{name}" for name in stage.names if names[name] is None]:

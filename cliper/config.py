@@ -195,6 +195,8 @@ class Crawl:
     timeout_s: float
     deadline_s: float
     attempts: int
+    give_up_after: int
+    robots_txt: bool
     max_bytes: int
     max_pixels: int
     min_side_px: int
@@ -600,6 +602,12 @@ def _prompt_sets(raw: Mapping[str, Any]) -> dict[str, Any]:
 def noise_values() -> list[str]:
     """Values that say that there is no value, in small letters."""
     lines = package_files("cliper").joinpath("data/noise_values.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def placeholders() -> list[str]:
+    """Parts of URLs that shops use for "no image"."""
+    lines = package_files("cliper").joinpath("data/placeholders.txt").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
 

@@ -3,9 +3,10 @@
 In:  items (item, asin, image_url); where the dataset has an image_folder, the files there in the place of URLs.
 Out: images, a row per item with what became of its image, and beside it `shards/` with the images' bytes.
 
-Each distinct URL is asked once. A shard is written when all its URLs are through; a run that finds it asks only
-for those of its URLs that failed in passing (timeouts, broken connections, 429, 5xx). The paper (section 4,
-"Datasets") names Amazon's cover images and no crawler.
+Each distinct URL is asked once. A shard is written when all its URLs are through. A run that was broken off goes on:
+it asks for what it has not got, and again for what failed in passing (timeouts, broken connections, 429, 5xx, hosts
+that were given up). A finished one asks for nothing, but with --retry-failed again for what failed in passing. The
+paper (section 4, "Datasets") names Amazon's cover images and no crawler.
 """
 
 from __future__ import annotations
@@ -15,32 +16,31 @@ import io
 import struct
 import time
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from functools import partial
-from importlib.resources import files as package_files
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
-from PIL import Image
+from PIL import ExifTags, Image
 
 from cliper import files, log
-from cliper.config import Config, Crawl
+from cliper.config import Config, Crawl, placeholders
 from cliper.errors import DataError
 from cliper.fetch import Fetcher, is_transient
 from cliper.imagestore import no_outcomes, read_outcomes, shard_folder, shard_name
 from cliper.layout import locate
 from cliper.ownimages import OwnImages, find_images
-from cliper.schemas import IMAGE_STATUSES
+from cliper.schemas import IMAGE_STATUSES, TABLES
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of the same; BMP's two letters could start a text
 # What Pillow raises on broken files; it names no common class
 BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
-SILENT = 100  # URLs without any answer before we believe that there is no network
 
 
 class Verdict(NamedTuple):
@@ -50,6 +50,10 @@ class Verdict(NamedTuple):
     width: int | None = None  # px
     height: int | None = None  # px
     detail: str | None = None
+    format: str | None = None  # as Pillow names it
+    mode: str | None = None  # as Pillow names it: RGB, L, P (palette), CMYK, …
+    is_animated: bool | None = None
+    orientation: int | None = None  # EXIF's: 1 is upright, 2 to 8 turned or mirrored
 
 
 def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
@@ -71,12 +75,21 @@ def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
         return Verdict("too_large", width, height, f"more than {max_pixels} pixels")
     if min(width, height) < min_side_px:
         return Verdict("too_small", width, height, f"a side of less than {min_side_px} px")
+    mode = image.mode
     try:
         image.draft(None, (1, 1))  # JPEG: decode to 1/8, which still reads the file to its end
         image.load()
+        is_animated = getattr(image, "is_animated", False)
     except BROKEN:
         return Verdict("truncated", width, height, "image data broken or cut")
-    return Verdict("ok", width, height)
+    return Verdict("ok", width, height, None, image.format, mode, is_animated, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int | None:
+    with suppress(*BROKEN):  # broken EXIF does no harm: the picture itself is whole
+        value = image.getexif().get(ExifTags.Base.Orientation)
+        return value if value in range(1, 9) else None
+    return None
 
 
 def plan(items: pl.DataFrame, *, placeholders: list[str]) -> pl.DataFrame:
@@ -99,7 +112,14 @@ def plan(items: pl.DataFrame, *, placeholders: list[str]) -> pl.DataFrame:
 
 def name_shards(urls: Sequence[str], settings: Crawl) -> dict[str, Sequence[str]]:
     """Cut URLs into shards: name of the file -> its URLs. Settings that decide what is kept change the names."""
-    kept_by = (settings.max_bytes, settings.max_pixels, settings.min_side_px, sorted(settings.allow_hosts))
+    kept_by = (
+        TABLES["image_shard"].version,
+        settings.max_bytes,
+        settings.max_pixels,
+        settings.min_side_px,
+        sorted(settings.allow_hosts),
+        settings.robots_txt,
+    )
     cuts = [urls[start : start + settings.shard_size] for start in range(0, len(urls), settings.shard_size)]
     return {shard_name(number, cut, kept_by): cut for number, cut in enumerate(cuts)}
 
@@ -123,6 +143,10 @@ def build_manifest(planned: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFram
         "width",
         "height",
         "detail",
+        "format",
+        "mode",
+        "is_animated",
+        "orientation",
     )
 
 
@@ -144,7 +168,8 @@ def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
 def fetch_row(url: str, *, fetcher: Fetcher | OwnImages, settings: Crawl) -> dict[str, Any]:
     """Fetch and examine one URL: its row in the shard, but for the number."""
     answer = fetcher.fetch(url)
-    row: dict[str, Any] = {"url": url, "http_code": answer.http_code, "sha256": None, "bytes": None}
+    row: dict[str, Any] = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code}
+    row |= {"sha256": None, "bytes": None}
     if answer.body is None:
         return row | Verdict(answer.status, detail=answer.detail)._asdict()
     verdict = examine(answer.body, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
@@ -153,19 +178,37 @@ def fetch_row(url: str, *, fetcher: Fetcher | OwnImages, settings: Crawl) -> dic
     return row | verdict._asdict()
 
 
-def complete_shard(
-    path: Path, urls: Sequence[str], *, fetch_rows: Callable[[list[str]], Iterable[dict[str, Any]]]
-) -> None:
-    """Write a shard, asking only for those of its URLs that were never asked or failed in passing."""
-    kept = {}
-    if path.exists():
-        rows = files.read_table(path, "image_shard").iter_rows(named=True)
-        kept = {row["url"]: row for row in rows if not is_transient(row["status"], row["http_code"])}
-    if todo := [url for url in urls if url not in kept]:
-        fetched = log.progress(fetch_rows(todo), total=len(todo), what=path.stem)
-        kept |= {row["url"]: row for row in fetched}
-        table = pl.DataFrame([{**kept[url], "row": row} for row, url in enumerate(urls)], infer_schema_length=None)
-        files.write_table(path, "image_shard", table)
+def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]:
+    """URLs of a shard that are to be asked: all, if it is missing; else those that failed in passing, if wanted."""
+    if not path.exists():
+        return list(urls)
+    rows = read_outcomes(path).select("url", "status", "http_code").iter_rows() if asks_again else ()
+    return [url for url, *end in rows if is_transient(*end)]
+
+
+def fetch_ahead(
+    urls: Iterable[str], submit: Callable[[str], Future[dict[str, Any]]], *, n_ahead: int
+) -> Generator[dict[str, Any]]:
+    """Give the URLs' rows in order; while one is waited for, so many that follow it are fetched."""
+    waiting = deque[Future[dict[str, Any]]]()
+    try:
+        for url in urls:
+            waiting.append(submit(url))
+            if len(waiting) > n_ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def write_shard(path: Path, urls: Sequence[str], fetched: Iterable[dict[str, Any]]) -> None:
+    """Write a shard: the fetched rows in place of what it says of their URLs, if it exists."""
+    known = files.read_table(path, "image_shard").iter_rows(named=True) if path.exists() else ()
+    rows = {row["url"]: row for row in (*known, *fetched)}
+    table = pl.DataFrame([{**rows[url], "row": row} for row, url in enumerate(urls)], infer_schema_length=None)
+    files.write_table(path, "image_shard", table)
 
 
 def open_images(items: pl.DataFrame, folder: str | None, settings: Crawl) -> tuple[pl.DataFrame, Fetcher | OwnImages]:
@@ -174,31 +217,44 @@ def open_images(items: pl.DataFrame, folder: str | None, settings: Crawl) -> tup
     items  item, asin, image_url
     """
     if folder is None:
-        return plan(items, placeholders=read_placeholders()), Fetcher(settings)
+        return plan(items, placeholders=placeholders()), Fetcher(settings)
     path = Path(folder).expanduser()
     return find_images(items, path), OwnImages(path, max_bytes=settings.max_bytes)
 
 
-def fetch_shards(shards: Mapping[Path, Sequence[str]], settings: Crawl, fetcher: Fetcher | OwnImages) -> pl.DataFrame:
-    """Complete all shards; returns their outcomes. Raises DataError early if no server answers at all."""
-    outcomes = no_outcomes()
+def fetch_shards(
+    shards: Mapping[Path, Sequence[str]], settings: Crawl, fetcher: Fetcher | OwnImages, *, asks_again: bool
+) -> pl.DataFrame:
+    """Complete all shards; returns their outcomes."""
+    todo = {path: find_todo(path, urls, asks_again=asks_again) for path, urls in shards.items()}
+    urls = [url for part in todo.values() for url in part]
+    outcomes = [no_outcomes()]
     with closing(fetcher), ThreadPoolExecutor(settings.threads) as pool:
-        fetch = partial(fetch_row, fetcher=fetcher, settings=settings)
-        for path, urls in shards.items():
-            complete_shard(path, urls, fetch_rows=partial(pool.map, fetch))
-            outcomes = pl.concat([outcomes, read_outcomes(path)])
-            if len(outcomes) >= SILENT and outcomes["http_code"].is_null().all():
-                require_share(outcomes, settings.min_ok)
-    return outcomes
+        submit = partial(pool.submit, partial(fetch_row, fetcher=fetcher, settings=settings))
+        with closing(fetch_ahead(urls, submit, n_ahead=settings.shard_size)) as rows:
+            shown = iter(log.progress(rows, total=len(urls), what="images"))
+            for path, part in todo.items():
+                if part:
+                    write_shard(path, shards[path], islice(shown, len(part)))
+                outcomes.append(read_outcomes(path))
+    return pl.concat(outcomes)
 
 
-def read_placeholders() -> list[str]:
-    """Parts of URLs that shops use for "no image"."""
-    lines = package_files("cliper").joinpath("data/placeholders.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+def describe(images: pl.DataFrame) -> str:
+    """Count the items by status, and among their images what an encoder reads in its own way."""
+    counts = Counter(images["status"])
+    parts = [f"{counts[status]} {status}" for status in IMAGE_STATUSES if counts[status]]
+    kinds = {
+        "animated (first frame)": images["is_animated"].sum(),
+        "CMYK": images["mode"].eq("CMYK").sum(),
+        "palette": images["mode"].eq("P").sum(),
+        "turned by EXIF (used as stored)": (images["orientation"] > 1).sum(),
+    }
+    noted = [f"{count} {kind}" for kind, count in kinds.items() if count]
+    return ", ".join(parts) + (f" (among them {', '.join(noted)})" if noted else "")
 
 
-def run(config: Config, *, dataset: str) -> None:
+def run(config: Config, *, dataset: str, retry_failed: bool = False) -> None:
     """Fetch the images of one dataset and write the manifest."""
     started = time.perf_counter()
     path = locate(config.root, "images", dataset=dataset)
@@ -208,12 +264,14 @@ def run(config: Config, *, dataset: str) -> None:
     planned, fetcher = open_images(items, config.dataset(dataset).image_folder, config.crawl)
     urls = planned.filter(pl.col("status").is_null())["url"].unique(maintain_order=True).to_list()
     shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, config.crawl).items()}
-    outcomes = fetch_shards(shards, config.crawl, fetcher)
-    require_share(outcomes, config.crawl.min_ok)
-    images = build_manifest(planned, outcomes)
-    files.write_table(path, "images", images)
-    for stray in set(shard_folder(path).glob("*")) - set(shards):  # of other settings or URLs, or of a killed run
-        stray.unlink()
-    counts = Counter(images["status"])
-    account = ", ".join(f"{counts[status]} {status}" for status in IMAGE_STATUSES if counts[status])
-    log.account(f"{dataset}: {len(urls)} URLs of {len(items)} items: {account}; {time.perf_counter() - started:.1f} s")
+    with files.sole_writer(path.parent):
+        outcomes = fetch_shards(shards, config.crawl, fetcher, asks_again=retry_failed or not path.exists())
+        require_share(outcomes, config.crawl.min_ok)
+        images = build_manifest(planned, outcomes)
+        files.write_table(path, "images", images)
+        for stray in set(shard_folder(path).glob("*")) - set(shards):  # of other settings or URLs, or of a killed run
+            stray.unlink()
+    seconds = time.perf_counter() - started
+    log.account(f"{dataset}: {len(urls)} URLs of {len(items)} items: {describe(images)}; {seconds:.1f} s")
+    if n_failed := sum(is_transient(*end) for end in outcomes.select("status", "http_code").iter_rows()):
+        log.account(f"{n_failed} URLs failed in passing; --retry-failed asks for them again")

@@ -1,33 +1,34 @@
 """Fetch files over HTTP for `crawl`: politely, within limits, and from public addresses only.
 
 In: URLs as they stand in the metadata. Out: one `Answer` a URL; no fault of a URL, server or network raises.
-Not bounded by the deadline: the system's name look-up and a TLS handshake whose bytes drip.
+Not bounded by the deadline: the system's name look-up.
 """
 
 from __future__ import annotations
 
 import http.client
-import io
 import random
 import re
-import socket
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+from urllib3 import exceptions
 
+from cliper import robots
 from cliper.config import Crawl
+from cliper.connections import open_pools
+from cliper.hosts import Hosts
 
 MAX_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE_S = 0.5  # before the second attempt; doubles with each further one
 CHUNK = 65_536  # bytes
 OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex"})  # as img2dataset
@@ -37,10 +38,11 @@ VALUED_DIRECTIVES = frozenset({"unavailable_after", "max-snippet", "max-image-pr
 class Answer(NamedTuple):
     """What became of one URL; `body` stands where status is "ok"."""
 
-    status: str  # ok, http_error, timeout, connection_error, refused or too_large
+    status: str  # ok, http_error, timeout, connection_error, given_up, refused or too_large
     http_code: int | None = None
     detail: str | None = None
     body: bytes | None = None
+    final_url: str | None = None  # where redirects led
     retry_after_s: float = 0.0
 
 
@@ -52,7 +54,7 @@ def is_transient(status: str, http_code: int | None) -> bool:
     """
     if status == "http_error":
         return http_code is not None and (http_code == http.client.TOO_MANY_REQUESTS or http_code >= 500)
-    return status in ("timeout", "connection_error")
+    return status in ("timeout", "connection_error", "given_up")
 
 
 def opt_out(lines: Iterable[str], *, agent: str) -> str | None:
@@ -72,26 +74,64 @@ def opt_out(lines: Iterable[str], *, agent: str) -> str | None:
     return None
 
 
+class Place(NamedTuple):
+    """Where a URL leads."""
+
+    scheme: str
+    host: str
+    port: int | None
+    target: str  # path and query
+
+
+@lru_cache(maxsize=1024)  # a URL's host, its rules and its connection are all looked up
+def locate(url: str) -> Place:
+    """Take a URL apart. Raises ValueError if it is no http or https URL.
+
+    >>> locate("http://Shop.test:81/I/51%2bZ/../a b.jpg?x=%2F#top")
+    Place(scheme='http', host='shop.test', port=81, target='/I/51%2bZ/../a b.jpg?x=%2F')
+    """
+    try:
+        where = urllib3.util.parse_url(url)
+    except exceptions.LocationParseError:
+        raise ValueError("no URL") from None
+    if where.scheme not in ("http", "https") or not where.host:
+        raise ValueError("no http or https URL")
+    parts = urlsplit(url)  # the path as it stands: parse_url resolves dots and changes escapes
+    query = f"?{parts.query}" if parts.query else ""
+    return Place(where.scheme, where.host.strip("[]"), where.port, f"{parts.path or '/'}{query}")
+
+
 class Fetcher:
-    """Fetches URLs for many threads: one pool of connections, one account of turns per host."""
+    """Fetches URLs for many threads: one set of pools, one account of the hosts."""
 
     def __init__(self, settings: Crawl) -> None:
         self._settings = settings
-        self._hosts = _Hosts(settings.connections_per_host, settings.requests_per_s)
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxy, no .netrc: the address checked is the address asked
-        self._session.headers = {"User-Agent": settings.user_agent, "Accept-Encoding": "identity"}
-        adapter = HTTPAdapter(pool_connections=settings.threads, pool_maxsize=settings.threads)
-        adapter.poolmanager.pool_classes_by_scheme = _guarded_pools(settings)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._agent = re.split(r"[/\s]", settings.user_agent, maxsplit=1)[0].lower()
+        self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
+        self._hosts = Hosts(settings)
+        self._pools = open_pools(settings)
+        self._lock = threading.Lock()
+        self._locks = defaultdict[str, threading.Lock](threading.Lock)
+        self._robots: dict[str, list[robots.Rule]] = {}
 
     def close(self) -> None:
         """Close the connections kept open."""
-        self._session.close()
+        self._pools.clear()
 
     def fetch(self, url: str) -> Answer:
         """Fetch one URL, again after a pause where that may help, all before its deadline."""
+        try:
+            host = locate(url).host
+        except ValueError as error:
+            return Answer("refused", detail=str(error))
+        if why := self._hosts.why_given_up(host):
+            return Answer("given_up", detail=why)
+        answer = self._persist(url, host)
+        failed = is_transient(answer.status, answer.http_code)
+        self._hosts.note(host, f"{answer.status} ({answer.detail})" if failed else None)
+        return answer
+
+    def _persist(self, url: str, host: str) -> Answer:
         deadline = _Deadline(time.monotonic() + self._settings.deadline_s)
         for attempt in range(self._settings.attempts):
             answer = self._attempt(url, deadline)
@@ -101,64 +141,100 @@ class Fetcher:
             pause_s = max(answer.retry_after_s, FIRST_PAUSE_S * 2**attempt * jitter)
             if attempt + 1 == self._settings.attempts or pause_s > deadline.left_s():
                 break
+            if answer.retry_after_s:
+                self._hosts.pause(host, answer.retry_after_s)
             time.sleep(pause_s)
         return answer
 
     def _attempt(self, url: str, deadline: _Deadline) -> Answer:
         try:
-            for _ in range(1 + MAX_REDIRECTS):
-                with self._get(url, deadline) as response:
-                    location = self._session.get_redirect_target(response)
-                    if location is None:
-                        return _read(response, self._settings)
-                url = urljoin(url, location)
-        except ValueError as error:  # an address that is not public, or a URL that requests cannot use
+            return self._follow(url, deadline)
+        except ValueError as error:  # an address that is not public, or no URL that can be asked
             return Answer("refused", detail=_reason(error))
-        except (requests.Timeout, urllib3.exceptions.TimeoutError):
+        except exceptions.TimeoutError:
             return Answer("timeout", detail="no whole answer in time")
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except exceptions.HTTPError as error:
             return Answer("connection_error", detail=_reason(error))
-        return Answer("http_error", response.status_code, f"more than {MAX_REDIRECTS} redirects")
+
+    def _follow(self, asked: str, deadline: _Deadline, *, is_robots_txt: bool = False) -> Answer:
+        url = asked
+        for _ in range(1 + MAX_REDIRECTS):
+            if not is_robots_txt and (refusal := self._refusal(url, deadline)):
+                return refusal
+            with self._get(url, deadline) as response:
+                if (location := _location(response)) is None:
+                    answer = _read(response, self._settings.max_bytes, agent=self._agent)
+                    return answer if url == asked else answer._replace(final_url=url)
+            url = urljoin(url, location)
+        return Answer("http_error", response.status, f"more than {MAX_REDIRECTS} redirects")
 
     @contextmanager
-    def _get(self, url: str, deadline: _Deadline) -> Iterator[requests.Response]:
-        request = self._session.prepare_request(requests.Request("GET", url))
-        request.url = url  # as it stands: requests would decode escapes such as %7E
-        # not session.send: it reads the bodies of redirects whole, whatever their length
-        adapter = self._session.get_adapter(url)
-        with self._hosts.turn(urlsplit(url).hostname or "") as waited_s:
+    def _get(self, url: str, deadline: _Deadline) -> Iterator[urllib3.BaseHTTPResponse]:
+        place = locate(url)
+        pool = self._pools.connection_from_host(place.host, place.port, place.scheme)
+        with self._hosts.turn(place.host) as waited_s:
             deadline.at += waited_s  # a URL does not pay for the queue before it
             left_s = deadline.left_s()
             if left_s <= 0:
-                raise requests.Timeout
-            timeout = (min(self._settings.timeout_s, left_s), left_s)
-            with adapter.send(request, stream=True, timeout=timeout) as response:
+                raise exceptions.TimeoutError
+            with pool.urlopen(
+                "GET",
+                place.target,
+                headers=self._headers,
+                retries=False,
+                assert_same_host=False,
+                timeout=urllib3.Timeout(connect=min(self._settings.timeout_s, left_s), read=left_s),
+                preload_content=False,
+                decode_content=False,
+            ) as response:
                 yield response
 
+    def _refusal(self, url: str, deadline: _Deadline) -> Answer | None:
+        """Say why robots.txt keeps us from a URL, or None. A robots.txt that fails in passing fails the URL."""
+        if not self._settings.robots_txt:
+            return None
+        place, origin = locate(url), urljoin(url, "/robots.txt")
+        with self._lock:
+            lock = self._locks[origin]
+        with lock:
+            if origin not in self._robots:
+                answer = self._follow(origin, deadline, is_robots_txt=True)
+                if is_transient(answer.status, answer.http_code):
+                    return answer._replace(detail=f"robots.txt: {answer.detail}")
+                self._robots[origin] = robots.parse((answer.body or b"").decode(errors="replace"), agent=self._agent)
+        is_allowed = robots.is_allowed(self._robots[origin], place.target)
+        return None if is_allowed else Answer("refused", detail="robots.txt")
 
-def _read(response: requests.Response, settings: Crawl) -> Answer:
+
+def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, *, agent: str) -> Answer:
     """Take what the config allows of an answer that is no redirect."""
-    code, headers = response.status_code, response.raw.headers
+    code, headers = response.status, response.headers
     if code != http.client.OK:
         reason = http.client.responses.get(code, "unknown code")
         return Answer("http_error", code, reason, retry_after_s=_retry_after_s(headers))
-    agent = re.split(r"[/\s]", settings.user_agent, maxsplit=1)[0].lower()
     if directive := opt_out(headers.getlist("X-Robots-Tag"), agent=agent):
         return Answer("refused", code, f"X-Robots-Tag: {directive}")
-    too_large = Answer("too_large", code, f"more than {settings.max_bytes} bytes")
+    too_large = Answer("too_large", code, f"more than {max_bytes} bytes")
     length = headers.get("Content-Length", "")
-    if length.isdecimal() and int(length) > settings.max_bytes:
+    if length.isdecimal() and int(length) > max_bytes:
         return too_large
     body = bytearray()
-    for chunk in response.raw.stream(CHUNK, decode_content=False):
+    for chunk in response.stream(CHUNK, decode_content=False):
         body += chunk
-        if len(body) > settings.max_bytes:
+        if len(body) > max_bytes:
             return too_large
     return Answer("ok", code, body=bytes(body))
 
 
+def _location(response: urllib3.BaseHTTPResponse) -> str | None:
+    location = response.headers.get("Location") if response.status in REDIRECTS else None
+    return location and location.encode("latin-1").decode(
+        errors="replace"
+    )  # headers are read as Latin-1, meant as UTF-8
+
+
 def _retry_after_s(headers: urllib3.HTTPHeaderDict) -> float:
-    with suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # the last two: impossible dates
+    with suppress(exceptions.InvalidHeader, ValueError, OverflowError):  # the last two: impossible dates
         return urllib3.Retry().parse_retry_after(headers.get("Retry-After", "0"))
     return 0.0
 
@@ -176,87 +252,3 @@ class _Deadline:
 
     def left_s(self) -> float:
         return self.at - time.monotonic()
-
-
-class _Hosts:
-    """Lets each host be asked by so many at once and so often a second."""
-
-    def __init__(self, connections: int, requests_per_s: float) -> None:
-        self._interval_s = 1 / requests_per_s
-        self._lock = threading.Lock()
-        self._slots = defaultdict[str, threading.Semaphore](lambda: threading.Semaphore(connections))
-        self._next = defaultdict[str, float](float)
-
-    @contextmanager
-    def turn(self, host: str) -> Iterator[float]:
-        """Wait for a turn and hold it; gives the seconds waited."""
-        asked = time.monotonic()
-        with self._lock:
-            slot = self._slots[host]
-        with slot:
-            with self._lock:
-                start = max(self._next[host], time.monotonic())
-                self._next[host] = start + self._interval_s
-            time.sleep(max(0.0, start - time.monotonic()))
-            yield time.monotonic() - asked
-
-
-def _guarded_pools(settings: Crawl) -> dict[str, Any]:
-    """urllib3's pools by scheme, with connections that check their peer and mind the clock."""
-    allowed = {host.lower() for host in settings.allow_hosts}
-
-    class Response(http.client.HTTPResponse):
-        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-            super().__init__(sock, *args, **kwargs)
-            self.fp.close()
-            self.fp = io.BufferedReader(_Clocked(sock, settings.timeout_s))
-
-    class Connection(urllib3.connection.HTTPConnection):
-        response_class = Response
-
-        def _new_conn(self) -> socket.socket:
-            """Connect, and refuse before a byte is sent: names and redirects can lead anywhere."""
-            sock = super()._new_conn()
-            address = sock.getpeername()[0]
-            if not ip_address(address).is_global and not {self.host, f"{self.host}:{self.port}"} & allowed:
-                sock.close()
-                raise ValueError(f"{address} is no public address and not in crawl.allow_hosts")
-            return sock
-
-    class TLSConnection(Connection, urllib3.connection.HTTPSConnection):
-        pass
-
-    class Pool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Connection
-
-    class TLSPool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = TLSConnection
-
-    return {"http": Pool, "https": TLSPool}
-
-
-class _Clocked(io.RawIOBase):
-    """A socket's bytes, none read after the deadline: a plain timeout starts anew with each byte that drips.
-
-    The deadline is the socket's timeout at the start, which is what `_get` asked for as read timeout.
-    """
-
-    def __init__(self, sock: socket.socket, silence_s: float) -> None:
-        self._socket = sock
-        self._silence_s = silence_s
-        self._file = sock.makefile("rb", buffering=0)
-        self._deadline = _Deadline(time.monotonic() + (sock.gettimeout() or 0.0))
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left_s = self._deadline.left_s()
-        if left_s <= 0:
-            raise TimeoutError
-        self._socket.settimeout(min(self._silence_s, left_s))
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

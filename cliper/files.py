@@ -6,6 +6,8 @@ or failed stage leaves no half-written output.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +20,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cliper import log
 from cliper.errors import DataError, SchemaError
 from cliper.schemas import TABLES, VECTOR, Column, Table
 
@@ -55,6 +58,25 @@ def atomic(path: Path) -> Iterator[Path]:
         raise DataError(f"cannot write {path}: {error.strerror}; free the disk or its rights, run again") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock while the block runs; it ends with the process, however that ends.
+
+    Raises DataError if another process holds it. Where the file system knows no locks, it warns and goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another process is writing to {folder}; wait for its end or stop it") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            log.warn(f"{folder} lies where nothing can be locked: let only one process write to it")
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

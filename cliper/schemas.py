@@ -40,12 +40,16 @@ IMAGE_STATUSES = (
     "http_error",  # answered with another status than 200
     "timeout",
     "connection_error",
+    "given_up",  # not asked: its host failed so many times in a row
     "refused",  # private address, scheme or opt-out: not fetched, or not kept, on purpose
     "too_large",  # more bytes or pixels than the config allows
     "too_small",  # fewer pixels a side than the config allows
     "not_an_image",
     "truncated",
 )
+
+# What Pillow says of a picture; the orientation is EXIF's, from 1 (upright) to 8
+_PICTURE: dict[str, Column] = {"format": STR, "mode": STR, "is_animated": BOOL, "orientation": I16}
 
 TABLES: dict[str, Table] = {
     "train": _INTERACTIONS,
@@ -92,23 +96,28 @@ TABLES: dict[str, Table] = {
             "width": I32,  # px
             "height": I32,  # px
             "detail": STR,
+            **_PICTURE,
         },
-        nullable=frozenset({"http_code", "shard", "row", "sha256", "width", "height", "detail"}),
+        nullable=frozenset({"http_code", "shard", "row", "sha256", "width", "height", "detail", *_PICTURE}),
+        version=2,
     ),
     "image_shard": Table(
         key=("row",),
         columns={
             "row": I32,
             "url": STR,
+            "final_url": STR,  # where redirects led
             "status": STR,
             "http_code": I16,
             "sha256": STR,
             "width": I32,
             "height": I32,
             "detail": STR,
+            **_PICTURE,
             "bytes": BYTES,  # as the server sent them
         },
-        nullable=frozenset({"http_code", "sha256", "width", "height", "detail", "bytes"}),
+        nullable=frozenset({"final_url", "http_code", "sha256", "width", "height", "detail", "bytes", *_PICTURE}),
+        version=2,
     ),
     "prompts": Table(
         key=("item", "view"),

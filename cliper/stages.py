@@ -17,6 +17,7 @@ class Stage(NamedTuple):
     """One command: its module, its first line of help, the names it takes, the function that runs it.
 
     options  names that may be left out
+    flags    switches: on if they are named
     preview  function of `--preview N`, which shows N rows and writes nothing; the other names may then be left out
     """
 
@@ -25,13 +26,14 @@ class Stage(NamedTuple):
     names: tuple[str, ...]
     function: str = "run"
     options: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     preview: str | None = None
 
 
 STAGES: dict[str, Stage] = {
     "download": Stage("cliper.download", "fetch one raw file of a dataset", ("dataset", "file")),
     "catalogue": Stage("cliper.catalogue", "raw files to users, items and splits", ("dataset",)),
-    "crawl": Stage("cliper.crawl", "fetch the items' cover images", ("dataset",)),
+    "crawl": Stage("cliper.crawl", "fetch the items' cover images", ("dataset",), flags=("retry_failed",)),
     "prompt": Stage(
         "cliper.prompt", "write one view's prompt of every item", ("dataset", "prompts", "view"), preview="preview"
     ),
@@ -69,6 +71,7 @@ NAME_HELP = {
     "table": "table1 or table2",
     "format": "mmrec",
     "item": "the shop's own id of an item (asin)",
+    "retry_failed": "ask again for what failed in passing: timeouts, broken connections, 429, 5xx, given-up hosts",
     "html": "file to which a page with the image is written",
 }
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import toy
-from toy import REPOSITORY
+from toy import REPOSITORY, SHARED
+
+from cliper.crawl import examine
+from cliper.sources import amazon2014
 
 sys.path.append(str(REPOSITORY))  # benchmarks are not installed
 
+from benchmarks import rehearsal
 from benchmarks.backbones import (
     SEED,
     build_ours,
@@ -22,6 +29,7 @@ from benchmarks.backbones import (
     measure_user_graph,
     read_world,
 )
+from benchmarks.crawl import compare, crawl_ours, crawl_plainly, open_mirror
 from benchmarks.encode import SMALL, build, draw_items, measure_edit, measure_images, measure_texts, render
 from benchmarks.plain import PLAIN
 
@@ -77,3 +85,48 @@ def test_pair_loop_counts_what_the_user_graph_counts(inter: Path) -> None:
 
 def test_both_sides_find_the_same_nearest_items(inter: Path) -> None:
     assert measure_item_graph(read_world(inter, "freedom", widths=(32, 16)))["build"] > 0
+
+
+def test_all_sides_of_the_crawl_get_all_pictures(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl")
+    with open_mirror(tmp_path) as server:
+        ours = crawl_ours(server, server.urls(20, base=server.https, delay_ms=0))
+        plain = crawl_plainly(server, server.urls(3, base=server.http, delay_ms=1))
+    assert (plain["connections"], ours["connections"] <= 20) == (3, True)
+    found = compare(ours, plain)
+    assert found["steady_ratio"] == pytest.approx(ours["steady"] / plain["steady"])
+    assert found["cpu_ratio"] == pytest.approx(plain["cpu_ms"] / ours["cpu_ms"])
+
+
+def test_the_rehearsals_raw_files_have_the_published_core(tmp_path: Path) -> None:
+    data = SHARED / "data" / "amazon"
+    if not data.exists():
+        pytest.skip("no ../shared")
+    world, generator = rehearsal.read_world(data, "http://mirror.test"), np.random.default_rng(1)
+    rehearsal.write_ratings(tmp_path / "ratings_Baby.csv", world, generator)
+    rows = amazon2014.read_interactions({"interactions": tmp_path / "ratings_Baby.csv"})
+    assert (len(rows), rows["user_id"].n_unique()) == (rehearsal.N_RATINGS, rehearsal.N_USERS)
+    assert rows.select("user_id", "asin").is_duplicated().sum() == 0
+    kept = rows.filter(pl.len().over("user_id") >= 5)
+    assert kept.select("user_id", "asin").sort(pl.all()).equals(world.interactions.sort(pl.all()))
+    urls = [url for url in world.urls.values() if url]
+    assert len(world.urls) - len(urls) == 13
+    assert {url.split("/images/")[0] for url in urls} == {"http://mirror.test"}
+
+
+def test_the_rehearsals_metadata_and_pictures_are_what_it_expects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "N_LINES", 300)
+    urls = {f"B{i:03d}": f"http://mirror.test/images/I/{i}%2B.jpg" for i in range(200)} | {"C": None}
+    world = rehearsal.World(pl.DataFrame(), urls)
+    rehearsal.write_metadata(tmp_path / "meta_Baby.json.gz", world, np.random.default_rng(1))
+    items = amazon2014.read_items({"metadata": tmp_path / "meta_Baby.json.gz"}, urls)
+    assert dict(items.select("asin", "image_url").iter_rows()) == urls
+    faults = rehearsal.draw_images(tmp_path / "mirror", world, np.random.default_rng(1))
+    expected = rehearsal.expect(world, faults)
+    assert expected == {"ok": 80, "http_error": 70, "not_an_image": 20, "truncated": 20, "too_small": 10, "no_url": 1}
+    bodies = [path.read_bytes() for path in (tmp_path / "mirror/images/I").glob("*+.jpg")]
+    statuses = Counter(examine(body, max_pixels=10**6, min_side_px=8).status for body in bodies)
+    assert statuses == {status: expected[status] for status in expected if status not in ("http_error", "no_url")}

@@ -38,7 +38,11 @@ def write_images(settings, images):
     manifest = locate(settings.root, "images", dataset="baby")
     there = [data for data in images.values() if data is not None]
     url = {"url": "http://shop.test/", "status": "ok", "http_code": 200, "sha256": "", "width": 40, "height": 30}
-    shard = [{"row": row, **url, "detail": None, "bytes": data} for row, data in enumerate(there)]
+    unknown = dict.fromkeys(("format", "mode", "is_animated", "orientation"))
+    shard = [
+        {"row": row, **url, **unknown, "final_url": None, "detail": None, "bytes": data}
+        for row, data in enumerate(there)
+    ]
     files.write_table(shard_folder(manifest) / "images-00000.parquet", "image_shard", pl.DataFrame(shard))
     rows = [
         {
@@ -51,6 +55,7 @@ def write_images(settings, images):
             "width": None,
             "height": None,
             "detail": None,
+            **unknown,
         }
         for item, data in images.items()
     ]

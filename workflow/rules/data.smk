@@ -78,7 +78,9 @@ rule crawl:
             CONFIG.crawl.max_pixels,
             CONFIG.crawl.min_side_px,
             CONFIG.crawl.allow_hosts,
+            CONFIG.crawl.robots_txt,
         ],
+        placeholders=configuration.placeholders(),
         shard_size=CONFIG.crawl.shard_size,
         code=code_id("crawl"),
     shell:
