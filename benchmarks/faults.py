@@ -290,12 +290,14 @@ def see_two_crawls() -> Seen:
         process = start("leave_alone")
         while not shop.asked:
             time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)  # so that it cannot end before the second one begins
         try:
             crawl_here()
         except DataError as error:
             status = "refused" if "another process is writing" in str(error) else str(error)
         else:
             status = "let in"
+        process.send_signal(signal.SIGCONT)
         process.wait()
         return look(files.read_table(MANIFEST, "images"), 0)._replace(status=status)
 
