@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
             help="YAML files; each is laid over the ones before it (default: config.yaml)",
         )
         for option in (*stage.names, *stage.options):
-            kind = int if option == "seed" else str
+            kind = int if option in ("seed", "shard") else str
             is_required = option in stage.names and stage.preview is None
             command.add_argument(f"--{option}", required=is_required, type=kind, help=NAME_HELP[option])
         if stage.preview is not None:

@@ -37,9 +37,18 @@ STAGES: dict[str, Stage] = {
     ),
     "weights": Stage("cliper.weights", "fetch or assemble an encoder's weights", ("encoder",)),
     "encode-text": Stage(
-        "cliper.encode", "encode one view's prompts", ("dataset", "encoder", "prompts", "view"), "run_text"
+        "cliper.encode",
+        "encode one view's prompts",
+        ("dataset", "encoder", "prompts", "view"),
+        "run_text",
+        options=("shard",),
     ),
-    "encode-image": Stage("cliper.encode", "encode the cover images", ("dataset", "encoder"), "run_image"),
+    "encode-image": Stage(
+        "cliper.encode", "encode the cover images", ("dataset", "encoder"), "run_image", options=("shard",)
+    ),
+    "encode-default-image": Stage(
+        "cliper.encode", "encode the picture that may stand for missing ones", ("encoder",), "run_default_image"
+    ),
     "fuse": Stage("cliper.fuse", "weigh and fuse the views into features", ("dataset", "arm")),
     "neighbours-items": Stage(
         "cliper.neighbours", "find each item's closest items by its features", ("dataset", "arm"), "run_items"
@@ -62,6 +71,7 @@ NAME_HELP = {
     "prompts": "name of a prompt set",
     "view": "name of a view of that prompt set",
     "encoder": "name of an encoder in the config",
+    "shard": "number of a range of items, from 0; without it, all `encode.shards` of them",
     "arm": "name of an arm in the config; content_free for backbones without features",
     "backbone": "name of a backbone",
     "seed": "whole number from which everything random in the run is drawn",

@@ -27,7 +27,7 @@ from cliper.encoders.overflow import Overflow
 from cliper.encoders.packages import find_package
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
 
-HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", overflow="truncate")
+HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", overflow="truncate", shards=1)
 TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
 TINY = Settings("open_clip", architecture="tiny", pretrained="here", context=77)
 TINY_MODEL = {

@@ -25,6 +25,7 @@ ALLOWED = {
     "stages": {"errors"},
     **dict.fromkeys(PARTS, {"errors"} | PARTS),
     "imagestore": FRAME,
+    "embeddings": FRAME,
     "cleaning": FRAME,
     "vectorstore": FRAME,
     "fetch": FRAME,
@@ -38,7 +39,7 @@ ALLOWED = {
         | PARTS
         | TRAINING
         | {"stages"}
-        | {"sources", "encoders", "backbones", "imagestore", "vectorstore", "fetch", "cleaning"}
+        | {"sources", "encoders", "backbones", "imagestore", "embeddings", "vectorstore", "fetch", "cleaning"}
         for stage in STAGES
     },
     "__main__": {"config", "errors", "log", "stages"},
