@@ -49,8 +49,8 @@ from cliper.config import Encoder as Settings
 from cliper.config import View
 from cliper.encoders.base import Encoder, Texts
 from cliper.layout import locate
-from cliper.prompt import render_items
 from cliper.sources import amazon2014
+from cliper.templates import render_items
 from cliper.vectorstore import VectorStore
 
 CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])

@@ -17,7 +17,7 @@ class Stage(NamedTuple):
     """One command: its module, its first line of help, the names it takes, the function that runs it.
 
     options  names that may be left out
-    preview  function of `--preview N`, which shows N rows and writes nothing; the other names may then be left out
+    preview  module of `--preview N`, which shows N rows and writes nothing; the other names may then be left out
     """
 
     module: str
@@ -33,7 +33,10 @@ STAGES: dict[str, Stage] = {
     "catalogue": Stage("cliper.catalogue", "raw files to users, items and splits", ("dataset",)),
     "crawl": Stage("cliper.crawl", "fetch the items' cover images", ("dataset",)),
     "prompt": Stage(
-        "cliper.prompt", "write one view's prompt of every item", ("dataset", "prompts", "view"), preview="preview"
+        "cliper.prompt",
+        "write one view's prompt of every item",
+        ("dataset", "prompts", "view"),
+        preview="cliper.reporting.preview",
     ),
     "weights": Stage("cliper.weights", "fetch or assemble an encoder's weights", ("encoder",)),
     "encode-text": Stage(

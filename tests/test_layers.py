@@ -27,6 +27,7 @@ ALLOWED = {
     "imagestore": FRAME,
     "embeddings": FRAME,
     "cleaning": FRAME,
+    "templates": FRAME | {"cleaning"},
     "vectorstore": FRAME,
     "fetch": FRAME,
     "sources": FRAME | {"sources"},
@@ -39,7 +40,17 @@ ALLOWED = {
         | PARTS
         | TRAINING
         | {"stages"}
-        | {"sources", "encoders", "backbones", "imagestore", "embeddings", "vectorstore", "fetch", "cleaning"}
+        | {
+            "sources",
+            "encoders",
+            "backbones",
+            "imagestore",
+            "embeddings",
+            "vectorstore",
+            "fetch",
+            "cleaning",
+            "templates",
+        }
         for stage in STAGES
     },
     "__main__": {"config", "errors", "log", "stages"},
