@@ -25,7 +25,9 @@ ALLOWED = {
     "stages": {"errors"},
     **dict.fromkeys(PARTS, {"errors"} | PARTS),
     "imagestore": FRAME,
+    "embeddings": FRAME,
     "cleaning": FRAME,
+    "templates": FRAME | {"cleaning"},
     "vectorstore": FRAME,
     "fetch": FRAME,
     "sources": FRAME | {"sources"},
@@ -38,7 +40,17 @@ ALLOWED = {
         | PARTS
         | TRAINING
         | {"stages"}
-        | {"sources", "encoders", "backbones", "imagestore", "vectorstore", "fetch", "cleaning"}
+        | {
+            "sources",
+            "encoders",
+            "backbones",
+            "imagestore",
+            "embeddings",
+            "vectorstore",
+            "fetch",
+            "cleaning",
+            "templates",
+        }
         for stage in STAGES
     },
     "__main__": {"config", "errors", "log", "stages"},
