@@ -21,8 +21,11 @@ Items come from a metadata file of Amazon-2014, or are drawn with lengths like i
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import io
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -42,12 +45,13 @@ from safetensors.torch import save_file
 
 from benchmarks.backbones import Cost, Meter
 from cliper import config, encode, encoders, files
-from cliper.config import Encode, View
 from cliper.config import Encoder as Settings
+from cliper.config import View
 from cliper.encoders.base import Encoder, Texts
-from cliper.prompt import render_items
+from cliper.layout import locate
 from cliper.sources import amazon2014
 from cliper.sources.records import ITEMS, read_lines
+from cliper.templates import render_items
 from cliper.vectorstore import VectorStore
 
 CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
@@ -65,6 +69,13 @@ SMALL = MODEL | {
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 32},
     "text_cfg": {"context_length": 248, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
 }
+DRAWN = replace(  # below the folder that it is run in
+    CONFIG,
+    name="drawn",
+    encoders={"drawn": Settings("open_clip", architecture="local-dir:checkpoint", context=248)},
+    encode=replace(CONFIG.encode, threads=1, device="cpu", overflow="truncate", shards=1, store=None),
+)
+VIEW = {"dataset": "baby", "prompts": "as_described", "view": "title"}
 MEMORY_SIZES = (1_000, 5_000, 20_000)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -81,16 +92,16 @@ class Sides(NamedTuple):
 def build(folder: Path, model: dict[str, Any]) -> Sides:
     """Draw weights, write them as a checkpoint, and load it on both sides."""
     torch.manual_seed(SEED)
-    checkpoint = folder / "drawn"
+    checkpoint = folder / "checkpoint"
     checkpoint.mkdir()
     save_file(open_clip.CLIP(**model).state_dict(), checkpoint / "open_clip_model.safetensors")
     files.write_json(checkpoint / "open_clip_config.json", {"model_cfg": model, "preprocess_cfg": {}})
+    path, settings = locate(folder / DRAWN.root, "weights", encoder="drawn"), DRAWN.encoders["drawn"]
+    with contextlib.chdir(folder):
+        weights = encoders.prepare(settings, path.parent, threads=1)
+    files.write_json(path, encoders.note(settings, weights))
+    ours, _ = encoders.load(settings, path, DRAWN.encode)
     name = f"local-dir:{checkpoint}"
-    settings = Settings("open_clip", architecture=name, context=model["text_cfg"]["context_length"])
-    weights = encoders.prepare(settings, folder / "weights", threads=1)
-    files.write_json(folder / "weights" / "weights.json", encoders.note(settings, weights))
-    how = Encode(CONFIG.encode.batch_size, CONFIG.encode.batch_tokens, threads=1, device="cpu", overflow="truncate")
-    ours, _ = encoders.load(settings, folder / "weights" / "weights.json", how)
     plain, preprocess = open_clip.create_model_from_pretrained(name)
     return Sides(ours, plain.eval(), open_clip.get_tokenizer(name), preprocess)
 
@@ -191,13 +202,13 @@ def text_flops(texts: list[str], encoded: Texts) -> float:
 
 
 def draw_jpegs(n: int) -> dict[str, bytes]:
-    """JPEGs of 300 x 300 pixels, of smooth colours; their names stand for their digests."""
+    """JPEGs of 300 x 300 pixels, of smooth colours, by their sha256."""
     generator, found = np.random.default_rng(SEED), {}
-    for number in range(n):
+    for _ in range(n):
         coarse = Image.fromarray(generator.integers(0, 255, (12, 12, 3), dtype=np.uint8))
         file = io.BytesIO()
         coarse.resize((300, 300), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
-        found[str(number)] = file.getvalue()
+        found[hashlib.sha256(file.getvalue()).hexdigest()] = file.getvalue()
     return found
 
 
@@ -211,10 +222,11 @@ def measure_images(sides: Sides, n: int) -> dict[str, Any]:
             pixels = (sides.preprocess(Image.open(io.BytesIO(data))) for data in jpegs.values())
             return torch.cat([sides.model.encode_image(one[None]) for one in pixels]).numpy()
 
-    items = {name: int(name) for name in jpegs}
     plain, theirs = meters["plain"].measure(embed_one_by_one)
     ours, encoded = meters["ours"].measure(
-        lambda: encode.encode_images(items, lambda chosen: ((i, jpegs[str(i)]) for i in chosen), sides.ours, None)
+        lambda: encode.encode_images(
+            [*jpegs], lambda chosen: ((name, jpegs[name]) for name in chosen), sides.ours, None
+        )
     )
     difference = require_equal("images", encoded.embedding, theirs)
     vision = MODEL["vision_cfg"]
@@ -253,15 +265,24 @@ def count_tokens(texts: list[str], encoded: Texts) -> dict[str, int]:
     return dict(zip(texts, encoded.n_tokens.tolist(), strict=True))
 
 
-def measure_memory(folder: Path, sizes: tuple[int, ...]) -> dict[str, Any]:
-    """Encode ever more prompts with a small tower; the vectors themselves are 768 numbers each."""
-    sides, found = build(folder, SMALL), {}
+def measure_memory(folder: Path, sizes: tuple[int, ...]) -> dict[int, float]:
+    """Peak in MiB that the stage adds to a process of its own, by the number of prompts of a view; a small tower."""
+    build(folder, SMALL)
+    view, found = CONFIG.prompt_set("as_described")["title"], {}
     for n in sizes:
-        texts = render(draw_items(n), {"title": CONFIG.prompt_set("as_described")["title"]})["title"]
-        meter = Meter()
-        meter.measure(lambda texts=texts: sides.ours.encode_texts(texts))
-        found[n] = {"peak_mib": round(meter.peak_mib, 1), "vectors_mib": round(n * 768 * 4 / 2**20, 1)}
+        table = render_items(draw_items(n), {"title": view}, "title")
+        files.write_table(locate(folder / DRAWN.root, "prompts", **VIEW), "prompts", table)
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            found[n] = process.apply(encode_in_folder, (folder,))
     return found
+
+
+def encode_in_folder(folder: Path) -> float:
+    """Run the stage on the prompts that lie there; the peak that it adds, in MiB."""
+    os.chdir(folder)
+    meter = Meter()
+    meter.measure(lambda: encode.run_text(DRAWN, encoder="drawn", **VIEW))
+    return meter.peak_mib
 
 
 def measure_gemm() -> float:

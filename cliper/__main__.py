@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
             help="YAML files; each is laid over the ones before it (default: config.yaml)",
         )
         for option in (*stage.names, *stage.options):
-            kind = int if option == "seed" else str
+            kind = int if option in ("seed", "shard") else str
             is_required = option in stage.names and stage.preview is None
             command.add_argument(f"--{option}", required=is_required, type=kind, help=NAME_HELP[option])
         for flag in stage.flags:
@@ -50,14 +50,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def chosen(options: argparse.Namespace, stage: Stage) -> tuple[str, dict[str, Any]]:
-    """Function of a stage that the options ask for, and what it is told. Raises ConfigError if a name is missing."""
+def chosen(options: argparse.Namespace, stage: Stage) -> tuple[str, str, dict[str, Any]]:
+    """Module and function that the options ask for, and what it is told. Raises ConfigError if a name is missing."""
     names = {name: getattr(options, name) for name in (*stage.names, *stage.options, *stage.flags)}
     if stage.preview is not None and options.preview is not None:
-        return stage.preview, names | {"rows": options.preview}
+        return stage.preview, "run", names | {"rows": options.preview}
     if missing := [f"--{name}" for name in stage.names if names[name] is None]:
         raise ConfigError(f"{options.stage} needs {', '.join(missing)}, or --preview N")
-    return stage.function, names
+    return stage.module, stage.function, names
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,10 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
     stage = STAGES[options.stage]
     log.start(options.stage)
     try:
-        function, names = chosen(options, stage)
+        module, function, names = chosen(options, stage)
         settings = config.load(options.config)
         settings.require({name: value for name, value in names.items() if value is not None})
-        getattr(importlib.import_module(stage.module), function)(settings, **names)
+        getattr(importlib.import_module(module), function)(settings, **names)
     except CliperError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2

@@ -262,6 +262,7 @@ class Encode:
     threads: int
     device: str
     overflow: str  # truncate | chunk_mean | chunk_sum_as_released
+    shards: int  # ranges of items, each a job and a file
     store: str | None = None  # folder of vectors that all runs share
 
 

@@ -1,54 +1,79 @@
 """Encode texts or cover images with one encoder.
 
 encode-text   In:  the prompts of one view
-              Out: an embedding for each item, its length in tokens, in how many slices it was encoded, whether
-              something of it was not read; and the view's token report, one row
+              Out: for each item an embedding, the sha256 of its text, its length in tokens, in how many slices it was
+              encoded, whether something of it was not read
 encode-image  In:  the images of crawl
-              Out: an embedding for each item; without an image it is the mean of the others', and is_fallback says so;
-                   default_image: the embedding of cliper/data/default_image.png, for arms that put it in their place
+              Out: for each item a status and an embedding, null unless the status is ok
+encode-default-image
+              Out: the embedding of cliper/data/default_image.png, for arms that put it in missing ones' place
 
-Both read the weights.json of the encoder and note in the file's metadata which weights and libraries made it.
-Each distinct text and image is encoded once, and only if `encode.store` does not hold its vector from before.
+Items are cut into `encode.shards` equal ranges, each a job and a file; --shard names one, without it all are made.
+Within a range a few thousand items are read, encoded and written at a time: memory does not grow with their number.
+
+All read the weights.json of the encoder and note in the file's metadata which weights and libraries made it.
+Each distinct text of a view and range, and each distinct image of a range, is encoded once, and only if `encode.store`
+does not hold its vector from before. A killed job loses at most the items in hand.
 Embeddings are as the model gives them: CLIP's are not normalised, MiniLM's have length 1.
 
 Source: paper, section 3, equation 1. Departs from the released code: texts longer than the context are cut unless
-`overflow` says otherwise; missing images get the mean, where it encodes a picture that it does not ship.
+`overflow` says otherwise; a picture that cannot be read has a status, where it encodes a picture that it does not ship.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from importlib.resources import files as package_files
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from cliper import encoders, files, log
 from cliper.config import Config
+from cliper.embeddings import TOKENS, span, token_report
 from cliper.encoders.base import Encoder, Store, Texts
 from cliper.encoders.overflow import find as find_overflow
-from cliper.errors import FeatureError
-from cliper.imagestore import read_images
+from cliper.errors import ConfigError
+from cliper.imagestore import read_bytes
 from cliper.layout import locate
+from cliper.schemas import EMBEDDING_STATUSES
 from cliper.stages import code_id
 from cliper.vectorstore import VectorStore
 
 T = TypeVar("T")
+CHUNK = 4_096  # items in hand; a text's last batch of a width is half empty, so fewer cost time
 LIBRARIES = ("open_clip_torch", "pillow", "timm", "torch", "torchvision", "transformers")
 NO_ITEM = -1  # whose image the default one is
 BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on broken images
+
+
+class Ready(NamedTuple):
+    """An encoder that is loaded, and for what."""
+
+    encoder: Encoder
+    source: str  # table that it reads
+    target: str  # table that is made
+    note: dict[str, Any]  # in the files' metadata
+    facts: dict[str, Any]  # that decide a vector, beside its text or image
+
+
+class Rows(NamedTuple):
+    """Rows of embeddings."""
+
+    table: pl.DataFrame
+    n_encoded: int  # distinct texts or images that were not kept from before
 
 
 class Images(NamedTuple):
@@ -57,12 +82,14 @@ class Images(NamedTuple):
     row: dict[str, int]  # sha256 of an image -> its row in embedding
     embedding: NDArray[np.float32]  # (n, D)
     broken: dict[str, str]
-    n_found: int  # that were kept from before
+    n_encoded: int  # now; the others were kept from before
 
 
 def text_table(prompts: pl.DataFrame, encoded: Texts) -> pl.DataFrame:
     """Lay embeddings beside the items and views that they are of."""
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in prompts["text"]]
     return prompts.select("item", "view", "is_missing").with_columns(
+        text_sha256=pl.Series(digests),
         embedding=pl.Series(encoded.embedding),
         n_tokens=pl.Series(encoded.n_tokens),
         n_chunks=pl.Series(encoded.n_chunks),
@@ -70,42 +97,25 @@ def text_table(prompts: pl.DataFrame, encoded: Texts) -> pl.DataFrame:
     )
 
 
-def token_report(view: str, texts: pl.Series, encoded: Texts) -> pl.DataFrame:
-    """Count a view's texts and their tokens: one row."""
-    n = encoded.n_tokens
-    row = {
-        "view": view,
-        "n_items": len(texts),
-        "n_distinct": texts.n_unique(),
-        "min_tokens": int(n.min()),
-        "median_tokens": float(np.median(n)),
-        "max_tokens": int(n.max()),
-        "n_truncated": int(encoded.truncated.sum()),
-        "n_chunked": int((encoded.n_chunks > 1).sum()),
-    }
-    return pl.DataFrame([row])
-
-
 def encode_images(
-    items: Mapping[str, int],
-    read: Callable[[list[int]], Iterable[tuple[int, bytes]]],
+    digests: list[str],
+    read: Callable[[list[str]], Iterable[tuple[str, bytes]]],
     encoder: Encoder,
     store: Store | None,
 ) -> Images:
     """Encode images in batches, while one thread decodes the next batch.
 
-    items  sha256 of each distinct image -> an item that has it
-    read   gives the images of some items, with the item
+    digests  sha256 of distinct images
+    read     gives the bytes of some of them, each with its digest
     """
-    row, embeddings, broken = dict[str, int](), list[NDArray[np.float32]](), dict[str, str]()
-    digests = list(items)
+    row, broken = dict[str, int](), dict[str, str]()
+    embeddings = [np.empty((0, encoder.image_dim), np.float32)]
     for places, vectors in store.find(digests) if store else ():
         row |= {digests[place]: len(row) + i for i, place in enumerate(places)}
         embeddings.append(vectors)
     n_found = len(row)
-    missing = {item: digest for digest, item in items.items() if digest not in row}
-    images = ((missing[item], data) for item, data in read(list(missing)))
-    batches = in_thread(in_batches(decode(images, encoder.read_image), encoder.batch_size))
+    missing = [digest for digest in digests if digest not in row]
+    batches = in_thread(in_batches(decode(read(missing), encoder.read_image), encoder.batch_size))
     n_batches = -(-len(missing) // encoder.batch_size)
     for batch in log.progress(batches, total=n_batches, what="batches of images"):
         whole = {digest: pixels for digest, pixels in batch if isinstance(pixels, Tensor)}
@@ -115,16 +125,17 @@ def encode_images(
             embeddings.append(encoder.encode_images(list(whole.values())))
             if store:
                 store.add(list(whole), embeddings[-1])
-    return Images(row, np.concatenate(embeddings or [np.empty((0, 0), np.float32)]), broken, n_found)
+    return Images(row, np.concatenate(embeddings), broken, len(row) - n_found)
 
 
 def decode(images: Iterable[tuple[str, bytes]], read: Callable[[bytes], Tensor]) -> Iterator[tuple[str, Tensor | str]]:
-    """Decode one image after the other; one that cannot be decoded becomes the reason."""
-    for name, data in images:
+    """Decode one image after the other; one that cannot be decoded, or is another than its digest says, becomes why."""
+    for digest, data in images:
         try:
-            yield name, read(data)
+            is_right = hashlib.sha256(data).hexdigest() == digest
+            yield digest, read(data) if is_right else "its bytes are not those that crawl fetched"
         except BROKEN as error:
-            yield name, f"{type(error).__name__}: {error}"
+            yield digest, f"{type(error).__name__}: {error}"
 
 
 def in_batches(values: Iterator[T], size: int) -> Iterator[list[T]]:
@@ -146,122 +157,130 @@ def in_thread(values: Iterator[list[T]]) -> Iterator[list[T]]:
             yield value
 
 
-def fill_missing(
-    item: NDArray[np.int32], present: list[int], embedding: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Give items without an embedding the mean of the others'.
-
-    item       (I,)    all items, sorted
-    present    (P,)    those with an embedding, sorted
-    embedding  (P, D)
-    returns    (I, D) embeddings, (I,) whether each is such a mean
-
-    Raises FeatureError if no item has one.
-    """
-    if not present:
-        raise FeatureError("no item has an image to encode; see status in the images table of crawl")
-    is_fallback = ~np.isin(item, present)
-    filled = np.empty((len(item), embedding.shape[1]), np.float32)
-    filled[~is_fallback] = embedding
-    filled[is_fallback] = embedding.mean(axis=0, dtype=np.float64)
-    return filled, is_fallback
-
-
 def image_table(images: pl.DataFrame, encoded: Images) -> pl.DataFrame:
-    """The embeddings of all items. Raises FeatureError if no item has one.
-
-    images  item, and sha256 of its image, null without one
-    """
-    rows = [encoded.row.get(digest) for digest in images["sha256"]]
-    items = images["item"].to_numpy()
-    present = [int(item) for item, row in zip(items, rows, strict=True) if row is not None]
-    embedding = encoded.embedding[[row for row in rows if row is not None]]
-    filled, is_fallback = fill_missing(items, present, embedding)
-    return images.select("item").with_columns(embedding=pl.Series(filled), is_fallback=pl.Series(is_fallback))
-
-
-def run_text(config: Config, *, dataset: str, encoder: str, prompts: str, view: str) -> None:
-    """Encode one view. Raises DataError if its prompts or the weights are missing."""
-    started = time.perf_counter()
-    names = {"dataset": dataset, "prompts": prompts, "view": view}
-    table = files.read_table(locate(config.root, "prompts", **names), "prompts")
-    loaded, note = _load(config, encoder)
-    overflow = find_overflow(config.overflow(encoder), config.slice_prefix(prompts, view))
-    with _open_store(config, encoder, note, loaded.device, batch_tokens=config.encode.batch_tokens) as store:
-        encoded = loaded.encode_texts(table["text"].to_list(), overflow=overflow, store=store)
-    note["overflow"] = config.overflow(encoder)
-    counts = token_report(view, table["text"], encoded)
-    report = locate(config.root, "token_report", encoder=encoder, **names)
-    files.write_table(report, "token_report", counts, metadata=note)
-    path = locate(config.root, "text_embeddings", encoder=encoder, **names)
-    files.write_table(path, "text_embeddings", text_table(table, encoded), metadata=note)
-    log.account(
-        f"{dataset}, {encoder}, {prompts}, {view}: {_account(counts)}; {encoded.n_encoded} encoded, "
-        f"{encoded.n_found} found in the store, {time.perf_counter() - started:.1f} s"
+    """A status and an embedding for each row of the manifest, whose sha256 is null without an image."""
+    digests = images["sha256"]
+    status = ["no_image" if not digest else "undecodable" if digest in encoded.broken else "ok" for digest in digests]
+    rows = pl.Series([encoded.row.get(digest) for digest in digests], dtype=pl.Int32)
+    return images.select("item").with_columns(
+        status=pl.Series(status), embedding=pl.Series(encoded.embedding).gather(rows)
     )
 
 
-def run_image(config: Config, *, dataset: str, encoder: str) -> None:
-    """Encode the images of a dataset. Raises DataError if they or the weights are missing, FeatureError without any."""
-    started = time.perf_counter()
+def encode_ranges(
+    config: Config, ready: Ready, shard: int | None, encode: Callable[[pl.DataFrame, Store], Rows], **names: str
+) -> Iterator[tuple[Path, str]]:
+    """Encode ranges of a table's rows, some thousand at a time. Gives the file of each, and what to say of it.
+
+    shard   number of a range; None stands for all
+    encode  makes rows of embeddings from rows of the table
+    names   of the files that are made
+
+    Raises DataError if the table is missing or broken, ConfigError if there is no such range.
+    """
+    shards = config.encode.shards
+    if shard is not None and not 0 <= shard < shards:
+        raise ConfigError(f"--shard {shard}: encode.shards is {shards}, so ranges are numbered from 0 to {shards - 1}")
+    source = locate(config.root, ready.source, **names)
+    n_items = files.count_rows(source, ready.source)
+    for number in range(shards) if shard is None else [shard]:
+        began, n_encoded = time.perf_counter(), 0
+        chunks = files.read_in_batches(source, ready.source, span(n_items, number, shards), size=CHUNK)
+        path = locate(config.root, ready.target, shard=number, shards=shards, **names)
+        with _open_store(config, ready) as store, files.table_writer(path, ready.target, metadata=ready.note) as write:
+            for chunk in chunks:
+                rows = encode(chunk, store)
+                write(rows.table)
+                store.flush()
+                n_encoded += rows.n_encoded
+        which = f" (range {number} of {shards})" if shards > 1 else ""
+        seconds = time.perf_counter() - began
+        yield path, f"{n_encoded} encoded, {store.n_found} found in the store, {seconds:.1f} s{which}"
+
+
+def run_text(config: Config, *, dataset: str, encoder: str, prompts: str, view: str, shard: int | None = None) -> None:
+    """Encode one view. Raises DataError if its prompts or the weights are missing."""
+    ready = _load(config, encoder, "prompts", "text_embeddings", batch_tokens=config.encode.batch_tokens)
+    ready.note["overflow"] = config.overflow(encoder)
+    overflow = find_overflow(config.overflow(encoder), config.slice_prefix(prompts, view))
+
+    def encode(rows: pl.DataFrame, store: Store) -> Rows:
+        encoded = ready.encoder.encode_texts(rows["text"].to_list(), overflow=overflow, store=store)
+        return Rows(text_table(rows, encoded), encoded.n_encoded)
+
+    names = {"dataset": dataset, "encoder": encoder, "prompts": prompts, "view": view}
+    for path, told in encode_ranges(config, ready, shard, encode, **names):
+        report = token_report([files.read_table(path, "text_embeddings", columns=list(TOKENS))])
+        log.account(f"{dataset}, {encoder}, {prompts}, {view}: {_account(report)}; {told}")
+
+
+def run_image(config: Config, *, dataset: str, encoder: str, shard: int | None = None) -> None:
+    """Encode the images of a dataset. Raises DataError if they or the weights are missing."""
+    ready = _load(config, encoder, "images", "image_embeddings", batch_size=config.encode.batch_size)
     manifest = locate(config.root, "images", dataset=dataset)
-    images = files.read_table(manifest, "images", columns=["item", "status", "sha256"])
-    images = images.with_columns(sha256=pl.when(status="ok").then("sha256"))
-    first = dict(images.drop_nulls().reverse().select("sha256", "item").iter_rows())  # the first of equal images
-    picture = package_files("cliper").joinpath("data/default_image.png").read_bytes()
-    default = hashlib.sha256(picture).hexdigest()
-    first.setdefault(default, NO_ITEM)
 
-    def read(items: list[int]) -> Iterator[tuple[int, bytes]]:
-        yield from [(NO_ITEM, picture)] if NO_ITEM in items else []
-        yield from read_images(manifest, items=items)
+    def encode(rows: pl.DataFrame, store: Store) -> Rows:
+        images = rows.with_columns(sha256=pl.when(status="ok").then("sha256"))
+        encoded = encode_rows(manifest, images, ready.encoder, store)
+        return Rows(image_table(images, encoded), encoded.n_encoded)
 
-    loaded, note = _load(config, encoder)
-    with _open_store(config, encoder, note, loaded.device, batch_size=config.encode.batch_size) as store:
-        encoded = encode_images(first, read, loaded, store)
+    for path, told in encode_ranges(config, ready, shard, encode, dataset=dataset, encoder=encoder):
+        status = files.read_table(path, "image_embeddings", columns=["status"])["status"]
+        without = ", ".join(f"{(status == name).sum()} {name}" for name in EMBEDDING_STATUSES[1:])
+        log.account(f"{dataset}, {encoder}: {len(status)} items, {without}; distinct images: {told}")
+
+
+def encode_rows(manifest: Path, images: pl.DataFrame, encoder: Encoder, store: Store) -> Images:
+    """Encode the distinct images of some rows of the manifest, whose sha256 is null without an image."""
+    first = images.drop_nulls("sha256").unique("sha256", keep="first", maintain_order=True)
+
+    def read(digests: list[str]) -> Iterator[tuple[str, bytes]]:
+        rows = first.filter(pl.col("sha256").is_in(digests))
+        yield from zip(rows["sha256"], read_bytes(manifest, rows), strict=True)
+
+    encoded = encode_images(first["sha256"].to_list(), read, encoder, store)
     broken = images.filter(pl.col("sha256").is_in(list(encoded.broken))).select("item", "sha256").rows()
     for item, digest in broken[:1]:
-        why = encoded.broken[digest]
-        log.warn(f"{len(broken)} images cannot be decoded and get the mean (first: item {item}, {why})")
-    table = image_table(images, encoded)
-    of_default = pl.DataFrame({"item": [NO_ITEM], "embedding": encoded.embedding[[encoded.row[default]]]})
-    for kind, written in (("image_embeddings", table), ("default_image", of_default)):
-        files.write_table(locate(config.root, kind, dataset=dataset, encoder=encoder), kind, written, metadata=note)
-    log.account(
-        f"{dataset}, {encoder}: {len(table)} items, {table['is_fallback'].sum()} without an image; "
-        f"{len(encoded.row) - encoded.n_found} distinct images (the default too) encoded, "
-        f"{encoded.n_found} found in the store, {time.perf_counter() - started:.1f} s"
-    )
+        log.warn(f"{len(broken)} images cannot be decoded (first: item {item}, {encoded.broken[digest]})")
+    return encoded
 
 
-def _account(counts: pl.DataFrame) -> str:
+def run_default_image(config: Config, *, encoder: str) -> None:
+    """Encode the picture that may stand for missing ones. Raises DataError if the weights are missing."""
+    ready = _load(config, encoder, "images", "default_image", batch_size=config.encode.batch_size)
+    picture = package_files("cliper").joinpath("data/default_image.png").read_bytes()
+    embedding = ready.encoder.encode_images([ready.encoder.read_image(picture)])
+    table = pl.DataFrame({"item": [NO_ITEM], "embedding": embedding})
+    path = locate(config.root, "default_image", encoder=encoder)
+    files.write_table(path, "default_image", table, metadata=ready.note)
+    log.account(f"{encoder}: the default image is encoded")
+
+
+def _account(report: pl.DataFrame) -> str:
     """A token report as a part of a sentence."""
     return (
         "{n_items} items, {n_distinct} distinct texts, tokens {min_tokens} to {max_tokens} (median {median_tokens:g}), "
-        "{n_truncated} truncated, {n_chunked} in slices".format(**counts.row(0, named=True))
+        "{n_truncated} truncated, {n_chunked} in slices".format(**report.row(0, named=True))
     )
 
 
-def _open_store(
-    config: Config, encoder: str, note: Mapping[str, Any], device: torch.device, **shape: int
-) -> AbstractContextManager[Store | None]:
-    """The store of vectors for an encoder as it is run here; None without one.
+@contextmanager
+def _open_store(config: Config, ready: Ready) -> Iterator[VectorStore]:
+    """The store of vectors for an encoder as it is run here; where the config names none, one that is then deleted."""
+    with ExitStack() as opened:
+        folder = config.encode.store or opened.enter_context(TemporaryDirectory(prefix="cliper-vectors-"))
+        yield opened.enter_context(VectorStore(Path(folder), ready.facts))
 
-    shape  of the batches: the last bits of a vector depend on it
+
+def _load(config: Config, encoder: str, source: str, target: str, **shape: int) -> Ready:
+    """Load an encoder.
+
+    source, target  tables that are read and made
+    shape           of its batches: the last bits of a vector depend on it
     """
-    if config.encode.store is None:
-        return nullcontext()
-    kind = config.encoder(encoder).kind
-    how = {"threads": config.encode.threads, "device": device.type, **shape}
-    decides = {key: note[key] for key in ("weights", "context", "precision", "versions")}
-    return VectorStore(Path(config.encode.store), {**decides, **how, "code": code_id("weights", kind)})
-
-
-def _load(config: Config, encoder: str) -> tuple[Encoder, dict[str, Any]]:
-    """The encoder, and what is noted in the files it makes."""
-    path = locate(config.root, "weights", encoder=encoder)
-    loaded, weights = encoders.load(config.encoder(encoder), path, config.encode)
-    return loaded, {
+    path, settings = locate(config.root, "weights", encoder=encoder), config.encoder(encoder)
+    loaded, weights = encoders.load(settings, path, config.encode)
+    note = {
         "encoder": encoder,
         "weights": weights.id,
         "files": weights.files,
@@ -271,3 +290,7 @@ def _load(config: Config, encoder: str) -> tuple[Encoder, dict[str, Any]]:
         "precision": "fp32",
         "versions": {library: version(library) for library in LIBRARIES},
     }
+    how = {"threads": config.encode.threads, "device": loaded.device.type, **shape}
+    decides = {key: note[key] for key in ("weights", "context", "precision", "versions")}
+    facts = {**decides, **how, "code": code_id("weights", settings.kind)}
+    return Ready(loaded, source, target, note, facts)

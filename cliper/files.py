@@ -11,8 +11,8 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ STAGES = {
     **dict.fromkeys(("train", "valid", "test", "users", "items", "counts"), "catalogue"),
     **dict.fromkeys(("images", "image_shard"), "crawl"),
     **dict.fromkeys(("prompts", "cleaning"), "prompt"),
-    **dict.fromkeys(("text_embeddings", "token_report", "vectors"), "encode-text"),
-    **dict.fromkeys(("image_embeddings", "default_image"), "encode-image"),
-    **dict.fromkeys(("features", "view_weights", "fallbacks"), "fuse"),
+    **dict.fromkeys(("text_embeddings", "vectors"), "encode-text"),
+    "image_embeddings": "encode-image",
+    "default_image": "encode-default-image",
+    **dict.fromkeys(("features", "view_weights", "fallbacks", "token_report"), "fuse"),
     "item_neighbours": "neighbours-items",
     "user_neighbours": "neighbours-users",
     **dict.fromkeys(("topk", "history"), "train"),
@@ -107,35 +108,100 @@ def sha256(path: Path) -> str:
 
 
 def write_table(path: Path, kind: str, frame: pl.DataFrame, *, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write one table of `schemas.TABLES` as Parquet, after checking it.
+    """Write one table of `schemas.TABLES` as Parquet, after checking it; see `table_writer`."""
+    with table_writer(path, kind, metadata=metadata) as write:
+        write(frame)
+
+
+@contextmanager
+def table_writer(
+    path: Path, kind: str, *, metadata: Mapping[str, Any] | None = None
+) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """Give a function that appends rows to one table of `schemas.TABLES`; it is there, whole, after the block.
 
     metadata  goes into the file's own metadata as JSON under "cliper"; no times or machines, so that equal
               inputs give equal bytes
 
-    Raises SchemaError if a column, a null, a key or the order of the rows breaks the schema.
+    Rows are given at least once, each time checked and written to the disk. The function raises SchemaError if a
+    column, a null, a key or the order of the rows breaks the schema, among them or after those before.
     """
-    schema = TABLES[kind]
-    table = _conform(frame, schema, f"{path} ({kind})")
-    note = {"table": kind, "version": schema.version, **(metadata or {})}
-    table = table.replace_schema_metadata({b"cliper": json.dumps(note, sort_keys=True).encode()})
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", use_dictionary=False, row_group_size=65_536)
+    note = {"table": kind, "version": TABLES[kind].version, **(metadata or {})}
+    with atomic(path) as temporary, ExitStack() as opened:
+        writer: pq.ParquetWriter | None = None
+        last: tuple[Any, ...] | None = None
+
+        def write(frame: pl.DataFrame) -> None:
+            nonlocal writer, last
+            what = f"{path} ({kind})"
+            table = _conform(frame, TABLES[kind], what)
+            keys = frame.select(TABLES[kind].key)
+            if last is not None and keys.height and keys.row(0) <= last:
+                raise SchemaError(f"{what}: rows that begin with {keys.row(0)} are not sorted after {last}")
+            if writer is None:
+                schema = table.schema.with_metadata({b"cliper": json.dumps(note, sort_keys=True).encode()})
+                writer = opened.enter_context(
+                    pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False)
+                )
+            if table.schema != writer.schema:
+                raise SchemaError(f"{what}: rows have other types than those before: {table.schema}")
+            writer.write_table(table, row_group_size=65_536)
+            last = keys.row(-1) if keys.height else last
+
+        yield write
 
 
 def read_table(path: Path, kind: str, *, columns: list[str] | None = None) -> pl.DataFrame:
     """Read one table of `schemas.TABLES`. Raises DataError if it is missing, broken or of another kind."""
-    try:
+    with _complaints(path, kind):
         table = pq.read_table(path, columns=columns, partitioning=None)
+    _require_kind(path, kind, table.schema)
+    return _to_frame(table)
+
+
+def count_rows(path: Path, kind: str) -> int:
+    """Rows of a table, from its footer. Raises as `read_table` does."""
+    with _complaints(path, kind):
+        described = pq.read_metadata(path)
+    return int(described.num_rows)
+
+
+def read_in_batches(path: Path, kind: str, span: tuple[int, int], *, size: int) -> Iterator[pl.DataFrame]:
+    """Read the rows of a table from the first of `span` to before the second, at most `size` at a time.
+
+    Holds one batch in memory, and what Parquet needs of a row group. Raises as `read_table` does.
+    """
+    start, stop = span
+    with _complaints(path, kind), pq.ParquetFile(path) as file:
+        _require_kind(path, kind, file.schema_arrow)
+        end = 0
+        for batch in file.iter_batches(size):
+            begin, end = end, end + len(batch)
+            if end > start and begin < stop:
+                first = max(start - begin, 0)
+                yield _to_frame(pa.Table.from_batches([batch.slice(first, min(stop, end) - begin - first)]))
+
+
+@contextmanager
+def _complaints(path: Path, kind: str) -> Iterator[None]:
+    """Say of a table that is missing or broken what to do."""
+    try:
+        yield
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Run: python -m cliper {STAGES[kind]}") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read ({first_line(error)}); delete it and make it again") from error
-    note = _note(table)
+
+
+def _require_kind(path: Path, kind: str, schema: pa.Schema) -> None:
+    note = _note(schema)
     if (note.get("table"), note.get("version")) != (kind, TABLES[kind].version):
         raise SchemaError(
             f"{path} is not a {kind} table of version {TABLES[kind].version} "
             f"(it says {note.get('table')} {note.get('version')}); delete it and make it again"
         )
+
+
+def _to_frame(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
@@ -146,9 +212,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return _note(pq.read_schema(path))
 
 
-def _note(described: pa.Table | pa.Schema) -> dict[str, Any]:
-    metadata = getattr(described, "schema", described).metadata or {}
-    note: dict[str, Any] = json.loads(metadata.get(b"cliper", b"{}"))
+def _note(schema: pa.Schema) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads((schema.metadata or {}).get(b"cliper", b"{}"))
     return note
 
 

@@ -6,10 +6,11 @@ In:   image_embeddings, and text_embeddings of every view of the arm;
       of image_embeddings)
 Out:  features: image and text feature of every item, with the flags of filled rows;
       view_weights: similarity to the image, weight and rank of every view of every item; no row for given features;
-      fallbacks: how many items lack an image or a view's fields, and what stands for it
+      fallbacks: how many items lack an image or a view's fields, and what stands for it;
+      token_report: how long each view's texts are, and how many were cut or sliced; no row for given features
 
 A view whose fields are missing counts with its sentence, or has weight 0 (mask). What stands for a missing image:
-mean           the mean of the others' (as encoded), and uniform weights
+mean           the mean of the others' (over all ranges, as encoded), and uniform weights
 zero           a vector of zeros, and uniform weights
 default_image  the embedding of the picture in cliper/data, by which the views are weighed too (as released)
 drop_item      as mean; the item keeps its number, but backbones neither learn from it nor recommend it
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 
 from cliper import files, fusion, log
 from cliper.config import Arm, Config, Encoder, GivenFeatures
+from cliper.embeddings import TOKENS, read_ranges, token_report
 from cliper.errors import DataError, FeatureError
 from cliper.fusion import Bools, Vectors
 from cliper.imagefeatures import read_image_features
@@ -53,6 +55,7 @@ class Views(NamedTuple):
     names: tuple[str, ...]
     text: Vectors  # (I, V, D)
     is_missing: Bools  # (I, V) every field of the view is
+    tokens: pl.DataFrame  # their token report
 
 
 class Fused(NamedTuple):
@@ -65,6 +68,7 @@ class Fused(NamedTuple):
     text_is_filled: Bools  # (I,)
     view_weights: pl.DataFrame
     fallbacks: pl.DataFrame
+    tokens: pl.DataFrame
     note: dict[str, Any]  # how it was made
 
 
@@ -88,43 +92,51 @@ def weigh(views: Views, image: Vectors, image_is_filled: Bools, arm: Arm) -> Wei
     return Weighed(similarities, weights, ranks)
 
 
-def fill_images(image: Vectors, is_filled: Bools, policy: str | None, default: Vectors | None) -> Vectors:
+def fill_images(present: Vectors, is_missing: Bools, default: Vectors | None) -> Vectors:
     """Put what stands for a missing image in its place.
 
-    image    (I, D), the mean where is_filled
-    default  (D,) for the policy default_image
+    present     (P, D) embeddings of the items that have an image
+    is_missing  (I,)   the other items
+    default     (D,)   what stands there; the mean of those present without it
+    returns     (I, D)
+
+    Raises FeatureError if no item has an image.
     """
-    if policy not in ("zero", "default_image"):
-        return image
-    filled: Vectors = np.where(is_filled[:, None], np.float32(0) if default is None else default, image)
+    if not len(present):
+        raise FeatureError("no item has an image that could be encoded; see status in the table images of crawl")
+    filled = np.empty((len(is_missing), present.shape[1]), np.float32)
+    filled[~is_missing] = present
+    filled[is_missing] = present.mean(axis=0, dtype=np.float64) if default is None else default
     return filled
 
 
 def read_views(config: Config, dataset: str, arm: Arm) -> Views:
     """Read the embeddings of an arm's views. Raises FeatureError if their tables do not list the same items."""
     where = {"dataset": dataset, "encoder": str(arm.text), "prompts": str(arm.prompts)}
-    names = config.views_of(arm)
-    paths = [locate(config.root, "text_embeddings", **where, view=view) for view in names]
-    tables = [files.read_table(path, "text_embeddings") for path in paths]
-    for path, table in zip(paths, tables, strict=True):
+    names, shards = config.views_of(arm), config.encode.shards
+    tables = [read_ranges(config.root, "text_embeddings", shards, where | {"view": view}) for view in names]
+    for name, table in zip(names, tables, strict=True):
         if not table["item"].equals(tables[0]["item"]):
-            raise FeatureError(f"{path} lists other items than {paths[0].name}; encode the views again")
+            raise FeatureError(f"{dataset}: view {name} lists other items than {names[0]}; encode the views again")
     text, is_missing = (
         np.stack([table[column].to_numpy() for table in tables], axis=1) for column in ("embedding", "is_missing")
     )
-    return Views(names, text, is_missing)
+    return Views(names, text, is_missing, token_report([table.select(TOKENS) for table in tables]))
 
 
 def read_images(config: Config, dataset: str, arm: Arm) -> tuple[NDArray[np.int32], Vectors, Bools]:
     """Items (I,), their images' embeddings (I, D) with what the arm puts for missing ones, and which these are (I,)."""
     where = {"dataset": dataset, "encoder": str(arm.image)}
-    images = files.read_table(locate(config.root, "image_embeddings", **where), "image_embeddings")
-    image, is_filled = images["embedding"].to_numpy(), images["is_fallback"].to_numpy()
+    images = read_ranges(config.root, "image_embeddings", config.encode.shards, where)
+    is_missing = (images["status"] != "ok").to_numpy()
+    present: Vectors = images.filter(status="ok")["embedding"].to_numpy()
     default = None
+    if arm.missing_image == "zero":
+        default = np.zeros(present.shape[1:], np.float32)
     if arm.missing_image == "default_image":
-        table = files.read_table(locate(config.root, "default_image", **where), "default_image")
-        default = table["embedding"].to_numpy()[0]
-    return images["item"].to_numpy(), fill_images(image, is_filled, arm.missing_image, default), is_filled
+        path = locate(config.root, "default_image", encoder=str(arm.image))
+        default = files.read_table(path, "default_image")["embedding"].to_numpy()[0]
+    return images["item"].to_numpy(), fill_images(present, is_missing, default), is_missing
 
 
 def read_image_file(config: Config, dataset: str, arm: Arm, name: str) -> tuple[NDArray[np.int32], Vectors, Bools]:
@@ -135,8 +147,8 @@ def read_image_file(config: Config, dataset: str, arm: Arm, name: str) -> tuple[
     image, is_there = read_image_features(path, rows, items.height)
     if not is_there.any():
         raise FeatureError(f"{path} has no item of {dataset}; name the file of its category")
-    image[~is_there] = image[is_there].mean(axis=0, dtype=np.float64)
-    return items["item"].to_numpy(), fill_images(image, ~is_there, arm.missing_image, None), ~is_there
+    default = np.zeros(image.shape[1], np.float32) if arm.missing_image == "zero" else None
+    return items["item"].to_numpy(), fill_images(image[is_there], ~is_there, default), ~is_there
 
 
 def require_raw(config: Config, dataset: str, name: str) -> Path:
@@ -212,6 +224,7 @@ def fuse_views(config: Config, dataset: str, arm: Arm, given: GivenFeatures | No
         lacks_all,
         long_weights(views.names, weighed),
         count_fallbacks(image_is_filled, views, arm),
+        views.tokens,
         {"encoders": encoders(config, arm, given), **{key: getattr(arm, key) for key in SETTINGS}},
     )
 
@@ -269,7 +282,8 @@ def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:
         orient="row",
     )
     note = {"given": {"image": given.image, "text": given.text}}
-    return Fused(items["item"].to_numpy(), image, text, no_image, no_text, no_weights, fallbacks, note)
+    no_tokens = token_report([])
+    return Fused(items["item"].to_numpy(), image, text, no_image, no_text, no_weights, fallbacks, no_tokens, note)
 
 
 def run(config: Config, *, dataset: str, arm: str) -> None:
@@ -289,7 +303,7 @@ def run(config: Config, *, dataset: str, arm: str) -> None:
         }
     )
     tables = {"features": features, "view_weights": fused.view_weights, "fallbacks": fused.fallbacks}
-    for kind, table in tables.items():
+    for kind, table in (tables | {"token_report": fused.tokens}).items():
         files.write_table(locate(config.root, kind, dataset=dataset, arm=arm), kind, table, metadata=fused.note)
     log.account(
         f"{dataset}, {arm}: {features.height:,} items; missing {what_is_missing(fused.fallbacks)}; "

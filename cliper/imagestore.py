@@ -56,9 +56,17 @@ def read_images(manifest: Path, *, items: Collection[int] | None = None) -> Iter
     rows = files.read_table(manifest, "images", columns=["item", "status", "shard", "row"]).filter(status="ok")
     if items is not None:
         rows = rows.filter(pl.col("item").is_in(list(items)))
+    yield from zip(rows["item"], read_bytes(manifest, rows), strict=True)
+
+
+def read_bytes(manifest: Path, rows: pl.DataFrame) -> Iterator[bytes]:
+    """The images' bytes of some rows of the manifest, in their order; those of status ok.
+
+    Holds one shard in memory. Raises DataError if a shard is missing or broken.
+    """
     held, images = None, pl.Series(dtype=pl.Binary)
-    for item, shard, row in rows.select("item", "shard", "row").iter_rows():
+    for shard, row in rows.select("shard", "row").iter_rows():
         if shard != held:
             images = files.read_table(shard_folder(manifest) / shard, "image_shard", columns=["bytes"])["bytes"]
             held = shard
-        yield item, images[row]
+        yield images[row]

@@ -5,8 +5,8 @@ Out:  prompt/<dataset>/<prompts>/<view>.parquet: item, view, text, is_missing;
       prompt/<dataset>/<prompts>/cleaning/<view>.parquet: how many values each step of cleaning changed and emptied
 
 A view is a sentence about one or more fields, or other views of its set joined by one space (the paper's
-"global" view). With --preview N it writes nothing and prints the prompts of the first N items: of all views, of the
-sets of the run's arms and of its first dataset, unless told otherwise.
+"global" view). With --preview N it writes nothing and prints the prompts of the first N items, with their lengths in
+tokens: of all views, of the sets of the run's arms and of its first dataset, unless told otherwise.
 
 Departs from the paper: nothing it states; it leaves open how fields are cleaned, how categories are written and what
 stands for a missing field. The set as_released has the released code's strings.
@@ -14,7 +14,6 @@ stands for a missing field. The set as_released has the released code's strings.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -23,38 +22,9 @@ import polars as pl
 
 from cliper import files, log
 from cliper.cleaning import Value, field_text, steps_of, write
-from cliper.config import Config, FieldView, JoinedView, View
-from cliper.errors import ConfigError, unknown
+from cliper.config import Config, FieldView, View
 from cliper.layout import locate
-
-BLANK = "___"
-
-
-def render(views: Mapping[str, View], view: str, item: Mapping[str, Value | None]) -> tuple[str, bool]:
-    """Render one view of one item.
-
-    views      the prompt set
-    item       field -> value as in the items table
-    returns    the prompt, and whether every field behind it is missing
-
-    >>> brand = FieldView(("brand",), "By ___.", "By Missing.", (), "all_names", 1)
-    >>> render({"brand": brand, "all": JoinedView(("brand",), "It: ___")}, "all", {"brand": None})
-    ('It: By Missing.', True)
-    """
-    template = views[view]
-    if isinstance(template, JoinedView):
-        parts = [render(views, part, item) for part in template.views]
-        return template.prompt.replace(BLANK, " ".join(text for text, _ in parts)), all(m for _, m in parts)
-    value = " ".join(filter(None, (field_text(item[field], template) for field in template.fields)))
-    if not value:
-        return template.missing, True
-    return template.prompt.replace(BLANK, value), False
-
-
-def render_items(items: pl.DataFrame, views: Mapping[str, View], view: str) -> pl.DataFrame:
-    """The prompts table of one view: a row for every item."""
-    rendered = [(row["item"], view, *render(views, view, row)) for row in items.iter_rows(named=True)]
-    return pl.DataFrame(rendered, schema=["item", "view", "text", "is_missing"], orient="row")
+from cliper.templates import find_views, render_items
 
 
 def parts_of(views: Mapping[str, View], view: str) -> Iterator[tuple[str, FieldView]]:
@@ -106,14 +76,6 @@ def told(cleaning: pl.DataFrame) -> str:
     return "; ".join(f"{field}: {', '.join(did)}" for field, did in words.items() if did) or "nothing to clean"
 
 
-def find_views(config: Config, prompts: str, view: str) -> dict[str, View]:
-    """The views of a prompt set. Raises ConfigError if `view` is none of them."""
-    views = config.prompt_set(prompts)
-    if view not in views:
-        raise ConfigError(unknown(f"view of {prompts}", view, views))
-    return views
-
-
 def run(config: Config, *, dataset: str, prompts: str, view: str) -> None:
     """Render a view of all items and write its table, and what was cleaned for it."""
     began, views = time.monotonic(), find_views(config, prompts, view)
@@ -125,27 +87,3 @@ def run(config: Config, *, dataset: str, prompts: str, view: str) -> None:
         f"{dataset}, {prompts}, {view}: {table.height:,} items, {table['text'].n_unique():,} distinct texts, "
         f"{table['is_missing'].sum():,} missing, {time.monotonic() - began:.1f} s; {told(cleaning)}"
     )
-
-
-def preview(config: Config, *, rows: int, dataset: str | None, prompts: str | None, view: str | None) -> None:
-    """Print the prompts of a dataset's first items; those of the run's arms, or of one set, or one view of it."""
-    dataset = dataset or config.run.datasets[0]
-    items = files.read_table(locate(config.root, "items", dataset=dataset), "items").head(rows)
-    arms = [config.arm_of(dataset, arm) for arm in config.run.arms]
-    sets = [prompts] if prompts else list(dict.fromkeys(arm.prompts for arm in arms if arm.prompts))
-    for name in sets:
-        views = find_views(config, name, view) if view else config.prompt_set(name)
-        rendered = [render_items(items, views, each) for each in ([view] if view else views)]
-        sys.stdout.write("".join(shown(name, items, pl.concat(rendered))))
-
-
-def shown(prompts: str, items: pl.DataFrame, rendered: pl.DataFrame) -> Iterator[str]:
-    """Rendered prompts as lines, item by item.
-
-    rendered  item, view, text, is_missing; n_tokens is shown where there is such a column
-    """
-    for item, asin in items.select("item", "asin").iter_rows():
-        yield f"{prompts}, item {item} ({asin or 'without an asin'})\n"
-        for row in rendered.filter(item=item).iter_rows(named=True):
-            tokens = f" [{row['n_tokens']} tokens]" if "n_tokens" in row else ""
-            yield f"  {row['view']}{tokens}{' (missing)' if row['is_missing'] else ''}: {row['text']}\n"

@@ -48,6 +48,12 @@ IMAGE_STATUSES = (
     "truncated",
 )
 
+EMBEDDING_STATUSES = (
+    "ok",
+    "no_image",  # crawl has none; its table says why
+    "undecodable",  # crawl has one, but its bytes are no picture now
+)
+
 # What Pillow says of a picture; the orientation is EXIF's, from 1 (upright) to 8
 _PICTURE: dict[str, Column] = {"format": STR, "mode": STR, "is_animated": BOOL, "orientation": I16}
 
@@ -139,12 +145,14 @@ TABLES: dict[str, Table] = {
         columns={
             "item": I32,
             "view": STR,
+            "text_sha256": STR,
             "embedding": VECTOR,
             "n_tokens": I32,
             "n_chunks": I32,
             "truncated": BOOL,
             "is_missing": BOOL,  # the field was missing; the text says so
         },
+        version=2,
     ),
     "token_report": Table(
         key=("view",),
@@ -165,7 +173,9 @@ TABLES: dict[str, Table] = {
     ),
     "image_embeddings": Table(
         key=("item",),
-        columns={"item": I32, "embedding": VECTOR, "is_fallback": BOOL},
+        columns={"item": I32, "status": STR, "embedding": VECTOR},  # null unless the status is ok
+        nullable=frozenset({"embedding"}),
+        version=2,
     ),
     "default_image": Table(
         key=("item",),

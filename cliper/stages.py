@@ -18,7 +18,7 @@ class Stage(NamedTuple):
 
     options  names that may be left out
     flags    switches: on if they are named
-    preview  function of `--preview N`, which shows N rows and writes nothing; the other names may then be left out
+    preview  module of `--preview N`, which shows N rows and writes nothing; the other names may then be left out
     """
 
     module: str
@@ -35,13 +35,25 @@ STAGES: dict[str, Stage] = {
     "catalogue": Stage("cliper.catalogue", "raw files to users, items and splits", ("dataset",)),
     "crawl": Stage("cliper.crawl", "fetch the items' cover images", ("dataset",), flags=("retry_failed",)),
     "prompt": Stage(
-        "cliper.prompt", "write one view's prompt of every item", ("dataset", "prompts", "view"), preview="preview"
+        "cliper.prompt",
+        "write one view's prompt of every item",
+        ("dataset", "prompts", "view"),
+        preview="cliper.reporting.preview",
     ),
     "weights": Stage("cliper.weights", "fetch or assemble an encoder's weights", ("encoder",)),
     "encode-text": Stage(
-        "cliper.encode", "encode one view's prompts", ("dataset", "encoder", "prompts", "view"), "run_text"
+        "cliper.encode",
+        "encode one view's prompts",
+        ("dataset", "encoder", "prompts", "view"),
+        "run_text",
+        options=("shard",),
     ),
-    "encode-image": Stage("cliper.encode", "encode the cover images", ("dataset", "encoder"), "run_image"),
+    "encode-image": Stage(
+        "cliper.encode", "encode the cover images", ("dataset", "encoder"), "run_image", options=("shard",)
+    ),
+    "encode-default-image": Stage(
+        "cliper.encode", "encode the picture that may stand for missing ones", ("encoder",), "run_default_image"
+    ),
     "fuse": Stage("cliper.fuse", "weigh and fuse the views into features", ("dataset", "arm")),
     "neighbours-items": Stage(
         "cliper.neighbours", "find each item's closest items by its features", ("dataset", "arm"), "run_items"
@@ -65,6 +77,7 @@ NAME_HELP = {
     "prompts": "name of a prompt set",
     "view": "name of a view of that prompt set",
     "encoder": "name of an encoder in the config",
+    "shard": "number of a range of items, from 0; without it, all `encode.shards` of them",
     "arm": "name of an arm in the config; content_free for backbones without features",
     "backbone": "name of a backbone",
     "seed": "whole number from which everything random in the run is drawn",

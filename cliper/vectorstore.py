@@ -26,7 +26,8 @@ from cliper import files, log
 from cliper.errors import DataError
 
 FLUSH_S = 60  # a killed job loses what it encoded since
-FLUSH_ROWS = 8_192
+FLUSH_ROWS = 8_192  # so large a file is read whole for any vector in it
+INDEX = {"digest": pl.Binary, "file": pl.Int32, "row": pl.Int32}
 
 
 class VectorStore:
@@ -34,6 +35,8 @@ class VectorStore:
 
     folder  of all stores
     facts   what decides a vector's bytes, beside the text or image
+
+    Holds the digests of all its files, as they are when it is opened, and the vectors of one file.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -41,22 +44,44 @@ class VectorStore:
         self._folder, self._facts = folder / key, facts
         self._digests, self._vectors = list[str](), list[NDArray[np.float32]]()
         self._flushed = time.monotonic()
+        self._paths = sorted(self._folder.glob("*.parquet"))
+        parts = [_index(path, number) for number, path in enumerate(self._paths)]
+        self._index = pl.concat([pl.DataFrame(schema=INDEX), *parts])  # one row a vector
+        self._is_found = np.zeros(self._index.height, bool)  # which of these have been asked for
+
+    @property
+    def n_found(self) -> int:
+        """Vectors that were found and had been kept before this store was opened."""
+        return int(self._is_found.sum())
 
     def find(self, digests: list[str]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
         """Places in `digests` whose vectors are kept, and these vectors; each place once.
 
         digests  distinct
         """
-        wanted = {digest: place for place, digest in enumerate(digests)}
-        for path in sorted(self._folder.glob("*.parquet")) if wanted else ():
+        self.flush()
+        wanted = pl.DataFrame({"digest": digests}, schema={"digest": pl.String}).with_row_index("place")
+        yield from self._find(wanted.with_columns(pl.col("digest").str.decode("hex")))
+
+    def _find(self, wanted: pl.DataFrame) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        entries = self._index.with_row_index("entry")
+        kept = wanted.join(entries, on="digest", maintain_order="left_right")
+        hits = kept.unique("place", keep="first", maintain_order=True)
+        broken = list[int]()
+        for (number,), rows in hits.group_by("file", maintain_order=True):
             try:
-                table = _read(path)
+                vectors = _read(self._paths[number])[rows["row"].to_numpy()]
             except DataError as error:
                 log.warn(f"{error}; it is ignored")
+                broken.append(number)
                 continue
-            rows = [row for row, digest in enumerate(table["sha256"]) if digest in wanted]
-            if rows:
-                yield [wanted.pop(table["sha256"][row]) for row in rows], table["embedding"][rows].to_numpy()
+            entry = rows["entry"].to_numpy()
+            self._is_found[entry[entry < len(self._is_found)]] = True  # the others were added by this job
+            yield rows["place"].to_list(), vectors
+        if broken:  # another file may hold the same vectors
+            lost = hits.filter(pl.col("file").is_in(broken))
+            self._index = self._index.with_columns(digest=pl.when(~pl.col("file").is_in(broken)).then("digest"))
+            yield from self._find(lost.select("place", "digest"))
 
     def add(self, digests: list[str], vectors: NDArray[np.float32]) -> None:
         """Keep some vectors (n, D); they are written now and then, and at the end."""
@@ -70,8 +95,10 @@ class VectorStore:
         self._flushed = time.monotonic()
         if self._digests:
             table = pl.DataFrame({"sha256": self._digests, "embedding": np.concatenate(self._vectors)}).sort("sha256")
-            path = self._folder / f"{_content(table)}.parquet"
+            path = self._folder / f"{_name(table['sha256'], table['embedding'].to_numpy())}.parquet"
             files.write_table(path, "vectors", table, metadata=self._facts)
+            self._index = pl.concat([self._index, _entries(table["sha256"], len(self._paths))])
+            self._paths.append(path)
             self._digests, self._vectors = [], []
 
     def __enter__(self) -> VectorStore:
@@ -83,16 +110,40 @@ class VectorStore:
         self.flush()
 
 
-def _read(path: Path) -> pl.DataFrame:
-    """Raises DataError if the file is broken or does not hold what its name says."""
+def _index(path: Path, number: int) -> pl.DataFrame:
+    """Where the vectors of a file stand; of a broken one, none."""
+    try:
+        digests = files.read_table(path, "vectors", columns=["sha256"])["sha256"]
+        _require(_name_of(digests), path.stem.partition("-")[0], path)
+        return _entries(digests, number)
+    except DataError as error:
+        log.warn(f"{error}; it is ignored")
+        return pl.DataFrame(schema=INDEX)
+
+
+def _entries(digests: pl.Series, number: int) -> pl.DataFrame:
+    """Rows of the index for a file that holds these digests."""
+    row = np.arange(len(digests), dtype=np.int32)
+    return pl.DataFrame({"digest": digests.str.decode("hex"), "file": number, "row": row}, schema=INDEX)
+
+
+def _read(path: Path) -> NDArray[np.float32]:
+    """Vectors of a file (n, D). Raises DataError if it is broken or does not hold what its name says."""
     table = files.read_table(path, "vectors")
-    if _content(table) != path.stem:
+    vectors: NDArray[np.float32] = table["embedding"].to_numpy()
+    _require(_name(table["sha256"], vectors), path.stem, path)
+    return vectors
+
+
+def _require(found: str, wanted: str, path: Path) -> None:
+    if found != wanted:
         raise DataError(f"{path} was changed after it was written; delete it")
-    return table
 
 
-def _content(table: pl.DataFrame) -> str:
-    """Hash of the digests and vectors of a table."""
-    digest = hashlib.sha256("".join(table["sha256"]).encode())
-    digest.update(np.ascontiguousarray(table["embedding"].to_numpy()).data)
-    return digest.hexdigest()[:32]
+def _name(digests: pl.Series, vectors: NDArray[np.float32]) -> str:
+    """Name of a file: a hash of its digests, which is looked at first, and one of its vectors."""
+    return f"{_name_of(digests)}-{hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()[:16]}"
+
+
+def _name_of(digests: pl.Series) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

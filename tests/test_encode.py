@@ -14,11 +14,15 @@ import pytest
 from PIL import Image
 
 from cliper import config, encode, files, weights
-from cliper.errors import DataError, FeatureError
+from cliper.embeddings import read_ranges
+from cliper.errors import ConfigError, DataError
 from cliper.imagestore import shard_folder
 from cliper.layout import locate
+from cliper.vectorstore import VectorStore
 
 REPOSITORY = Path(__file__).parents[1]
+WHOLE = {"shard": 0, "shards": 1}  # one range: all items
+IMAGES = {"dataset": "baby", "encoder": "lite0", **WHOLE}
 
 
 @pytest.fixture
@@ -62,18 +66,6 @@ def write_images(settings, images):
     files.write_table(manifest, "images", pl.DataFrame(rows))
 
 
-def test_missing_images_get_the_mean_of_the_present_ones():
-    items = np.array([0, 1, 2, 3], np.int32)
-    filled, is_fallback = encode.fill_missing(items, [1, 3], np.array([[1, 0], [3, 4]], np.float32))
-    assert filled.tolist() == [[2, 2], [1, 0], [2, 2], [3, 4]]
-    assert is_fallback.tolist() == [True, False, True, False]
-
-
-def test_without_any_image_there_is_no_mean():
-    with pytest.raises(FeatureError, match="no item has an image"):
-        encode.fill_missing(np.array([0, 1], np.int32), [], np.empty((0, 0), np.float32))
-
-
 def test_a_thread_keeps_the_order_and_passes_errors_on():
     def stream():
         yield [1]
@@ -93,18 +85,55 @@ def test_images_are_encoded_and_broken_ones_told(settings, caplog):
 
     encode.run_image(settings, dataset="baby", encoder="lite0")
 
-    path = locate(settings.root, "image_embeddings", dataset="baby", encoder="lite0")
-    table = files.read_table(path, "image_embeddings")
-    embedding = table["embedding"].to_numpy()
+    table = files.read_table(locate(settings.root, "image_embeddings", **IMAGES), "image_embeddings")
     assert table["item"].to_list() == [0, 1, 2, 3, 4, 5]
-    assert table["is_fallback"].to_list() == [False, True, False, True, True, True]
-    assert embedding.shape == (6, 1280)
-    assert not np.allclose(embedding[0], embedding[2])
-    np.testing.assert_allclose(embedding[[1, 3, 4, 5]], [(embedding[0] + embedding[2]) / 2] * 4, rtol=1e-6)
-    default = locate(settings.root, "default_image", dataset="baby", encoder="lite0")
-    assert files.read_table(default, "default_image")["embedding"].to_numpy().shape == (1, 1280)
-    assert "2 images cannot be decoded and get the mean (first: item 3, OSError" in caplog.text
-    assert "baby, lite0: 6 items, 4 without an image" in caplog.text
+    assert table["status"].to_list() == ["ok", "no_image", "ok", "undecodable", "undecodable", "no_image"]
+    assert table["embedding"].is_null().to_list() == [False, True, False, True, True, True]
+    present = table["embedding"].drop_nulls().to_numpy()
+    assert present.shape == (2, 1280)
+    assert not np.allclose(present[0], present[1])
+    assert "2 images cannot be decoded (first: item 3, OSError" in caplog.text
+    assert "baby, lite0: 6 items, 2 no_image, 2 undecodable; distinct images: 2 encoded, 0 found" in caplog.text
+
+
+def test_a_range_without_any_image_has_rows_of_the_same_width(settings):
+    weights.run(settings, encoder="lite0")
+    write_images(settings, {0: None, 1: None, 2: png("red"), 3: None})
+    cut = replace(settings, encode=replace(settings.encode, shards=2))
+    encode.run_image(cut, dataset="baby", encoder="lite0")
+    table = read_ranges(cut.root, "image_embeddings", 2, {"dataset": "baby", "encoder": "lite0"})
+    assert table["status"].to_list() == ["no_image", "no_image", "ok", "no_image"]
+    assert table["embedding"].dtype == pl.Array(pl.Float32, 1280)
+
+
+def test_bytes_that_crawl_did_not_fetch_are_no_image(settings, caplog):
+    weights.run(settings, encoder="lite0")
+    write_images(settings, {0: png("red"), 1: png("blue")})
+    shard = shard_folder(locate(settings.root, "images", dataset="baby")) / "images-00000.parquet"
+    swapped = files.read_table(shard, "image_shard").with_columns(bytes=pl.Series([png("red"), png("teal")]))
+    files.write_table(shard, "image_shard", swapped)
+    encode.run_image(settings, dataset="baby", encoder="lite0")
+    table = files.read_table(locate(settings.root, "image_embeddings", **IMAGES), "image_embeddings")
+    assert table["status"].to_list() == ["ok", "undecodable"]
+    assert "(first: item 1, its bytes are not those that crawl fetched)" in caplog.text
+
+
+def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings):
+    weights.run(settings, encoder="lite0")
+    write_images(settings, {0: png("red"), 1: png("blue")})
+    shard = shard_folder(locate(settings.root, "images", dataset="baby")) / "images-00000.parquet"
+    shard.write_bytes(shard.read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"images-00000.parquet cannot be read .*delete it"):
+        encode.run_image(settings, dataset="baby", encoder="lite0")
+    assert not [path for path in (settings.root / "encode").rglob("*") if path.is_file()]
+
+
+def test_the_default_image_is_encoded_once_an_encoder(settings):
+    weights.run(settings, encoder="lite0")
+    encode.run_default_image(settings, encoder="lite0")
+    table = files.read_table(locate(settings.root, "default_image", encoder="lite0"), "default_image")
+    assert table["item"].to_list() == [-1]
+    assert table["embedding"].to_numpy().shape == (1, 1280)
 
 
 def test_texts_are_encoded_with_a_note_of_what_made_them(settings, caplog):
@@ -117,8 +146,9 @@ def test_texts_are_encoded_with_a_note_of_what_made_them(settings, caplog):
 
     encode.run_text(settings, encoder="minilm", **names)
 
-    path = locate(settings.root, "text_embeddings", encoder="minilm", **names)
+    path = locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **names)
     table = files.read_table(path, "text_embeddings")
+    assert table["text_sha256"].to_list() == [sha256(text.encode()).hexdigest() for text in texts]
     embedding = table["embedding"].to_numpy()
     np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, rtol=1e-6)
     assert np.array_equal(embedding[0], embedding[2])
@@ -132,8 +162,6 @@ def test_texts_are_encoded_with_a_note_of_what_made_them(settings, caplog):
     assert note["files"] == ready["files"]
     told = "3 items, 2 distinct texts, tokens 4 to 302 (median 4), 1 truncated, 0 in slices; 2 encoded, 0 found"
     assert told in caplog.text
-    report = files.read_table(locate(settings.root, "token_report", encoder="minilm", **names), "token_report")
-    assert report.row(0) == ("title", 3, 2, 4, 4.0, 302, 1, 0)
 
 
 def write_prompts(settings, view, texts):
@@ -147,7 +175,7 @@ def write_prompts(settings, view, texts):
 def encode_text(settings, names):
     """Encode a view; the bytes of its table."""
     encode.run_text(settings, encoder="minilm", **names)
-    return locate(settings.root, "text_embeddings", encoder="minilm", **names).read_bytes()
+    return locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **names).read_bytes()
 
 
 def test_only_new_texts_are_encoded_and_the_bytes_are_those_of_a_clean_run(settings, caplog):
@@ -190,7 +218,7 @@ def test_a_long_text_is_encoded_in_slices_led_by_the_views_words(settings, caplo
     long = "The product title is " + "ok " * 300
     names = write_prompts(summed, "title", [long, "lamp"])
     encode_text(summed, names)
-    path = locate(settings.root, "text_embeddings", encoder="minilm", **names)
+    path = locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **names)
     table = files.read_table(path, "text_embeddings")
     assert table["n_chunks"].to_list() == [5, 1]  # 921 characters
     assert table["truncated"].to_list() == [False, False]
@@ -199,27 +227,87 @@ def test_a_long_text_is_encoded_in_slices_led_by_the_views_words(settings, caplo
     slices = [long[i : i + 230] for i in range(0, len(long), 230)]
     alone = write_prompts(summed, "brand", [slices[0], *(f"The product title is {part}" for part in slices[1:])])
     encode_text(summed, alone)
-    path = locate(settings.root, "text_embeddings", encoder="minilm", **alone)
+    path = locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **alone)
     parts = files.read_table(path, "text_embeddings")["embedding"].to_numpy()
     np.testing.assert_allclose(table["embedding"].to_numpy()[0], parts.sum(axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("store", ["results/_vectors", None])
+def test_ranges_and_chunks_change_no_byte_and_encode_no_text_twice(settings, caplog, monkeypatch, store):
+    caplog.set_level("INFO")
+    weights.run(settings, encoder="minilm")
+    texts = [f"lamp {i % 3} {'red ' * (i % 5)}" for i in range(45)]  # 15 distinct, each three times
+    names = write_prompts(settings, "title", texts)
+    where = {"encoder": "minilm", **names}
+
+    def encode_in(shards):
+        cut = replace(settings, encode=replace(settings.encode, store=store, shards=shards))
+        encode.run_text(cut, **where)
+        return read_ranges(cut.root, "text_embeddings", shards, where)
+
+    whole = encode_in(1)
+    shutil.rmtree("results/_vectors", ignore_errors=True)
+    caplog.clear()
+    monkeypatch.setattr(encode, "CHUNK", 4)
+    assert encode_in(1).equals(whole)
+    assert "45 items, 15 distinct texts" in caplog.text
+    assert "15 encoded, 0 found in the store" in caplog.text
+    assert encode_in(2).equals(whole)
+    expected = "15 encoded, 0 found" if store is None else "0 encoded, 15 found"
+    assert f"{expected} in the store" in caplog.messages[-1]
+    assert caplog.messages[-1].endswith("(range 1 of 2)")
+
+
+def test_a_killed_job_loses_the_chunk_in_hand_and_no_more(settings, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    weights.run(settings, encoder="minilm")
+    names = write_prompts(settings, "title", [f"lamp {i}" for i in range(10)])
+    monkeypatch.setattr(encode, "CHUNK", 4)
+    whole, n_calls = encode.text_table, []
+
+    def killed(*rows):
+        n_calls.append(1)
+        if len(n_calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*rows)
+
+    monkeypatch.setattr(encode, "text_table", killed)
+    monkeypatch.setattr(VectorStore, "__exit__", lambda *_: None)  # kill -9 runs no clean-up
+    with pytest.raises(KeyboardInterrupt):
+        encode.run_text(settings, encoder="minilm", **names)
+    assert not [path for path in (settings.root / "encode").rglob("*") if path.is_file()]
+    monkeypatch.setattr(encode, "text_table", whole)
+    encode.run_text(settings, encoder="minilm", **names)
+    assert "2 encoded, 8 found in the store" in caplog.text
+
+
+def test_one_range_is_made_alone_and_one_that_is_not_there_is_refused(settings):
+    weights.run(settings, encoder="minilm")
+    names = write_prompts(settings, "title", ["a", "b", "c"])
+    cut = replace(settings, encode=replace(settings.encode, shards=2))
+    encode.run_text(cut, encoder="minilm", **names, shard=1)
+    (made,) = (settings.root / "encode").rglob("*.parquet")
+    assert made.name == "title.1-of-2.parquet"
+    assert files.read_table(made, "text_embeddings")["item"].to_list() == [1, 2]
+    with pytest.raises(ConfigError, match="--shard 2: encode.shards is 2, so ranges are numbered from 0 to 1"):
+        encode.run_text(cut, encoder="minilm", **names, shard=2)
+    many = replace(settings, encode=replace(settings.encode, shards=4))
+    with pytest.raises(DataError, match=r"3 items cannot be cut into 4 ranges; lower encode.shards"):
+        encode.run_text(many, encoder="minilm", **names)
 
 
 def test_equal_images_are_encoded_once_and_known_ones_not_at_all(settings, caplog):
     caplog.set_level("INFO")
     weights.run(settings, encoder="lite0")
-    path = locate(settings.root, "image_embeddings", dataset="baby", encoder="lite0")
+    path = locate(settings.root, "image_embeddings", **IMAGES)
     write_images(settings, {0: png("red"), 1: png("blue"), 2: png("red")})
     encode.run_image(settings, dataset="baby", encoder="lite0")
-    assert (
-        "3 items, 0 without an image; 3 distinct images (the default too) encoded, 0 found in the store" in caplog.text
-    )
+    assert "3 items, 0 no_image, 0 undecodable; distinct images: 2 encoded, 0 found in the store" in caplog.text
     red = files.read_table(path, "image_embeddings")["embedding"].to_numpy()
     assert np.array_equal(red[0], red[2])
     write_images(settings, {0: png("teal"), 1: None, 2: png("red"), 3: png("teal")[:60]})
     encode.run_image(settings, dataset="baby", encoder="lite0")
-    assert (
-        "4 items, 2 without an image; 1 distinct images (the default too) encoded, 2 found in the store" in caplog.text
-    )
+    assert "4 items, 1 no_image, 1 undecodable; distinct images: 1 encoded, 1 found in the store" in caplog.text
     incremental = path.read_bytes()
     assert np.array_equal(files.read_table(path, "image_embeddings")["embedding"].to_numpy()[2], red[0])
     shutil.rmtree(settings.encode.store)
@@ -230,7 +318,7 @@ def test_equal_images_are_encoded_once_and_known_ones_not_at_all(settings, caplo
 def test_encoding_twice_gives_equal_bytes(settings):
     weights.run(settings, encoder="lite0")
     write_images(settings, {0: png("red"), 1: None})
-    path = locate(settings.root, "image_embeddings", dataset="baby", encoder="lite0")
+    path = locate(settings.root, "image_embeddings", **IMAGES)
     encode.run_image(settings, dataset="baby", encoder="lite0")
     first = path.read_bytes()
     encode.run_image(settings, dataset="baby", encoder="lite0")

@@ -27,7 +27,7 @@ from cliper.encoders.overflow import Overflow
 from cliper.encoders.packages import find_package
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
 
-HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", overflow="truncate")
+HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", overflow="truncate", shards=1)
 TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
 TINY = Settings("open_clip", architecture="tiny", pretrained="here", context=77)
 TINY_MODEL = {
@@ -211,6 +211,28 @@ def text_encoder(request, tmp_path):
     if request.param == "sentence":
         return load(Settings("sentence"), make_ready(Settings("sentence"), tmp_path))
     return load(TINY, make_ready(TINY, request.getfixturevalue("tiny")))
+
+
+@pytest.mark.parametrize("name", ["bridge", "sentence", "open_clip"])
+def test_tokens_are_counted_without_the_weights(name, tmp_path, request):
+    if name == "open_clip":
+        settings, path = TINY, make_ready(TINY, request.getfixturevalue("tiny"))
+    elif name == "bridge":
+        settings = Settings("bridge")
+        ready = request.getfixturevalue("bridge_weights").parent
+        path = shutil.copytree(ready, tmp_path / "bridge") / "weights.json"
+    else:
+        settings, path = Settings("sentence"), make_ready(Settings("sentence"), tmp_path)
+    expected = load(settings, path).encode_texts([*TEXTS, "lamp " * 300]).n_tokens.tolist()
+    for weights in path.parent.rglob("*.safetensors"):
+        weights.unlink()
+    assert encoders.load_counter(settings, path)([*TEXTS, "lamp " * 300]) == expected
+
+
+def test_an_image_encoder_counts_no_tokens(tmp_path):
+    path = make_ready(Settings("cnn"), tmp_path)
+    with pytest.raises(ConfigError, match="encodes no texts"):
+        encoders.load_counter(Settings("cnn"), path)
 
 
 def test_cut_context_equals_padded(text_encoder):

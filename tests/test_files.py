@@ -29,7 +29,7 @@ def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_vectors_keep_their_length(tmp_path: Path) -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(2, 3)
-    table = pl.DataFrame({"item": [0, 1], "embedding": vectors, "is_fallback": [False, True]})
+    table = pl.DataFrame({"item": [0, 1], "status": ["ok", "ok"], "embedding": vectors})
     files.write_table(tmp_path / "v", "image_embeddings", table)
     read = files.read_table(tmp_path / "v", "image_embeddings")["embedding"].to_numpy()
     assert read.dtype == np.float32
@@ -54,9 +54,60 @@ def test_a_table_that_breaks_its_schema_is_refused(tmp_path: Path, table: pl.Dat
 
 
 def test_vectors_of_no_fixed_length_are_refused(tmp_path: Path) -> None:
-    table = pl.DataFrame({"item": [0], "embedding": [[1.0, 2.0]], "is_fallback": [False]})
+    table = pl.DataFrame({"item": [0], "status": ["ok"], "embedding": [[1.0, 2.0]]})
     with pytest.raises(SchemaError, match="no vector of fixed length"):
         files.write_table(tmp_path / "v", "image_embeddings", table)
+
+
+MANY = pl.DataFrame({"user": range(10), "user_id": list("abcdefghij")})
+
+
+def test_a_table_written_in_batches_is_read_as_one_and_in_parts(tmp_path: Path) -> None:
+    with files.table_writer(tmp_path / "u", "users", metadata={"note": 1}) as write:
+        for start, stop in ((0, 3), (3, 3), (3, 9), (9, 10)):
+            write(MANY[start:stop])
+        assert not (tmp_path / "u").exists()
+    assert files.read_table(tmp_path / "u", "users").equals(MANY)
+    assert files.read_metadata(tmp_path / "u")["note"] == 1
+    assert files.count_rows(tmp_path / "u", "users") == 10
+    for size in (1, 4, 100):
+        parts = list(files.read_in_batches(tmp_path / "u", "users", (2, 8), size=size))
+        assert pl.concat(parts).equals(MANY[2:8])
+        assert max(part.height for part in parts) <= size
+
+
+@pytest.mark.parametrize(
+    ("second", "complaint"),
+    [
+        (MANY[1:4], r"begin with \(1,\) are not sorted after \(2,\)"),
+        (MANY[2:4], r"begin with \(2,\) are not sorted after \(2,\)"),
+        (MANY[3:5].reverse(), "not sorted by user"),
+        (MANY[3:5].with_columns(user_id=None), "user_id has 2 nulls"),
+    ],
+)
+def test_a_batch_that_breaks_the_table_leaves_no_file(tmp_path: Path, second: pl.DataFrame, complaint: str) -> None:
+    def write_both() -> None:
+        with files.table_writer(tmp_path / "u", "users") as write:
+            write(MANY[:3])
+            write(second)
+
+    with pytest.raises(SchemaError, match=complaint):
+        write_both()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vectors_of_another_length_than_those_before_are_refused(tmp_path: Path) -> None:
+    def batch(item: int, dim: int) -> pl.DataFrame:
+        vector = pl.Series([[1.0] * dim], dtype=pl.Array(pl.Float32, dim))
+        return pl.DataFrame({"item": [item], "status": ["ok"], "embedding": vector})
+
+    def write_both() -> None:
+        with files.table_writer(tmp_path / "v", "image_embeddings") as write:
+            write(batch(0, 2))
+            write(batch(1, 3))
+
+    with pytest.raises(SchemaError, match="other types than those before"):
+        write_both()
 
 
 def test_a_missing_table_names_the_stage_that_makes_it(tmp_path: Path) -> None:
@@ -71,6 +122,10 @@ def test_a_broken_or_foreign_table_is_refused(tmp_path: Path) -> None:
     files.write_table(tmp_path / "u", "users", USERS)
     with pytest.raises(SchemaError, match="not a items table"):
         files.read_table(tmp_path / "u", "items")
+    with pytest.raises(SchemaError, match="not a items table"):
+        list(files.read_in_batches(tmp_path / "u", "items", (0, 1), size=1))
+    with pytest.raises(DataError, match="cannot be read"):
+        list(files.read_in_batches(tmp_path / "broken", "users", (0, 1), size=1))
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

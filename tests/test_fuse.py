@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import toy
 
 from cliper import config, files, fuse, fusion, imagefeatures
 from cliper.config import Arm, Config
+from cliper.embeddings import span
 from cliper.errors import CliperError, DataError, FeatureError
 from cliper.imagefeatures import RECORD, D
 from cliper.layout import locate
@@ -28,7 +30,8 @@ def f32(values: object) -> np.ndarray:
 def views(text: np.ndarray, missing: object = False) -> fuse.Views:
     """Views a, b, … of these embeddings; missing is broadcast to (I, V)."""
     shape = text.shape[:2]
-    return fuse.Views(tuple("abcdefgh"[: shape[1]]), text, np.broadcast_to(missing, shape).astype(bool))
+    names = tuple("abcdefgh"[: shape[1]])
+    return fuse.Views(names, text, np.broadcast_to(missing, shape).astype(bool), pl.DataFrame())
 
 
 def test_similarity_is_the_cosine_and_zero_for_a_zero_vector() -> None:
@@ -106,13 +109,10 @@ def test_a_default_image_weighs_the_views_as_released() -> None:
     assert weighed.rank.tolist() == [[0, 0, 0, 0]]  # it is not the item's own image
 
 
-@pytest.mark.parametrize(
-    ("policy", "row"), [("mean", [5, 5]), ("drop_item", [5, 5]), ("zero", [0, 0]), ("default_image", [7, 8])]
-)
-def test_what_stands_for_a_missing_image(policy: str, row: list[float]) -> None:
-    default = f32([[7, 8]]) if policy == "default_image" else None
-    filled = fuse.fill_images(f32([[1, 2], [5, 5]]), np.array([False, True]), policy, default)
-    assert filled.tolist() == [[1, 2], row]
+def test_the_mean_stands_for_a_missing_image_unless_another_vector_is_given() -> None:
+    present, is_missing = f32([[1, 0], [3, 4]]), np.array([True, False, True, False])
+    assert fuse.fill_images(present, is_missing, None).tolist() == [[2, 2], [1, 0], [2, 2], [3, 4]]
+    assert fuse.fill_images(present, is_missing, f32([7, 8])).tolist() == [[7, 8], [1, 0], [7, 8], [3, 4]]
 
 
 @pytest.mark.parametrize("name", ["sa", "mean", "sum", "concat"])
@@ -170,25 +170,35 @@ def write_embeddings(
     prompts: str = "two",
     encoder: str = "bridge",
 ) -> None:
-    n_items = len(image)
-    for view, vectors in text.items():
-        table = pl.DataFrame(
+    """Embeddings of all items in the config's ranges; the last item has no image."""
+    n_items, shards = len(image), settings.encode.shards
+    status = ["ok"] * (n_items - 1) + ["no_image"]
+    images = pl.DataFrame({"item": range(n_items), "status": status, "embedding": image}).with_columns(
+        embedding=pl.when(status="ok").then("embedding")
+    )
+    tables = {
+        view: pl.DataFrame(
             {
                 "item": range(n_items),
                 "view": [view] * n_items,
+                "text_sha256": ["same", *(f"text {i}" for i in range(n_items - 2)), "same"],
                 "embedding": vectors,
-                "n_tokens": [3] * n_items,
+                "n_tokens": range(3, n_items + 3),
                 "n_chunks": [1] * n_items,
                 "truncated": [False] * n_items,
                 "is_missing": missing,
             }
         )
-        path = locate(settings.root, "text_embeddings", dataset="toy", encoder=encoder, prompts=prompts, view=view)
-        files.write_table(path, "text_embeddings", table)
-    images = pl.DataFrame({"item": range(n_items), "embedding": image, "is_fallback": [False] * (n_items - 1) + [True]})
-    files.write_table(
-        locate(settings.root, "image_embeddings", dataset="toy", encoder=encoder), "image_embeddings", images
-    )
+        for view, vectors in text.items()
+    }
+    for shard in range(shards):
+        where = {"dataset": "toy", "encoder": encoder, "shard": shard, "shards": shards}
+        start, stop = span(n_items, shard, shards)
+        path = locate(settings.root, "image_embeddings", **where)
+        files.write_table(path, "image_embeddings", images[start:stop], metadata={"weights": "w"})
+        for view, table in tables.items():
+            path = locate(settings.root, "text_embeddings", **where, prompts=prompts, view=view)
+            files.write_table(path, "text_embeddings", table[start:stop], metadata={"weights": "w"})
 
 
 @pytest.fixture
@@ -220,28 +230,80 @@ def test_the_stage_keeps_the_sets_order_and_the_flags(two_views: Config) -> None
     ]
 
 
+def test_features_do_not_depend_on_the_number_of_ranges(two_views: Config) -> None:
+    drawn = np.random.default_rng(0)
+    text = {view: f32(drawn.standard_normal((9, 3))) for view in ("a", "b")}
+    image, folder = f32(drawn.standard_normal((9, 3))), Path("results/toy/fuse/toy/cliper")
+    found = []
+    for shards in (1, 2, 9):
+        cut = dataclasses.replace(two_views, encode=dataclasses.replace(two_views.encode, shards=shards))
+        write_embeddings(cut, text, image, [False] * 9)
+        fuse.run(cut, dataset="toy", arm="cliper")
+        found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert set(found[0]) == {f"{name}.parquet" for name in ("features", "view_weights", "fallbacks", "tokens")}
+    assert found[0] == found[1] == found[2]
+    report = files.read_table(folder / "tokens.parquet", "token_report")
+    assert report.rows() == [(view, 9, 8, 3, 7.0, 11, 0, 0) for view in ("a", "b")]
+
+
+def test_ranges_that_do_not_belong_to_each_other_are_refused(two_views: Config) -> None:
+    cut = dataclasses.replace(two_views, encode=dataclasses.replace(two_views.encode, shards=2))
+    write_embeddings(cut, {view: f32(np.eye(4)) for view in ("a", "b")}, f32(np.eye(4)), [False] * 4)
+    first, second = (
+        locate(cut.root, "image_embeddings", dataset="toy", encoder="bridge", shard=shard, shards=2) for shard in (0, 1)
+    )
+    table = files.read_table(second, "image_embeddings")
+    files.write_table(second, "image_embeddings", table, metadata={"weights": "other"})
+    with pytest.raises(FeatureError, match=f"{second.name} was made in another way than {first.name}"):
+        fuse.run(cut, dataset="toy", arm="cliper")
+    shutil.copyfile(first, second)
+    with pytest.raises(FeatureError, match=f"{second.name} does not follow the range before it"):
+        fuse.run(cut, dataset="toy", arm="cliper")
+    second.write_bytes(second.read_bytes()[:200])
+    with pytest.raises(DataError, match=f"{second.name} cannot be read .*delete it and make it again"):
+        fuse.run(cut, dataset="toy", arm="cliper")
+    second.unlink()
+    with pytest.raises(DataError, match=f"{second.name} is missing. Run: python -m cliper encode-image"):
+        fuse.run(cut, dataset="toy", arm="cliper")
+    assert not Path("results/toy/fuse").exists()
+
+
+def test_without_any_image_there_is_no_mean(two_views: Config) -> None:
+    write_embeddings(two_views, {view: f32([[1], [1]]) for view in ("a", "b")}, f32([[1], [1]]), [False, False])
+    path = locate(two_views.root, "image_embeddings", dataset="toy", encoder="bridge", shard=0, shards=1)
+    table = files.read_table(path, "image_embeddings")
+    none = table.with_columns(status=pl.lit("undecodable"), embedding=pl.lit(None, pl.Array(pl.Float32, 1)))
+    files.write_table(path, "image_embeddings", none)
+    with pytest.raises(FeatureError, match="no item has an image"):
+        fuse.run(two_views, dataset="toy", arm="cliper")
+
+
 def test_an_arm_takes_the_views_that_it_names_in_its_order(two_views: Config) -> None:
     text = {"a": f32([[0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0]])}
-    write_embeddings(two_views, text, f32([[3, 4], [0, 2]]), [False, False])
+    write_embeddings(two_views, text, f32([[3, 4], [0, 2]]), [False, False])  # the second is not there
     arm = dataclasses.replace(two_views.arms["cliper"], views=("a", "b"), fusion="concat", temperature=None)
     arm = dataclasses.replace(arm, vectors="normalised")
     fuse.run(dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
     features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
     assert features["text"].to_list() == [[0, 1, 1, 0]] * 2
-    assert features["image"].to_numpy() == pytest.approx(f32([[0.6, 0.8], [0, 1]]))
+    assert features["image"].to_numpy() == pytest.approx(f32([[0.6, 0.8]] * 2))
 
 
 def test_a_default_image_is_read_where_the_arm_asks_for_it(two_views: Config) -> None:
     text = {"a": f32([[0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0]])}
     write_embeddings(two_views, text, f32([[1, 0], [9, 9]]), [False, False])
     table = pl.DataFrame({"item": [-1], "embedding": f32([[7, 8]])})
-    path = locate(two_views.root, "default_image", dataset="toy", encoder="bridge")
+    path = locate(two_views.root, "default_image", encoder="bridge")
     files.write_table(path, "default_image", table)
     arm = dataclasses.replace(two_views.arms["cliper"], missing_image="default_image")
     fuse.run(dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
     features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
     assert features["image"].to_list() == [[1, 0], [7, 8]]
     assert features["image_is_filled"].to_list() == [False, True]
+    arm = dataclasses.replace(arm, missing_image="zero")
+    fuse.run(dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
+    features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
+    assert features["image"].to_list() == [[1, 0], [0, 0]]
 
 
 def test_a_broken_vector_is_named_by_its_item(two_views: Config) -> None:

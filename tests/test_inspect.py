@@ -42,7 +42,7 @@ def ran(workdir: Path) -> Config:
     settings = toy.settings(**overlay)
     config.write(settings, Path("toy.yaml"))
 
-    def write(kind: str, table: pl.DataFrame, **names: str) -> None:
+    def write(kind: str, table: pl.DataFrame, **names: str | int) -> None:
         files.write_table(locate(settings.root, kind, **TOY, **names), kind, table)
 
     items = [{"asin": "a1", "title": "<script>&", "categories": [["Baby", "Prams"]]}, {"asin": "a2"}]
@@ -58,7 +58,8 @@ def ran(workdir: Path) -> Config:
         vectors = texts.drop("text").with_columns(
             embedding=pl.Series([[1.0]] * 2, dtype=pl.Array(pl.Float32, 1)), n_tokens=5, n_chunks=1, truncated=False
         )
-        write("text_embeddings", vectors, encoder="bridge", prompts="as_described", view=view)
+        vectors = vectors.with_columns(text_sha256=pl.lit("0"))
+        write("text_embeddings", vectors, encoder="bridge", prompts="as_described", view=view, shard=0, shards=1)
     weights = {"similarity": [0.25, 0.5] * 2, "weight": [0.4, 0.6] * 2, "rank": [2, 1, None, None]}
     write("view_weights", pl.DataFrame({"item": [0, 0, 1, 1], "view": ["brand", "title"] * 2} | weights), arm="cliper")
     return settings

@@ -17,7 +17,10 @@ pytestmark = pytest.mark.slow
 # What shows that a stage is at work: its log exists, its output does not.
 STAGES = {
     "crawl": ("logs/crawl/shop.log", "crawl/shop/images.parquet"),
-    "encode": ("logs/encode/shop.bridge.as_described.global.log", "encode/shop/bridge/as_described/global.parquet"),
+    "encode": (
+        "logs/encode/shop.bridge.as_described.global.0.log",
+        "encode/shop/bridge/as_described/global.0-of-1.parquet",
+    ),
     "train": ("logs/train/shop.freedom.cliper.1.log", "train/shop/freedom/cliper/1/topk.parquet"),
 }
 

@@ -28,7 +28,9 @@ ALLOWED = {
     "imagefeatures": FRAME,
     "mirrors": FRAME,
     "ownimages": FRAME | {"fetch"},
+    "embeddings": FRAME,
     "cleaning": FRAME,
+    "templates": FRAME | {"cleaning"},
     "vectorstore": FRAME,
     "connections": FRAME,
     "hosts": FRAME,
@@ -55,6 +57,8 @@ ALLOWED = {
             "vectorstore",
             "fetch",
             "cleaning",
+            "embeddings",
+            "templates",
         }
         for stage in STAGES
     },

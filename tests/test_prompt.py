@@ -7,7 +7,7 @@ import pytest
 import toy
 
 from cliper import config as config_module
-from cliper import files, prompt
+from cliper import files, prompt, templates, weights
 from cliper.__main__ import main
 from cliper.cleaning import Value
 from cliper.config import Config
@@ -25,7 +25,7 @@ NOTHING: dict[str, Value | None] = dict.fromkeys(ITEM)
 
 
 def text_of(view: str, prompts: str = "as_described", **item: Value | None) -> str:
-    return prompt.render(toy.settings().prompt_set(prompts), view, ITEM | item)[0]
+    return templates.render(toy.settings().prompt_set(prompts), view, ITEM | item)[0]
 
 
 def test_views_read_as_in_the_paper() -> None:
@@ -37,7 +37,7 @@ def test_views_read_as_in_the_paper() -> None:
 
 
 def test_a_missing_field_says_missing() -> None:
-    assert prompt.render(toy.settings().prompt_set("as_described"), "brand", ITEM) == (
+    assert templates.render(toy.settings().prompt_set("as_described"), "brand", ITEM) == (
         "The product brand is Missing.",
         True,
     )
@@ -52,14 +52,14 @@ def test_the_global_view_joins_the_four_prompts_by_one_space() -> None:
 
 def test_a_joined_view_is_missing_only_if_all_its_parts_are() -> None:
     views = toy.settings().prompt_set("as_described")
-    assert prompt.render(views, "global", ITEM)[1] is False
-    assert prompt.render(views, "global", NOTHING)[1] is True
+    assert templates.render(views, "global", ITEM)[1] is False
+    assert templates.render(views, "global", NOTHING)[1] is True
 
 
 def test_vanilla_text_joins_the_fields_that_are_there() -> None:
     views = toy.settings().prompt_set("joined_fields")
-    assert prompt.render(views, "joined", ITEM) == ("Pram Baby, Strollers Light.", False)
-    assert prompt.render(views, "joined", NOTHING) == ("Missing", True)
+    assert templates.render(views, "joined", ITEM) == ("Pram Baby, Strollers Light.", False)
+    assert templates.render(views, "joined", NOTHING) == ("Missing", True)
 
 
 def test_a_blank_inside_a_value_stays() -> None:
@@ -83,7 +83,7 @@ def test_released_prompts_are_the_released_strings() -> None:
 
 def test_released_prompts_of_an_item_without_anything() -> None:
     views = toy.settings().prompt_set("as_released")
-    assert {view: prompt.render(views, view, NOTHING) for view in views} == {
+    assert {view: templates.render(views, view, NOTHING) for view in views} == {
         "title": ("The product title is Missing.", True),
         "brand": ("The product brand is Missing.", True),
         "categories": ("The product categories are Missing.", True),
@@ -120,10 +120,10 @@ def test_views_can_be_added_renamed_and_written_otherwise_from_the_config() -> N
         prompts={"as_described": overlay}, arms={"cliper": {"views": ["global", "label"]}}, prompt={"clean": ["tags"]}
     )
     views = chosen.prompt_set("as_described")
-    assert prompt.render(views, "global", ITEM | {"brand": "A&amp;B"})[0] == (
+    assert templates.render(views, "global", ITEM | {"brand": "A&amp;B"})[0] == (
         "The product descriptions are Label: A&amp;B Pram"
     )
-    assert prompt.render(views, "title", ITEM)[0] == "The product title is Missing."
+    assert templates.render(views, "title", ITEM)[0] == "The product title is Missing."
     assert chosen.views_of(chosen.arms["cliper"]) == ("global", "label")
     assert [views[view].clean for view in ("label", "brand")] == [(), ("tags",)]  # type: ignore[union-attr]
 
@@ -195,10 +195,29 @@ def test_a_preview_can_be_of_one_set_and_view(catalogued: Config, capsys: pytest
     assert capsys.readouterr().out == "as_released, item 0 (i)\n  brand (missing): The product brand is Missing.\n"
 
 
-def test_a_preview_shows_tokens_where_they_are_known(catalogued: Config) -> None:
-    items = files.read_table(locate(catalogued.root, "items", dataset="toy"), "items").head(1)
-    rendered = prompt.render_items(items, catalogued.prompt_set("as_described"), "title").with_columns(n_tokens=9)
-    assert list(prompt.shown("s", items, rendered))[1] == "  title [9 tokens]: The product title is T.\n"
+def test_a_preview_counts_tokens_where_the_encoder_is_ready_and_says_how_to_get_the_others(
+    catalogued: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights.run(catalogued, encoder="minilm")
+    capsys.readouterr()
+    assert main(["prompt", "--config", "toy.yaml", "--preview", "1"]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[:2] == ["joined_fields, item 0 (i)", "  joined [minilm 3 tokens]: T"]  # with the marks of both ends
+    assert lines[2:4] == ["as_described, item 0 (i)", "  title: The product title is T."]
+    (told,) = printed.err.splitlines()
+    assert told.startswith("cliper prompt: warning: tokens of clip-vit-l14 are not counted: ")
+    assert told.endswith("weights.json is missing. Run: python -m cliper weights --encoder clip-vit-l14")
+
+
+def test_a_set_that_no_arm_reads_is_counted_by_all_encoders(
+    catalogued: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights.run(catalogued, encoder="minilm")
+    capsys.readouterr()
+    told = ["prompt", "--config", "toy.yaml", "--preview", "1", "--prompts", "as_released", "--view", "brand"]
+    assert main(told) == 0
+    assert "  brand [minilm 8 tokens] (missing): The product brand is Missing." in capsys.readouterr().out
 
 
 def test_without_a_preview_every_name_is_needed(catalogued: Config, capsys: pytest.CaptureFixture[str]) -> None:

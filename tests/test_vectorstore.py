@@ -5,8 +5,10 @@ from __future__ import annotations
 from hashlib import sha256
 
 import numpy as np
+import polars as pl
 import pytest
 
+from cliper import files
 from cliper.vectorstore import VectorStore
 
 FACTS = {"weights": "abc", "precision": "fp32"}
@@ -67,6 +69,46 @@ def test_a_file_that_does_not_hold_what_its_name_says_is_ignored(tmp_path, caplo
     assert known(tmp_path, [A, B]) == {B: [5, 6]}
     assert f"warning: {first}" in caplog.text
     assert "it is ignored" in caplog.text
+
+
+def test_vectors_added_are_found_at_once_and_do_not_count_as_found(tmp_path):
+    keep(tmp_path, [A], 3)
+    with VectorStore(tmp_path, FACTS) as store:
+        store.add([B], vectors(5))
+        for _ in range(2):
+            assert sorted(place for places, _ in store.find([A, B, C]) for place in places) == [0, 1]
+        assert store.n_found == 1
+
+
+def test_a_file_is_read_only_for_vectors_that_are_in_it(tmp_path, monkeypatch):
+    keep(tmp_path, [A], 3)
+    keep(tmp_path, [B], 5)
+    store, read, count = VectorStore(tmp_path, FACTS), files.read_table, []
+    monkeypatch.setattr(files, "read_table", lambda *a, **b: count.append(a) or read(*a, **b))
+    list(store.find([B]))
+    list(store.find([C]))
+    assert len(count) == 1
+
+
+def test_a_broken_file_does_not_hide_another_with_the_same_vectors(tmp_path, caplog):
+    keep(tmp_path, [A, B], 3, 5)
+    keep(tmp_path, [A, C], 3, 7)
+    for path in sorted(tmp_path.rglob("*.parquet")):
+        store, content = VectorStore(tmp_path, FACTS), path.read_bytes()
+        path.write_bytes(content[:-20])  # after its digests were read
+        found = [place for places, _ in store.find([A]) for place in places]
+        path.write_bytes(content)
+        assert found == [0]
+    assert "it is ignored" in caplog.text
+
+
+def test_a_file_with_other_vectors_than_its_name_says_is_ignored(tmp_path, caplog):
+    keep(tmp_path, [A], 3)
+    (path,) = tmp_path.rglob("*.parquet")
+    other = files.read_table(path, "vectors").with_columns(embedding=pl.Series(vectors(4)))
+    files.write_table(path, "vectors", other)
+    assert known(tmp_path, [A]) == {}
+    assert "was changed after it was written" in caplog.text
 
 
 def test_an_absent_folder_holds_nothing(tmp_path):

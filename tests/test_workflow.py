@@ -114,6 +114,21 @@ def test_an_edited_fusion_plans_fuse_and_what_follows(edited: Path, edit: str) -
     }
 
 
+def test_ranges_are_jobs_of_their_own(demo: Path) -> None:
+    (demo / "more.yaml").write_text("encode: {shards: 3}\n")
+    planned = plan(demo, *DEMO, "more.yaml")
+    assert planned["encode_text"] == 3 * 6  # the views of both arms
+    assert planned["encode_image"] == 3 * 2
+    assert not planned.keys() & {"prompt", "weights", "crawl", "encode_default_image"}
+
+
+def test_a_default_image_is_encoded_where_an_arm_asks_for_it(demo: Path) -> None:
+    (demo / "more.yaml").write_text("arms: {cliper: {missing_image: default_image}}\n")
+    planned = plan(demo, *DEMO, "more.yaml")
+    assert planned["encode_default_image"] == planned["fuse"] == 1
+    assert not planned.keys() & {"encode_text", "encode_image"}
+
+
 def test_an_edited_setting_plans_the_cells_of_its_backbone(edited: Path) -> None:
     (edited / "more.yaml").write_text("backbones: {freedom: {k: 7}}\n")
     assert plan(edited, *DEMO, "more.yaml") == {"train": 4, "evaluate": 4, "tabulate": 1, "all_tables": 1}

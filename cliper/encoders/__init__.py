@@ -23,14 +23,15 @@ class Kind(NamedTuple):
 
     prepare: Callable[[Settings, Path], Weights]
     load: Callable[[Path, Weights, torch.device], tuple[TextTower | None, ImageTower | None]]
+    load_counter: Callable[[Path, Weights], Callable[[list[str]], list[int]]]  # of the tokens of texts
 
 
 KINDS: dict[str, Kind] = {
-    "open_clip": Kind(open_clip.prepare, open_clip.load),
-    "longclip": Kind(longclip.prepare, open_clip.load),
-    "bridge": Kind(bridge.prepare, bridge.load),
-    "sentence": Kind(sentence.prepare, sentence.load),
-    "cnn": Kind(cnn.prepare, cnn.load),
+    "open_clip": Kind(open_clip.prepare, open_clip.load, open_clip.load_counter),
+    "longclip": Kind(longclip.prepare, open_clip.load, open_clip.load_counter),
+    "bridge": Kind(bridge.prepare, bridge.load, open_clip.load_counter),
+    "sentence": Kind(sentence.prepare, sentence.load, sentence.load_counter),
+    "cnn": Kind(cnn.prepare, cnn.load, cnn.load_counter),
 }
 
 
@@ -46,13 +47,23 @@ def note(settings: Settings, weights: Weights) -> dict[str, Any]:
     return {"id": weights.id, "settings": asdict(settings), **asdict(weights)}
 
 
-def load(settings: Settings, path: Path, how: Encode) -> tuple[Encoder, Weights]:
-    """Load an encoder in float32 from its weights.json. Raises DataError if that was made for other settings."""
+def read_weights(settings: Settings, path: Path) -> Weights:
+    """Read an encoder's weights.json. Raises DataError if it is missing or was made for other settings."""
     again = f"weights --encoder {path.parent.name}"
     noted = read_json(path, made_by=again)
     if noted["settings"] != asdict(settings):
         raise DataError(f"{path} was made for other settings than the config's. Run: python -m cliper {again}")
-    weights = Weights(**{field.name: noted[field.name] for field in fields(Weights)})
+    return Weights(**{field.name: noted[field.name] for field in fields(Weights)})
+
+
+def load_counter(settings: Settings, path: Path) -> Callable[[list[str]], list[int]]:
+    """How an encoder counts the tokens of texts, uncut; its weights are not loaded. Raises as `read_weights` does."""
+    return KINDS[settings.kind].load_counter(path.parent, read_weights(settings, path))
+
+
+def load(settings: Settings, path: Path, how: Encode) -> tuple[Encoder, Weights]:
+    """Load an encoder in float32 from its weights.json. Raises as `read_weights` does."""
+    weights = read_weights(settings, path)
     torch.set_num_threads(how.threads)
     torch.backends.cudnn.allow_tf32 = False  # convolutions would round to 10 bits on newer GPUs
     device = choose_device(how.device, setting="encode.device")

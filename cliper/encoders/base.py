@@ -179,6 +179,11 @@ class Encoder:
     def _height(self, width: int) -> int:
         return max(1, self.batch_tokens // width)
 
+    @property
+    def image_dim(self) -> int:
+        """Width D of image embeddings. Raises ConfigError if the encoder has no image tower."""
+        return self._images().dim
+
     def read_image(self, data: bytes) -> Tensor:
         """Decode a picture and bring it to the model's size: (3, height, width). Raises what Pillow raises."""
         with Image.open(io.BytesIO(data)) as image:

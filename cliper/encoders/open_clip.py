@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -104,7 +105,17 @@ def load(folder: Path, weights: Weights, device: torch.device) -> tuple[TextTowe
             raise DataError(
                 f"{folder / name} is missing or was changed. Run: python -m cliper weights --encoder {folder.name}"
             )
-    return _open((folder / next(iter(weights.files))).parent, device)
+    return _open(_checkpoint(folder, weights), device)
+
+
+def load_counter(folder: Path, weights: Weights) -> Callable[[list[str]], list[int]]:
+    """How the checkpoint in a folder counts the tokens of texts."""
+    tokenizer = open_clip.get_tokenizer(f"{LOCAL}{_checkpoint(folder, weights)}")
+    return lambda texts: [len(row) for row in _ids(tokenizer, texts)]
+
+
+def _checkpoint(folder: Path, weights: Weights) -> Path:
+    return (folder / next(iter(weights.files))).parent
 
 
 def _look_up(architecture: str, pretrained: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -224,14 +235,19 @@ def _open(checkpoint: Path, device: torch.device) -> tuple[TextTower, ImageTower
 
 
 def _tokenise(tokenizer: Any, texts: list[str], *, can_cut: bool) -> tuple[list[list[int]], list[int]]:
-    if isinstance(tokenizer, open_clip.SimpleTokenizer):
-        ids = [[tokenizer.sot_token_id, *tokenizer.encode(text), tokenizer.eot_token_id] for text in texts]
-    else:
-        ids = tokenizer.tokenizer([tokenizer.clean_fn(text) for text in texts], verbose=False)["input_ids"]
+    ids = _ids(tokenizer, texts)
     lengths = [len(row) for row in ids]
     if can_cut:
         return [cut_tokens(row, tokenizer.context_length) for row in ids], lengths
     return tokenizer(texts).tolist(), lengths  # some pad or mark in their own ways
+
+
+def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Token ids of texts, uncut, with the marks of start and end."""
+    if isinstance(tokenizer, open_clip.SimpleTokenizer):
+        return [[tokenizer.sot_token_id, *tokenizer.encode(text), tokenizer.eot_token_id] for text in texts]
+    ids: list[list[int]] = tokenizer.tokenizer([tokenizer.clean_fn(text) for text in texts], verbose=False)["input_ids"]
+    return ids
 
 
 def _text_encoder(model: Any, tokenizer: Any) -> tuple[Any, bool]:

@@ -6,6 +6,7 @@ package of PyPI and stay there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,10 @@ def load(_folder: Path, _weights: Weights, device: torch.device) -> tuple[TextTo
 def load_text_tower(device: torch.device) -> TextTower:
     """The sentence encoder on a device."""
     model = load_minilm().to(device)
-    tokenizer = AutoTokenizer.from_pretrained(find_package(MODEL).find().parent)
+    tokenizer = load_tokenizer()
 
     def tokenise(texts: list[str]) -> tuple[list[list[int]], list[int]]:
-        whole = tokenizer(texts, verbose=False)["input_ids"]
+        whole = tokenizer(texts)
         return [cut_tokens(ids, CONTEXT) for ids in whole], [len(ids) for ids in whole]
 
     def embed(tokens: Tensor) -> Tensor:  # (B, L) -> (B, D)
@@ -52,6 +53,18 @@ def load_text_tower(device: torch.device) -> TextTower:
         return normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
 
     return TextTower(DIM, CONTEXT, PAD, tokenise, embed, can_cut=True)
+
+
+def load_counter(_folder: Path, _weights: Weights) -> Callable[[list[str]], list[int]]:
+    """How the model counts the tokens of texts."""
+    tokenizer = load_tokenizer()
+    return lambda texts: [len(ids) for ids in tokenizer(texts)]
+
+
+def load_tokenizer() -> Callable[[list[str]], list[list[int]]]:
+    """Texts to token ids, uncut, with the marks of start and end."""
+    tokenizer = AutoTokenizer.from_pretrained(find_package(MODEL).find().parent)
+    return lambda texts: tokenizer(texts, verbose=False)["input_ids"]
 
 
 def load_minilm() -> Any:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from cliper import files
 from cliper.config import Arm, Config
+from cliper.embeddings import read_ranges
 from cliper.errors import DataError
 from cliper.imagestore import read_images
 from cliper.layout import locate
@@ -61,9 +62,9 @@ def read_views(config: Config, dataset: str, name: str, arm: Arm, item: int) -> 
     for view in config.views_of(arm):
         where = {"dataset": dataset, "prompts": str(arm.prompts), "view": view}
         prompt = files.read_table(locate(config.root, "prompts", **where), "prompts").row(item, named=True)
-        path = locate(config.root, "text_embeddings", encoder=str(arm.text), **where)
-        n_tokens = files.read_table(path, "text_embeddings", columns=["n_tokens"])["n_tokens"][item]
-        row = by_view[view] | {"n_tokens": n_tokens, "text": prompt["text"]}
+        where["encoder"] = str(arm.text)
+        encoded = read_ranges(config.root, "text_embeddings", config.encode.shards, where, columns=["n_tokens"])
+        row = by_view[view] | {"n_tokens": encoded["n_tokens"][item], "text": prompt["text"]}
         rows.append({column: row[column] for column in COLUMNS})
     return rows
 

@@ -48,8 +48,13 @@ PROMPTS = sorted(
 FILES = sorted(
     {f for d in RUN.datasets for f in CONFIG.datasets[d].raw_files(RUN.arms)}
 )
-# Where vectors are kept decides none of them.
-ENCODE = {k: v for k, v in configuration.plain(CONFIG.encode).items() if k != "store"}
+# Where vectors are kept decides none of them, nor does the range that an item is in, which stands in the file's name.
+ENCODE = {
+    key: value
+    for key, value in configuration.plain(CONFIG.encode).items()
+    if key not in ("store", "shards")
+}
+SHARDS = CONFIG.encode.shards
 GPUS = {
     "encode": int(CONFIG.encode.device == "cuda"),
     "train": int(CONFIG.train.device == "cuda"),
@@ -78,6 +83,7 @@ wildcard_constraints:
     prompts=one_of(sorted({prompts for _, prompts, _ in PROMPTS})),
     view=one_of(sorted({view for _, _, view in PROMPTS})),
     file=one_of(FILES),
+    shard=one_of(range(SHARDS)),
     table="table1|table2",
     modality="image|text",
     format="csv|md|tex",
@@ -125,7 +131,7 @@ def own_images(dataset):
 
 
 def texts_of(dataset, arm):
-    """What an arm's text features are made of: its views in the order of its prompt set, or the given file."""
+    """What an arm's text features are made of: the ranges of its views in the order of its set, or the given file."""
     if (given := CONFIG.datasets[dataset].given(arm)) and given.text:
         return raw_files(dataset, given.text)
     arm = CONFIG.arms[arm]
@@ -135,15 +141,21 @@ def texts_of(dataset, arm):
         encoder=arm.text,
         prompts=arm.prompts,
         view=CONFIG.views_of(arm),
+        shard=range(SHARDS),
+        shards=SHARDS,
     )
 
 
 def images_of(dataset, arm):
-    """What an arm's image features are made of: its image embeddings, or the given file."""
+    """What an arm's image features are made of: the ranges of its image embeddings, or the given file."""
     if given := CONFIG.datasets[dataset].given(arm):
         return raw_files(dataset, given.image)
     return expand(
-        path("image_embeddings"), dataset=dataset, encoder=CONFIG.arms[arm].image
+        path("image_embeddings"),
+        dataset=dataset,
+        encoder=CONFIG.arms[arm].image,
+        shard=range(SHARDS),
+        shards=SHARDS,
     )
 
 
@@ -157,11 +169,7 @@ def default_image_of(dataset, arm):
     """The picture that stands for missing ones, where the arm asks for it."""
     arm = CONFIG.arm_of(dataset, arm)
     is_asked = arm.missing_image == "default_image"
-    return (
-        expand(path("default_image"), dataset=dataset, encoder=arm.image)
-        if is_asked
-        else []
-    )
+    return expand(path("default_image"), encoder=arm.image) if is_asked else []
 
 
 def made_by(dataset, arm):

@@ -54,12 +54,11 @@ rule encode_text:
         prompts=path("prompts"),
         weights=path("weights"),
     output:
-        embeddings=path("text_embeddings"),
-        report=path("token_report"),
+        embeddings=path("text_embeddings").replace("{shards}", str(SHARDS)),
     log:
-        log_of("encode", "{dataset}.{encoder}.{prompts}.{view}"),
+        log_of("encode", "{dataset}.{encoder}.{prompts}.{view}.{shard}"),
     benchmark:
-        benchmark_of("encode", "{dataset}.{encoder}.{prompts}.{view}")
+        benchmark_of("encode", "{dataset}.{encoder}.{prompts}.{view}.{shard}")
     conda:
         ENVIRONMENT["encode"]
     threads: CONFIG.encode.threads
@@ -75,7 +74,8 @@ rule encode_text:
         code=lambda w: code_id("encode-text", CONFIG.encoders[w.encoder].kind),
     shell:
         "python -m cliper encode-text --config {params.config} --dataset {wildcards.dataset}"
-        " --encoder {wildcards.encoder} --prompts {wildcards.prompts} --view {wildcards.view} 2>&1 | tee {log:q}"
+        " --encoder {wildcards.encoder} --prompts {wildcards.prompts} --view {wildcards.view} --shard {wildcards.shard}"
+        " 2>&1 | tee {log:q}"
 
 
 rule encode_image:
@@ -83,12 +83,11 @@ rule encode_image:
         images=path("images"),
         weights=path("weights"),
     output:
-        embeddings=path("image_embeddings"),
-        default_image=path("default_image"),
+        embeddings=path("image_embeddings").replace("{shards}", str(SHARDS)),
     log:
-        log_of("encode", "{dataset}.{encoder}.images"),
+        log_of("encode", "{dataset}.{encoder}.images.{shard}"),
     benchmark:
-        benchmark_of("encode", "{dataset}.{encoder}.images")
+        benchmark_of("encode", "{dataset}.{encoder}.images.{shard}")
     conda:
         ENVIRONMENT["encode"]
     threads: CONFIG.encode.threads
@@ -103,7 +102,33 @@ rule encode_image:
         code=lambda w: code_id("encode-image", CONFIG.encoders[w.encoder].kind),
     shell:
         "python -m cliper encode-image --config {params.config} --dataset {wildcards.dataset}"
-        " --encoder {wildcards.encoder} 2>&1 | tee {log:q}"
+        " --encoder {wildcards.encoder} --shard {wildcards.shard} 2>&1 | tee {log:q}"
+
+
+rule encode_default_image:
+    input:
+        weights=path("weights"),
+    output:
+        embedding=path("default_image"),
+    log:
+        log_of("encode", "{encoder}.default_image"),
+    benchmark:
+        benchmark_of("encode", "{encoder}.default_image")
+    conda:
+        ENVIRONMENT["encode"]
+    threads: CONFIG.encode.threads
+    resources:
+        mem_mb=6000,
+        runtime=60,
+        gpu=GPUS["encode"],
+    params:
+        config=RESOLVED,
+        encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
+        encode=ENCODE,
+        code=lambda w: code_id("encode-default-image", CONFIG.encoders[w.encoder].kind),
+    shell:
+        "python -m cliper encode-default-image --config {params.config} --encoder {wildcards.encoder}"
+        " 2>&1 | tee {log:q}"
 
 
 rule fuse:
@@ -116,6 +141,7 @@ rule fuse:
         features=path("features"),
         view_weights=path("view_weights"),
         fallbacks=path("fallbacks"),
+        tokens=path("token_report"),
     log:
         log_of("fuse", "{dataset}.{arm}"),
     benchmark:

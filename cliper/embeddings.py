@@ -1,0 +1,71 @@
+"""The tables of embeddings: items are encoded in ranges, each a file, and read as one table.
+
+`encode` writes them (`encode.shards` of a view, or of the images); `fuse` and `inspect` read them through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from cliper import files
+from cliper.errors import DataError, FeatureError
+from cliper.layout import locate
+from cliper.schemas import TABLES
+
+DECIDES = ("weights", "context", "precision", "overflow")  # of a file's note, what all ranges must share
+TOKENS = ("view", "text_sha256", "n_tokens", "n_chunks", "truncated")  # columns that a token report is made of
+
+
+def span(n_items: int, shard: int, shards: int) -> tuple[int, int]:
+    """First row of a range, and the one behind its last. Raises DataError if there are fewer items than ranges.
+
+    >>> [span(10, shard, 3) for shard in range(3)]
+    [(0, 3), (3, 6), (6, 10)]
+    """
+    if n_items < shards:
+        raise DataError(f"{n_items} items cannot be cut into {shards} ranges; lower encode.shards")
+    return n_items * shard // shards, n_items * (shard + 1) // shards
+
+
+def read_ranges(
+    root: Path, kind: str, shards: int, names: Mapping[str, str], *, columns: list[str] | None = None
+) -> pl.DataFrame:
+    """Read all ranges of text_embeddings or image_embeddings as one table.
+
+    names  of the dataset, the encoder and, of texts, the prompt set and the view
+
+    Raises DataError if one is missing or broken, FeatureError if they do not belong to each other.
+    """
+    paths = [locate(root, kind, shard=shard, shards=shards, **names) for shard in range(shards)]
+    tables = [files.read_table(path, kind, columns=columns) for path in paths]
+    made = [[files.read_metadata(path).get(key) for key in DECIDES] for path in paths]
+    for path, how, table, before in zip(paths[1:], made[1:], tables[1:], tables, strict=False):
+        if how != made[0]:
+            raise FeatureError(f"{path} was made in another way than {paths[0].name}; encode that range again")
+        if "item" in table.columns and table["item"][0] <= before["item"][-1]:
+            raise FeatureError(f"{path} does not follow the range before it; encode that range again")
+    return pl.concat(tables)
+
+
+def token_report(texts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Count the tokens of views: a row each.
+
+    texts  for each view, the columns TOKENS of its items' embeddings
+    """
+    rows = [
+        {
+            "view": table["view"][0],
+            "n_items": table.height,
+            "n_distinct": table["text_sha256"].n_unique(),
+            "min_tokens": table["n_tokens"].min(),
+            "median_tokens": table["n_tokens"].median(),
+            "max_tokens": table["n_tokens"].max(),
+            "n_truncated": table["truncated"].sum(),
+            "n_chunked": (table["n_chunks"] > 1).sum(),
+        }
+        for table in texts
+    ]
+    return pl.DataFrame(rows, schema=list(TABLES["token_report"].columns)).sort("view")
