@@ -23,6 +23,7 @@ from benchmarks.backbones import (
     read_world,
 )
 from benchmarks.encode import SMALL, build, draw_items, measure_edit, measure_images, measure_texts, render
+from benchmarks.parse import draw_lines, measure_metadata, measure_ratings
 from benchmarks.plain import PLAIN
 
 
@@ -77,3 +78,11 @@ def test_pair_loop_counts_what_the_user_graph_counts(inter: Path) -> None:
 
 def test_both_sides_find_the_same_nearest_items(inter: Path) -> None:
     assert measure_item_graph(read_world(inter, "freedom", widths=(32, 16)))["build"] > 0
+
+
+def test_both_sides_of_parsing_find_the_items_and_the_core_is_one(tmp_path: Path) -> None:
+    found = measure_metadata(tmp_path, 2000, 40)
+    assert found["ours"]["result"] == 40
+    assert len(next(draw_lines(1))) == pytest.approx(1000, rel=0.1)
+    ratings = measure_ratings(tmp_path, 30_000)
+    assert 0 < ratings["ours"]["result"]["rows"] < 30_000
