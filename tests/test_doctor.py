@@ -131,3 +131,15 @@ def test_estimates_follow_items_interactions_and_cells(workdir: Path) -> None:
     assert doctor.estimate_hours(two)["train"] == pytest.approx(2 * hours["train"])
     # vanilla: an image of another encoder, one text; cliper: an image and five texts of ViT-L
     assert hours["encode"] == pytest.approx(7050 * (0.08 + 0.03 + 1.5 + 5 * 0.09) / 3600)
+
+
+def test_backbones_without_features_need_neither_images_nor_encoders(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
+    overlaid = overlay("raw")
+    overlaid["run"]["backbones"] = ["lightgcn", "bpr"]
+    assert examine(workdir, overlaid) == 0
+    shown = capsys.readouterr().out
+    assert "images of toy" not in shown
+    assert "encoder" not in shown
