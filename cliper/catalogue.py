@@ -38,16 +38,29 @@ def identify(names: pl.Series) -> Ints:
     return codes
 
 
+def number_by_appearance(names: pl.Series) -> Ints:
+    """Number names from 0 in the order of their first appearance: (n,).
+
+    >>> number_by_appearance(pl.Series(["b", "a", "b", "c"])).tolist()
+    [0, 1, 0, 2]
+    """
+    codes = identify(names)
+    known = pl.Series(codes).unique(maintain_order=True).to_numpy()
+    numbers = np.zeros(known.max(initial=-1) + 1, dtype=np.int64)
+    numbers[known] = np.arange(len(known))
+    found: Ints = numbers[codes]
+    return found
+
+
 def number_ids(interactions: pl.DataFrame) -> pl.DataFrame:
     """Add user and item: whole numbers from 0 in the order of first appearance (MMRec's convention)."""
-    rows = interactions.with_row_index("row")
-    first = (pl.col("row").first().over(column).rank("dense").cast(pl.Int32) - 1 for column in ("user_id", "asin"))
-    return rows.with_columns(user=next(first), item=next(first)).drop("row")
+    users, items = (number_by_appearance(interactions[name]) for name in ("user_id", "asin"))
+    return interactions.with_columns(user=pl.Series(users, dtype=pl.Int32), item=pl.Series(items, dtype=pl.Int32))
 
 
 def describe_step(name: str, users: Ints, items: Ints) -> dict[str, Any]:
     """A row of the data card: what a step left, by the users (n,) and items (n,) of its interactions."""
-    n_users, n_items = len(np.unique(users)), len(np.unique(items))
+    n_users, n_items = (int(np.count_nonzero(np.bincount(ids))) for ids in (users, items))
     density = len(users) / (n_users * n_items) if len(users) else 0.0
     return {"step": name, "interactions": len(users), "users": n_users, "items": n_items, "density": density}
 

@@ -34,9 +34,10 @@ def find_images(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
             stamped.setdefault(path.stem, stamp(path))
     if n_more:
         log.warn(f"{folder} has {n_more:,} more files of items that have one; the first by name is used")
-    urls = [stamped.get(asin) for asin in items["asin"].to_list()]
+    asins = items["asin"].to_list()
+    urls = [stamped.get(asin) for asin in asins]
     if not any(urls):
-        raise DataError(f"{folder} has no file named by an item, such as {items['asin'].drop_nulls()[0]}.jpg")
+        raise DataError(f"{folder} has no file named by an item, such as {next(filter(None, asins), 'asin')}.jpg")
     found = items.select("item").with_columns(url=pl.Series(urls, dtype=pl.String))
     return found.with_columns(status=pl.when(pl.col("url").is_null()).then(pl.lit("no_file")))
 

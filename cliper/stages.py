@@ -63,6 +63,7 @@ STAGES: dict[str, Stage] = {
     "evaluate": Stage("cliper.evaluate", "measure one trained run", ("dataset", "backbone", "arm", "seed")),
     "tabulate": Stage("cliper.reporting.tabulate", "write one table of the paper", ("table",)),
     "export": Stage("cliper.export", "write a dataset and features for another toolbox", ("dataset", "arm", "format")),
+    "doctor": Stage("cliper.doctor", "say whether a run can start, and what is missing", ()),
     "inspect": Stage(
         "cliper.reporting.inspect",
         "show what one item's features were made of",

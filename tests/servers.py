@@ -9,16 +9,17 @@ from threading import Thread
 
 
 @contextmanager
-def serve(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """Answer GET requests with `answer` on a free port of 127.0.0.1; gives the base URL."""
+def serve(answer: Callable[[BaseHTTPRequestHandler], None], *, method: str = "GET") -> Iterator[str]:
+    """Answer requests of one method with `answer` on a free port of 127.0.0.1; gives the base URL."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def answer(self) -> None:
             answer(self)
 
         def log_message(self, *_: object) -> None:
             pass
 
+    setattr(Handler, f"do_{method}", Handler.answer)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

