@@ -313,6 +313,7 @@ def main() -> int:
     arms = {"cliper": {"image": "bridge", "text": "bridge"}}
     overlay = {"name": "rehearsal", "run": {"datasets": ["baby"], "arms": ["cliper"]}, "arms": arms}
     overlay |= {"datasets": {"baby": {"source": source}}, "crawl": {"allow_hosts": [f"127.0.0.1:{port}"]}}
+    overlay["download"] = {"lock": None}  # the raw files are drawn anew
     line = Line(folder, overlay)
     with serve(folder, port):
         rehearse(line, with_features=options.features)
