@@ -261,6 +261,7 @@ class Encode:
     batch_tokens: int  # texts times the tokens they are padded to
     threads: int
     device: str
+    precision: str  # fp32 | bf16 | fp16 | auto
     overflow: str  # truncate | chunk_mean | chunk_sum_as_released
     shards: int  # ranges of items, each a job and a file
     store: str | None = None  # folder of vectors that all runs share

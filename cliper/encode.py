@@ -287,7 +287,7 @@ def _load(config: Config, encoder: str, source: str, target: str, **shape: int) 
         "origin": weights.origin,
         "architecture": weights.architecture,
         "context": weights.context,
-        "precision": "fp32",
+        "precision": loaded.precision,
         "versions": {library: version(library) for library in LIBRARIES},
     }
     how = {"threads": config.encode.threads, "device": loaded.device.type, **shape}

@@ -1,6 +1,7 @@
 """The encode stage: tables in, tables out; items without an image get the mean of the others."""
 
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cliper import config, encode, files, weights
+from cliper.__main__ import main
 from cliper.embeddings import read_ranges
 from cliper.errors import ConfigError, DataError
 from cliper.imagestore import shard_folder
@@ -118,14 +120,35 @@ def test_bytes_that_crawl_did_not_fetch_are_no_image(settings, caplog):
     assert "(first: item 1, its bytes are not those that crawl fetched)" in caplog.text
 
 
-def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings):
+def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings, capsys):
     weights.run(settings, encoder="lite0")
     write_images(settings, {0: png("red"), 1: png("blue")})
+    capsys.readouterr()
     shard = shard_folder(locate(settings.root, "images", dataset="baby")) / "images-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"images-00000.parquet cannot be read .*delete it"):
-        encode.run_image(settings, dataset="baby", encoder="lite0")
+    told = ["encode-image", "--config", str(REPOSITORY / "config.yaml"), "--dataset", "baby", "--encoder", "lite0"]
+    assert main(told) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"DataError: .*images-00000.parquet cannot be read .*; delete it and make it again", line)
     assert not [path for path in (settings.root / "encode").rglob("*") if path.is_file()]
+
+
+def test_corrupt_prompts_and_weights_are_one_line_and_leave_nothing(settings, capsys):
+    weights.run(settings, encoder="minilm")
+    names = write_prompts(settings, "title", ["lamp"])
+    prompts, ready = locate(settings.root, "prompts", **names), locate(settings.root, "weights", encoder="minilm")
+    told = ["encode-text", "--config", str(REPOSITORY / "config.yaml"), "--encoder", "minilm"]
+    told += [part for name, value in names.items() for part in (f"--{name}", value)]
+    for path, complaint in ((prompts, "cannot be read"), (ready, "is no JSON")):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-30])
+        capsys.readouterr()
+        assert main(told) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"DataError: {path} {complaint}")
+        assert not (settings.root / "encode").exists()
+        path.write_bytes(whole)
+    assert main(told) == 0
 
 
 def test_the_default_image_is_encoded_once_an_encoder(settings):
@@ -230,6 +253,18 @@ def test_a_long_text_is_encoded_in_slices_led_by_the_views_words(settings, caplo
     path = locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **alone)
     parts = files.read_table(path, "text_embeddings")["embedding"].to_numpy()
     np.testing.assert_allclose(table["embedding"].to_numpy()[0], parts.sum(axis=0), atol=1e-5)
+
+
+def test_precision_is_recorded_and_its_vectors_are_kept_apart(settings, caplog):
+    caplog.set_level("INFO")
+    weights.run(settings, encoder="minilm")
+    names = write_prompts(settings, "title", ["lamp", ""])  # a text without a word is one, too
+    encode_text(settings, names)
+    encode_text(replace(settings, encode=replace(settings.encode, precision="bf16")), names)
+    assert caplog.text.count("2 encoded, 0 found in the store") == 2
+    path = locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **names)
+    assert files.read_metadata(path)["precision"] == "bf16"
+    assert np.isfinite(files.read_table(path, "text_embeddings")["embedding"].to_numpy()).all()
 
 
 @pytest.mark.parametrize("store", ["results/_vectors", None])

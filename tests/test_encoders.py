@@ -17,17 +17,18 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cliper import config, encoders, files
+from cliper import config, device, encoders, files
 from cliper.config import Encode, schema
 from cliper.config import Encoder as Settings
-from cliper.device import choose_device
+from cliper.device import choose_device, choose_precision
 from cliper.encoders import bridge, cnn
 from cliper.encoders.base import Encoder, TextTower
 from cliper.encoders.overflow import Overflow
 from cliper.encoders.packages import find_package
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
 
-HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", overflow="truncate", shards=1)
+CPU = torch.device("cpu")
+HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", precision="fp32", overflow="truncate", shards=1)
 TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
 TINY = Settings("open_clip", architecture="tiny", pretrained="here", context=77)
 TINY_MODEL = {
@@ -114,7 +115,7 @@ def letters(embed, *, can_cut=True):
         return [[ord(letter) - 96 for letter in text[:3]] for text in texts], [len(text) for text in texts]
 
     tower = TextTower(1, 3, 0, tokenise, embed, can_cut)
-    return Encoder(tower, None, batch_size=2, batch_tokens=6, device=torch.device("cpu"))
+    return Encoder(tower, None, batch_size=2, batch_tokens=6, device=CPU, precision="fp32")
 
 
 def test_texts_are_encoded_once_in_batches_of_one_shape_and_given_back_in_their_order():
@@ -188,7 +189,7 @@ def test_a_value_that_is_not_finite_is_refused():
 
 
 def test_half_an_encoder_says_what_it_cannot_do():
-    empty = Encoder(None, None, batch_size=2, batch_tokens=6, device=torch.device("cpu"))
+    empty = Encoder(None, None, batch_size=2, batch_tokens=6, device=CPU, precision="fp32")
     with pytest.raises(ConfigError, match="no texts"):
         empty.encode_texts(["a"])
     with pytest.raises(ConfigError, match="no images"):
@@ -199,6 +200,79 @@ def test_half_an_encoder_says_what_it_cannot_do():
 def test_a_gpu_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="no GPU"):
         choose_device("cuda", setting="encode.device")
+
+
+def test_a_batch_too_large_for_the_gpu_is_halved_and_so_are_those_after_it(caplog):
+    sizes = []
+
+    def embed(tokens):
+        sizes.append(len(tokens))
+        if len(tokens) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return tokens[:, :1].float()
+
+    encoder = replace(letters(embed), batch_tokens=24)  # 8 texts of 3 letters, 12 of 2
+    texts = [f"{chr(97 + i)}bc" for i in range(9)]
+    assert encoder.encode_texts(texts).embedding.tolist() == [[i + 1] for i in range(9)]
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert len(caplog.records) == 2
+    assert "from here on each is run in 4 parts" in caplog.text
+
+
+def test_a_gpu_too_small_for_one_text_is_told():
+    def embed(tokens):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(ConfigError, match="does not hold one text or image; write encode.device: cpu"):
+        letters(embed).encode_texts(["abc"])
+
+
+# --- precision ---
+
+
+def test_fp16_is_refused_on_a_cpu():
+    with pytest.raises(ConfigError, match="fp16, which is for GPUs; write fp32, bf16 or auto"):
+        choose_precision("fp16", CPU)
+
+
+@pytest.mark.parametrize(("speedup", "chosen"), [(0.4, "fp32"), (1.1, "fp32"), (4.0, "bf16")])
+def test_auto_takes_bf16_where_a_probe_finds_it_clearly_faster(monkeypatch, speedup, chosen):
+    monkeypatch.setattr(device, "bf16_speedup", lambda: speedup)
+    assert choose_precision("auto", CPU) == chosen
+    assert choose_precision("bf16", CPU) == "bf16"
+    assert choose_precision("fp32", CPU) == "fp32"
+
+
+def test_the_probe_compares_both(monkeypatch):
+    monkeypatch.setattr(device, "PROBE_S", 0)
+    assert 0 < device.bf16_speedup() < float("inf")
+
+
+@pytest.mark.parametrize("kind", ["sentence", "open_clip", "cnn"])
+def test_bf16_weights_give_nearly_the_same_vectors_in_float32(kind, tmp_path, request):
+    settings = TINY if kind == "open_clip" else Settings(kind)
+    path = make_ready(settings, request.getfixturevalue("tiny") if kind == "open_clip" else tmp_path)
+    exact, half = load(settings, path), load(settings, path, replace(HOW, precision="bf16"))
+    assert (exact.precision, half.precision) == ("fp32", "bf16")
+    if exact.text:
+        rows = [encoder.encode_texts(TEXTS).embedding for encoder in (exact, half)]
+        assert rows[1].dtype == np.float32
+        assert 0.999 < cosine(*rows).min() < 1 - 1e-7
+    if exact.image:
+        noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
+        file = io.BytesIO()
+        noise.save(file, "PNG")
+        rows = [encoder.encode_images([encoder.read_image(file.getvalue())]) for encoder in (exact, half)]
+        assert rows[1].dtype == np.float32
+        assert 0.99 < cosine(*rows).min() < 1 - 1e-7
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_gpu_gives_what_the_cpu_gives(tiny):
+    path = make_ready(TINY, tiny)
+    on_gpu = load(TINY, path, replace(HOW, device="cuda"))
+    assert np.abs(on_gpu.encode_texts(TEXTS).embedding - load(TINY, path).encode_texts(TEXTS).embedding).max() <= 1e-4
 
 
 # --- every text encoder ---

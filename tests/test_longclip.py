@@ -20,7 +20,7 @@ from cliper.errors import ConfigError, SourceError
 
 GOLDEN = SHARED / "golden" / "longclip"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden numbers are not here")
-HOW = Encode(batch_size=4, batch_tokens=256, threads=1, device="cpu", overflow="truncate", shards=1)
+HOW = Encode(batch_size=4, batch_tokens=256, threads=1, device="cpu", precision="fp32", overflow="truncate", shards=1)
 MODEL = {
     "embed_dim": 8,
     "quick_gelu": True,

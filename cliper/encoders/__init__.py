@@ -11,7 +11,7 @@ import torch
 
 from cliper.config import Encode
 from cliper.config import Encoder as Settings
-from cliper.device import choose_device
+from cliper.device import PRECISIONS, choose_device, choose_precision
 from cliper.encoders import bridge, cnn, longclip, open_clip, sentence
 from cliper.encoders.base import Encoder, ImageTower, TextTower, Weights
 from cliper.errors import DataError
@@ -22,7 +22,7 @@ class Kind(NamedTuple):
     """How encoders of one kind are made ready and loaded."""
 
     prepare: Callable[[Settings, Path], Weights]
-    load: Callable[[Path, Weights, torch.device], tuple[TextTower | None, ImageTower | None]]
+    load: Callable[[Path, Weights, torch.device, torch.dtype], tuple[TextTower | None, ImageTower | None]]
     load_counter: Callable[[Path, Weights], Callable[[list[str]], list[int]]]  # of the tokens of texts
 
 
@@ -62,10 +62,11 @@ def load_counter(settings: Settings, path: Path) -> Callable[[list[str]], list[i
 
 
 def load(settings: Settings, path: Path, how: Encode) -> tuple[Encoder, Weights]:
-    """Load an encoder in float32 from its weights.json. Raises as `read_weights` does."""
+    """Load an encoder from its weights.json. Raises as `read_weights` does."""
     weights = read_weights(settings, path)
     torch.set_num_threads(how.threads)
     torch.backends.cudnn.allow_tf32 = False  # convolutions would round to 10 bits on newer GPUs
     device = choose_device(how.device, setting="encode.device")
-    text, image = KINDS[settings.kind].load(path.parent, weights, device)
-    return Encoder(text, image, how.batch_size, how.batch_tokens, device), weights
+    precision = choose_precision(how.precision, device)
+    text, image = KINDS[settings.kind].load(path.parent, weights, device, PRECISIONS[precision])
+    return Encoder(text, image, how.batch_size, how.batch_tokens, device, precision), weights

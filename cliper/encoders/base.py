@@ -104,6 +104,30 @@ class Texts(NamedTuple):
     n_found: int  # those whose vectors were kept from before
 
 
+class Forward:
+    """Runs a tower on batches; in ever more parts, once a GPU's memory was too small for a whole one."""
+
+    def __init__(self) -> None:
+        self.n_parts = 1
+
+    def __call__(self, embed: Callable[[Tensor], Tensor], batch: Tensor, device: torch.device) -> Vectors:
+        """(B, …) on the CPU -> (B, D). Raises ConfigError if the memory does not hold one row."""
+        while True:
+            try:
+                return np.concatenate([_to_numpy(embed(_send(part, device))) for part in batch.chunk(self.n_parts)])
+            except torch.OutOfMemoryError as error:  # of CUDA alone
+                if self.n_parts >= len(batch):
+                    raise ConfigError(
+                        "the GPU's memory does not hold one text or image; write encode.device: cpu"
+                    ) from error
+            self.n_parts *= 2
+            torch.cuda.empty_cache()
+            log.warn(
+                f"the GPU's memory is too small for a whole batch; from here on each is run in {self.n_parts} parts, "
+                "which may change a vector's last bits. Smaller encode.batch_tokens or batch_size avoid that"
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """One image-text encoder, or one half of one. Embeddings are as the model gives them, in float32."""
@@ -113,6 +137,8 @@ class Encoder:
     batch_size: int  # images
     batch_tokens: int  # texts times their width
     device: torch.device
+    precision: str  # fp32 | bf16 | fp16
+    _forward: Forward = field(init=False, repr=False, default_factory=Forward)
 
     def encode_texts(self, texts: list[str], *, overflow: Overflow | None = None, store: Store | None = None) -> Texts:
         """Encode each distinct text once, those of like length together.
@@ -159,7 +185,7 @@ class Encoder:
         order = sorted(missing, key=lambda i: (-len(tokens[i]), i))  # memory runs out at once or never
         for width, batch in log.progress(self._batches(order, tokens), what="batches of texts"):
             rows = [tokens[i] + [tower.pad] * (width - len(tokens[i])) for i in _fill(batch, self._height(width))]
-            vectors[batch] = _to_numpy(tower.embed(torch.tensor(rows).to(self.device)))[: len(batch)]
+            vectors[batch] = self._forward(tower.embed, torch.tensor(rows), self.device)[: len(batch)]
             _require_finite(vectors[batch], [repr(texts[i]) for i in batch])
             if store:
                 store.add([digests[i] for i in batch], vectors[batch])
@@ -195,8 +221,8 @@ class Encoder:
 
         Raises ConfigError if the encoder has no image tower, FeatureError if a value is not finite.
         """
-        batch = torch.stack(_fill(pixels, self.batch_size)).to(self.device)
-        vectors = _to_numpy(self._images().embed(batch))[: len(pixels)]
+        batch = torch.stack(_fill(pixels, self.batch_size))
+        vectors = self._forward(self._images().embed, batch, self.device)[: len(pixels)]
         _require_finite(vectors, [f"image {i} of the batch" for i in range(len(pixels))])
         return vectors
 
@@ -238,6 +264,11 @@ def _tokenise(tower: TextTower, texts: list[str]) -> dict[str, tuple[list[int], 
 def _fill(values: list[T], size: int) -> list[T]:
     """Repeat the first value until there are `size`."""
     return values + values[:1] * (size - len(values))
+
+
+def _send(batch: Tensor, device: torch.device) -> Tensor:
+    """Bring a batch to the device; to a GPU from pinned memory, without waiting for it."""
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
 
 
 def _to_numpy(embedding: Tensor) -> Vectors:

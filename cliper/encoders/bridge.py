@@ -75,9 +75,9 @@ def prepare(_settings: Settings, folder: Path) -> Weights:
     return describe(checkpoint, architecture, {name: package.licence for name, package in packages.items()}, origin)
 
 
-def load(folder: Path, weights: Weights, device: torch.device) -> tuple[TextTower, ImageTower]:
+def load(folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[TextTower, ImageTower]:
     """Load the checkpoint as open_clip does, with its convolutions arranged for a CPU."""
-    text, image = open_clip.load(folder, weights, device)
+    text, image = open_clip.load(folder, weights, device, dtype)
     return text, replace(image, embed=few_at_a_time(image.embed, device))
 
 
@@ -100,7 +100,8 @@ def assemble(minilm: Path) -> dict[str, Tensor]:
 
 def class_vectors() -> Tensor:
     """Unit vectors of the names of ImageNet's classes, each the mean over the templates: (1000, 384)."""
-    encoder = Encoder(sentence.load_text_tower(CPU), None, batch_size=1, batch_tokens=1024, device=CPU)
+    tower = sentence.load_text_tower(CPU, torch.float32)
+    encoder = Encoder(tower, None, batch_size=1, batch_tokens=1024, device=CPU, precision="fp32")
     prompts = [template.format(name) for template in TEMPLATES for name in IMAGENET_CLASSNAMES]
     vectors = torch.from_numpy(encoder.encode_texts(prompts).embedding)
     return normalize(vectors.view(len(TEMPLATES), len(IMAGENET_CLASSNAMES), -1).sum(0), dim=-1)

@@ -33,10 +33,11 @@ def prepare(_settings: Settings, _folder: Path) -> Weights:
     return Weights(MODEL, {package.file: package.sha256}, {MODEL: package.licence}, image_dim=DIM)
 
 
-def load(_folder: Path, _weights: Weights, device: torch.device) -> tuple[None, ImageTower]:
+def load(_folder: Path, _weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[None, ImageTower]:
     """Load from the package, without the classifier. Raises SourceError if it is absent or another one."""
     model = load_lite0()
     model.reset_classifier(0)
+    model.to(device, dtype)
     card = model.pretrained_cfg
     transform: Any = create_transform(
         card["input_size"],
@@ -50,7 +51,7 @@ def load(_folder: Path, _weights: Weights, device: torch.device) -> tuple[None, 
         pixels: Tensor = transform(image.convert("RGB"))
         return pixels
 
-    return None, ImageTower(DIM, preprocess, few_at_a_time(model.to(device), device))
+    return None, ImageTower(DIM, preprocess, few_at_a_time(lambda pixels: model(pixels.to(dtype)), device))
 
 
 def load_counter(_folder: Path, _weights: Weights) -> Callable[[list[str]], list[int]]:

@@ -33,14 +33,14 @@ def prepare(_settings: Settings, _folder: Path) -> Weights:
     return Weights(MODEL, {package.file: package.sha256}, {MODEL: package.licence}, text_dim=DIM, context=CONTEXT)
 
 
-def load(_folder: Path, _weights: Weights, device: torch.device) -> tuple[TextTower, None]:
+def load(_folder: Path, _weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[TextTower, None]:
     """Load from the package. Raises SourceError if it is absent or another one."""
-    return load_text_tower(device), None
+    return load_text_tower(device, dtype), None
 
 
-def load_text_tower(device: torch.device) -> TextTower:
-    """The sentence encoder on a device."""
-    model = load_minilm().to(device)
+def load_text_tower(device: torch.device, dtype: torch.dtype) -> TextTower:
+    """The sentence encoder on a device; only its pooling is always in float32."""
+    model = load_minilm().to(device, dtype)
     tokenizer = load_tokenizer()
 
     def tokenise(texts: list[str]) -> tuple[list[list[int]], list[int]]:
@@ -49,7 +49,7 @@ def load_text_tower(device: torch.device) -> TextTower:
 
     def embed(tokens: Tensor) -> Tensor:  # (B, L) -> (B, D)
         mask = (tokens != PAD).long()
-        hidden = model(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B, L, D)
+        hidden = model(input_ids=tokens, attention_mask=mask).last_hidden_state.float()  # (B, L, D)
         return normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
 
     return TextTower(DIM, CONTEXT, PAD, tokenise, embed, can_cut=True)
