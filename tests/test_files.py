@@ -150,5 +150,5 @@ def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
 
 
 def test_every_table_with_a_path_has_a_schema() -> None:
-    without = {"raw", "weights", "run", "table"}
+    without = {"raw", "weights", "run", "table", "export"}
     assert set(PATHS) - without <= set(TABLES)
