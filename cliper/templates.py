@@ -31,6 +31,7 @@ def render(views: Mapping[str, View], view: str, item: Mapping[str, Value | None
     item       field -> value as in the items table
     returns    the prompt, and whether every field behind it is missing
 
+    >>> from cliper.config import FieldView
     >>> brand = FieldView(("brand",), "By ___.", "By Missing.", (), "all_names", 1)
     >>> render({"brand": brand, "all": JoinedView(("brand",), "It: ___")}, "all", {"brand": None})
     ('It: By Missing.', True)
