@@ -1,21 +1,25 @@
 """Measure our encoding against the plain way: one text or image a forward, texts padded to the context.
 
-python -m benchmarks.encode --json OUT [--items 200] [--images 64] [--metadata meta_Films.json.gz]
+python -m benchmarks.encode --json OUT [--items 300] [--images 64] [--metadata meta_Films.json.gz]
 
 Both sides have the same weights, drawn once: ViT-B/32 for images, Long-CLIP-L's text tower (12 layers of 768, context
-248). One thread, no GPU. The run stops if an embedding of the plain side's sample differs by more than 1e-5 from ours.
-Ratios are CPU seconds of the plain side over ours; wall seconds stand beside them.
+248). One thread, no GPU; about 7 minutes on a quiet core of 100 GFLOP/s. The run stops if an embedding of the plain
+side differs by more than 1e-5 from ours. Ratios are CPU seconds of the plain side over ours; wall seconds stand beside.
 
 text    all views of every item, by prompt set: tokenise and encode. The plain side encodes every prompt of every item;
-        each costs the same, so a sample of them is timed, half before ours and half after
-images  JPEGs of 300 x 300 pixels; the plain side decodes, prepares and encodes one after the other
-edit    ours alone: one template is changed after a run with a store; texts encoded for each view, and their time a
-        token over that of the first run
-peak    share of the machine's fp32 GEMM (2048 x 2048 x 2048, measured here) that the floating-point operations of the
-        texts' own tokens, without padding, and of the images reach
-memory  ours alone, a small text tower: peak that encoding adds, for 1,000, 5,000 and 20,000 prompts of a view
+        each costs the same, so groups of a few are timed before, between and after our views, and the median
+        of the groups is taken for all
+images  JPEGs of 300 x 300 pixels, decoded, prepared and encoded on both sides in turn; medians of three rounds
+edit    ours alone, as_described: the title's template is changed after the run above; the texts encoded for each view,
+        and their time a token over that of the first run
+share   of the machine's fp32 GEMM (2048 x 2048 x 2048, the best seen during the run) that a tower reaches on the tokens
+        it computes; and on the texts' own tokens alone, without padding and what fills up the last batch of a width.
+        A batch's worth of fill a width weighs on few items: on 300 it is a fifth, on thousands a twentieth
+memory  ours alone, a small text tower with vectors of 768: peak that the stage adds to a process of its own (VmHWM;
+        getrusage's begins with the parent's), for 1,000, 5,000 and 20,000 prompts of a view
 
-Items come from a metadata file of Amazon-2014, or are drawn with lengths like its.
+Items come from a metadata file of Amazon-2014, or are drawn with lengths like its. A run with fewer items or images
+than these defaults is a test of the code: last batches that are mostly fill then decide the times.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ import multiprocessing
 import os
 import platform
 import statistics
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -58,7 +64,8 @@ CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
 SETS = ("as_described", "as_released")
 TOLERANCE = 1e-5
 SEED = 1
-N_SAMPLED = 40  # prompts of the plain side
+N_PLAIN = 4  # prompts in a group of the plain side
+ROUNDS = 3
 MODEL: dict[str, Any] = {
     "embed_dim": 768,
     "quick_gelu": True,
@@ -77,6 +84,7 @@ DRAWN = replace(  # below the folder that it is run in
 )
 VIEW = {"dataset": "baby", "prompts": "as_described", "view": "title"}
 MEMORY_SIZES = (1_000, 5_000, 20_000)
+WORK = ("gflop_run", "gflop")  # operations that are run, and those of the texts' own tokens
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -87,6 +95,13 @@ class Sides(NamedTuple):
     model: Any
     tokenizer: Any
     preprocess: Any
+
+
+class Measured(NamedTuple):
+    """One prompt set on both sides."""
+
+    numbers: dict[str, Any]
+    encoded: dict[str, Texts]  # by view, on our side
 
 
 def build(folder: Path, model: dict[str, Any]) -> Sides:
@@ -116,22 +131,20 @@ def read_items(path: Path, n: int) -> pl.DataFrame:
 def draw_items(n: int) -> pl.DataFrame:
     """Draw items whose fields are about as long as real ones: few brands and categories, most with a description."""
     generator = np.random.default_rng(SEED)
-    words = ["".join(generator.choice(list(LETTERS), generator.integers(2, 8))) for _ in range(3_000)]
+    words = np.array(["".join(generator.choice([*LETTERS], generator.integers(2, 8))) for _ in range(3_000)])
 
     def text(low: int, high: int) -> str:
         return " ".join(generator.choice(words, generator.integers(low, high)))
 
-    brands, paths = (
-        [text(1, 3) for _ in range(1 + n // 12)],
-        [[text(1, 3) for _ in range(4)] for _ in range(1 + n // 12)],
-    )
+    n_shared = 1 + n // 12
+    brands, paths = [text(1, 3) for _ in range(n_shared)], [[text(1, 3) for _ in range(4)] for _ in range(n_shared)]
     rows = [
         {
             "item": item,
-            "title": text(4, 12),
-            "brand": brands[generator.integers(len(brands))],
-            "categories": [paths[generator.integers(len(paths))]],
-            "description": text(10, 70) if generator.random() < 0.9 else None,
+            "title": text(3, 9),
+            "brand": brands[generator.integers(n_shared)],
+            "categories": [paths[generator.integers(n_shared)]],
+            "description": text(8, 50) if generator.random() < 0.9 else None,
         }
         for item in range(n)
     ]
@@ -150,33 +163,46 @@ def embed_plainly(sides: Sides, texts: list[str]) -> NDArray[np.float32]:
 
 
 def require_equal(name: str, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """Return the largest difference; stop the run if it is no rounding."""
+    """The largest difference. Stops the run if it is no rounding."""
     difference = float(np.abs(ours - theirs).max())
     if not difference <= TOLERANCE:
         raise SystemExit(f"{name}: the two sides differ by {difference:.2g}, so their times say nothing")
     return difference
 
 
-def measure_texts(sides: Sides, prompts: dict[str, list[str]], name: str, *, n_sampled: int) -> dict[str, Any]:
-    """Encode all prompts on our side, a sample of them on the plain one."""
-    meters = {"plain": Meter(), "ours": Meter()}
-    total = [text for texts in prompts.values() for text in texts]
-    sample = np.random.default_rng(SEED).choice(len(total), min(n_sampled, len(total)), replace=False)
-    halves = np.array_split(sample, 2)
-    before, first = meters["plain"].measure(lambda: embed_plainly(sides, [total[i] for i in halves[0]]))
-    ours, encoded = meters["ours"].measure(
-        lambda: {view: sides.ours.encode_texts(texts) for view, texts in prompts.items()}
+def measure_texts(sides: Sides, prompts: dict[str, list[str]], store: VectorStore | None = None) -> Measured:
+    """Encode all prompts on our side, view by view, and groups of them on the plain one in between."""
+    texts = [text for view in prompts.values() for text in view]
+    n_sampled = min(N_PLAIN * (len(prompts) + 1), len(texts))
+    sample = np.random.default_rng(SEED).choice(len(texts), n_sampled, replace=False)
+    groups = np.array_split(sample, len(prompts) + 1)
+    plain, ours, theirs, encoded = list[Cost](), list[Cost](), list[NDArray[np.float32]](), dict[str, Texts]()
+
+    def encode_plainly(group: NDArray[np.int64]) -> None:
+        cost, rows = Meter().measure(lambda: embed_plainly(sides, [texts[i] for i in group]))
+        plain.append(Cost(cost.cpu_s / len(group), cost.wall_s / len(group)))
+        theirs.append(rows)
+
+    for group, view in zip(groups, prompts, strict=False):
+        encode_plainly(group)
+        cost, encoded[view] = Meter().measure(lambda view=view: sides.ours.encode_texts(prompts[view], store=store))
+        ours.append(cost)
+    encode_plainly(groups[-1])
+    embedding = np.concatenate([found.embedding for found in encoded.values()])[sample]
+    work = [text_flops(sides.ours, prompts[view], found) for view, found in encoded.items()]
+    found = compare(Cost(*(np.median(plain, axis=0) * len(texts)).tolist()), Cost(*map(sum, zip(*ours, strict=True))))
+    return Measured(
+        found
+        | {
+            "max_abs_difference": require_equal("texts", embedding, np.concatenate(theirs)),
+            "plain_s_a_text": [cost.cpu_s for cost in plain],
+            "texts": {view: f"{found.n_encoded} / {len(prompts[view])}" for view, found in encoded.items()},
+            "median_tokens": {view: statistics.median(found.n_tokens.tolist()) for view, found in encoded.items()},
+            "gflop": sum(own for own, _ in work) / 1e9,
+            "gflop_run": sum(run for _, run in work) / 1e9,
+        },
+        encoded,
     )
-    after, second = meters["plain"].measure(lambda: embed_plainly(sides, [total[i] for i in halves[1]]))
-    embedding = np.concatenate([found.embedding for found in encoded.values()])
-    difference = require_equal(name, embedding[sample], np.concatenate([first, second]))
-    plain = Cost(*(sum(pair) * len(total) / len(sample) for pair in zip(before, after, strict=True)))
-    return compare(plain, ours) | {
-        "max_abs_difference": difference,
-        "texts": {view: f"{found.n_encoded} / {len(prompts[view])}" for view, found in encoded.items()},
-        "median_tokens": {view: statistics.median(found.n_tokens.tolist()) for view, found in encoded.items()},
-        "gflop": sum(text_flops(prompts[view], found) for view, found in encoded.items()) / 1e9,
-    }
 
 
 def compare(plain: Cost, ours: Cost) -> dict[str, Any]:
@@ -193,12 +219,17 @@ def flops(n_tokens: int, width: int, layers: int) -> float:
     return float(layers * (24 * n_tokens * width**2 + 4 * n_tokens**2 * width))
 
 
-def text_flops(texts: list[str], encoded: Texts) -> float:
-    """Operations of the distinct texts' own tokens."""
-    shape = MODEL["text_cfg"]
-    context = shape["context_length"]
-    lengths = count_tokens(texts, encoded).values()
-    return sum(flops(min(n, context), shape["width"], shape["layers"]) for n in lengths)
+def text_flops(encoder: Encoder, texts: list[str], encoded: Texts) -> tuple[float, float]:
+    """Operations of the distinct texts' own tokens, and those that are run: with padding and full last batches."""
+    shape, tower = MODEL["text_cfg"], encoder.text
+    assert tower
+    lengths = [min(n, tower.context) for n in count_tokens(texts, encoded).values()]
+    cost = {n: flops(n, shape["width"], shape["layers"]) for n in {*lengths, *map(tower.width, lengths)}}
+    run = 0.0
+    for width, n_texts in Counter(map(tower.width, lengths)).items():
+        height = max(1, encoder.batch_tokens // width)
+        run += -(-n_texts // height) * height * cost[width]
+    return sum(cost[n] for n in lengths), run
 
 
 def draw_jpegs(n: int) -> dict[str, bytes]:
@@ -215,48 +246,59 @@ def draw_jpegs(n: int) -> dict[str, bytes]:
 def measure_images(sides: Sides, n: int) -> dict[str, Any]:
     """Decode and encode images on both sides."""
     jpegs = draw_jpegs(n)
-    meters = {"plain": Meter(), "ours": Meter()}
 
     def embed_one_by_one() -> NDArray[np.float32]:
         with torch.no_grad():
             pixels = (sides.preprocess(Image.open(io.BytesIO(data))) for data in jpegs.values())
             return torch.cat([sides.model.encode_image(one[None]) for one in pixels]).numpy()
 
-    plain, theirs = meters["plain"].measure(embed_one_by_one)
-    ours, encoded = meters["ours"].measure(
-        lambda: encode.encode_images(
-            [*jpegs], lambda chosen: ((name, jpegs[name]) for name in chosen), sides.ours, None
-        )
-    )
-    difference = require_equal("images", encoded.embedding, theirs)
+    def read(chosen: list[str]) -> Iterator[tuple[str, bytes]]:
+        yield from ((name, jpegs[name]) for name in chosen)
+
+    def embed_ours() -> NDArray[np.float32]:
+        return encode.encode_images([*jpegs], read, sides.ours, None).embedding
+
+    plain, ours, difference = list[Cost](), list[Cost](), 0.0
+    for _ in range(ROUNDS):
+        cost, theirs = Meter().measure(embed_one_by_one)
+        plain.append(cost)
+        cost, found = Meter().measure(embed_ours)
+        ours.append(cost)
+        difference = require_equal("images", found, theirs)
     vision = MODEL["vision_cfg"]
     n_patches = (vision["image_size"] // vision["patch_size"]) ** 2
     patch_flops = 2 * n_patches * 3 * vision["patch_size"] ** 2 * vision["width"]
     work = n * (flops(1 + n_patches, vision["width"], vision["layers"]) + patch_flops)
-    return compare(plain, ours) | {"max_abs_difference": difference, "gflop": work / 1e9}
+    medians = (Cost(*np.median(costs, axis=0).tolist()) for costs in (plain, ours))
+    return compare(*medians) | {
+        "rounds": [theirs.cpu_s / cost.cpu_s for theirs, cost in zip(plain, ours, strict=True)],
+        "max_abs_difference": difference,
+        "gflop": work / 1e9,
+        "gflop_run": work / n * -(-n // sides.ours.batch_size) * sides.ours.batch_size / 1e9,
+    }
 
 
-def measure_edit(sides: Sides, items: pl.DataFrame, views: dict[str, View], folder: Path) -> dict[str, Any]:
-    """Encode all views with a store, change the title's template, and encode again."""
-    changed = views | {"title": replace(views["title"], prompt="The name of the product is ___.")}
-    costs, runs, lengths = list[Cost](), list[dict[str, Texts]](), list[dict[str, int]]()
-    for prompts in (render(items, views), render(items, changed)):
-        with VectorStore(folder, {}) as store:
-            cost, run = Meter().measure(
-                lambda prompts=prompts, store=store: {
-                    view: sides.ours.encode_texts(texts, store=store) for view, texts in prompts.items()
-                }
-            )
-        costs.append(cost)
-        runs.append(run)
-        lengths.append({text: n for view in views for text, n in count_tokens(prompts[view], run[view]).items()})
+def measure_edit(
+    sides: Sides, items: pl.DataFrame, views: dict[str, View], first: Measured, store: VectorStore
+) -> dict[str, Any]:
+    """Change the title's template after a run with a store, and encode all views again."""
+    before = render(items, views)
+    after = render(items, views | {"title": replace(views["title"], prompt="The name of the product is ___.")})
+    cost, run = Meter().measure(
+        lambda: {view: sides.ours.encode_texts(texts, store=store) for view, texts in after.items()}
+    )
+    lengths = [
+        {text: n for view, texts in prompts.items() for text, n in count_tokens(texts, encoded[view]).items()}
+        for prompts, encoded in ((before, first.encoded), (after, run))
+    ]
     tokens = [sum(lengths[0].values()), sum(n for text, n in lengths[1].items() if text not in lengths[0])]
+    costs = [first.numbers["ours"]["cpu_s"], cost.cpu_s]
     return {
-        "encoded": {view: found.n_encoded for view, found in runs[1].items()},
-        "found": {view: found.n_found for view, found in runs[1].items()},
-        "cpu_s": [cost.cpu_s for cost in costs],
+        "encoded": {view: found.n_encoded for view, found in run.items()},
+        "found": {view: found.n_found for view, found in run.items()},
+        "cpu_s": costs,
         "tokens": tokens,
-        "time_a_token": (costs[1].cpu_s / tokens[1]) / (costs[0].cpu_s / tokens[0]),
+        "time_a_token": (costs[1] / tokens[1]) / (costs[0] / tokens[0]),
     }
 
 
@@ -293,49 +335,49 @@ def measure_gemm() -> float:
 
 
 def print_table(results: dict[str, Any]) -> None:
-    print("| | plain, CPU s | ours, CPU s | ratio | wall | max difference | share of GEMM peak |")
-    print("|---|---|---|---|---|---|---|")
+    print("| | plain, CPU s | ours, CPU s | ratio | wall | max difference | share of GEMM peak | on own tokens |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, found in [*results["text"].items(), ("images", results["images"])]:
         seconds = f"{found['plain']['cpu_s']:.1f} | {found['ours']['cpu_s']:.2f}"
-        ratio = f"{found['ratio']:.1f}x | {found['wall']:.1f}x"
-        print(f"| {name} | {seconds} | {ratio} | {found['max_abs_difference']:.1e} | {found['peak_share']:.0%} |")
+        ratio = f"{found['ratio']:.1f}x | {found['wall']:.1f}x | {found['max_abs_difference']:.1e}"
+        shares = " | ".join(f"{found[key] / found['ours']['cpu_s'] / results['gemm']:.0%}" for key in WORK)
+        print(f"| {name} | {seconds} | {ratio} | {shares} |")
     edit = results["edit"]
-    print(
-        f"edit of one template: encoded {edit['encoded']}, time a token {edit['time_a_token']:.2f} of the first run's"
-    )
-    print(f"peak memory: {results['memory']}")
+    told = f"encoded {edit['encoded']}, time a token {edit['time_a_token']:.2f} of the first run's"
+    print(f"edit of one template: {told}")
+    print("peak memory added:", ", ".join(f"{n:,} prompts {mib:.0f} MiB" for n, mib in results["memory"].items()))
 
 
-def measure(items: pl.DataFrame, *, n_images: int, n_sampled: int, sizes: tuple[int, ...]) -> dict[str, Any]:
+def measure(items: pl.DataFrame, *, n_images: int, sizes: tuple[int, ...]) -> dict[str, Any]:
     """Everything, by name."""
-    known = {name: CONFIG.prompts[name] for name in SETS if name in CONFIG.prompts}
+    described, released = (CONFIG.prompts[name] for name in SETS)
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "large").mkdir()
-        (folder / "small").mkdir()
-        sides, gemm = build(folder / "large", MODEL), measure_gemm()
-        text = {
-            name: measure_texts(sides, render(items, views), name, n_sampled=n_sampled) for name, views in known.items()
-        }
+        large, small = Path(scratch, "large"), Path(scratch, "small")
+        large.mkdir()
+        small.mkdir()
+        sides, gemm = build(large, MODEL), [measure_gemm()]
+        with VectorStore(large / "store", {}) as store:
+            first = measure_texts(sides, render(items, described), store)
+            gemm.append(measure_gemm())
+            edit = measure_edit(sides, items, described, first, store)
+        text = dict(zip(SETS, (first.numbers, measure_texts(sides, render(items, released)).numbers), strict=True))
+        gemm.append(measure_gemm())
         images = measure_images(sides, n_images)
-        for found in (*text.values(), images):
-            found["peak_share"] = found["gflop"] / found["ours"]["cpu_s"] / gemm
-        edit = measure_edit(sides, items, known["as_described"], folder / "store")
-        memory = measure_memory(folder / "small", sizes)
-    return {"gemm_gflop_s": gemm, "text": text, "images": images, "edit": edit, "memory": memory}
+        memory = measure_memory(small, sizes)
+    return {"gemm": max(gemm), "text": text, "images": images, "edit": edit, "memory": memory}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure our encoding against one text or image a forward.")
     parser.add_argument("--json", type=Path, required=True, help="where the results go")
-    parser.add_argument("--items", type=int, default=200, help="how many")
+    parser.add_argument("--items", type=int, default=300, help="how many")
     parser.add_argument("--images", type=int, default=64, help="how many")
     parser.add_argument("--metadata", type=Path, help="meta_<Category>.json.gz; without it items are drawn")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     items = read_items(arguments.metadata, arguments.items) if arguments.metadata else draw_items(arguments.items)
     before = os.getloadavg()
-    results = measure(items, n_images=arguments.images, n_sampled=N_SAMPLED, sizes=MEMORY_SIZES)
+    results = measure(items, n_images=arguments.images, sizes=MEMORY_SIZES)
     results |= {"items": len(items), "load_before": before, "load_after": os.getloadavg()}
     results |= {"torch": torch.__version__, "machine": platform.machine()}
     arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
