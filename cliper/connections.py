@@ -1,6 +1,7 @@
-"""Connections for `fetch`: to public addresses only, and never read past their deadline.
+"""Connections for `fetch`: to public addresses only, kept for the next request, never read past their deadline.
 
-In: the crawl's settings. Out: urllib3's pools. TLS trusts the system's certificates and those that come with requests.
+In: the crawl's settings. Out: answers of the standard library's http.client, whose own overhead is half of urllib3's
+pools' on it (benchmarks/README.md). TLS trusts the system's certificates and Mozilla's, by certifi.
 """
 
 from __future__ import annotations
@@ -9,27 +10,98 @@ import http.client
 import io
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
-import urllib3
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
+import certifi
+from urllib3.util import wait_for_read
 
 from cliper.config import Crawl
 
 BUFFER = 65_536  # bytes; most cover images come in one or two reads
 
 
-def open_pools(settings: Crawl) -> urllib3.PoolManager:
-    """Pools of kept connections, one a host, and one TLS context for all: a new one costs 30 ms of CPU."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-    pools = urllib3.PoolManager(
-        num_pools=max(settings.threads, 10), maxsize=settings.connections_per_host, ssl_context=context
-    )
-    pools.pool_classes_by_scheme = _guarded(settings)
-    return pools
+class Origin(NamedTuple):
+    """Who is asked."""
+
+    scheme: str  # http or https
+    host: str  # in ASCII, an IPv6 address without brackets
+    port: int | None
+
+
+class Connections:
+    """Lends connections to threads, one request at a time; those idle for longest are closed."""
+
+    def __init__(self, settings: Crawl) -> None:
+        self._silence_s = settings.timeout_s
+        self._answers = partial(_Response, silence_s=settings.timeout_s)
+        self._allowed = frozenset(host.lower() for host in settings.allow_hosts)
+        self._n_idle = settings.threads
+        self._context = ssl.create_default_context()  # one for all: a new one costs 30 ms of CPU
+        self._context.load_verify_locations(certifi.where())
+        self._lock = threading.Lock()
+        self._idle: list[tuple[Origin, _Connection]] = []  # the one used last at the end
+
+    @contextmanager
+    def get(
+        self, origin: Origin, target: str, headers: Mapping[str, str], *, left_s: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Ask for a target; the answer's body can be read in the block, up to the deadline in so many seconds.
+
+        Raises OSError (TimeoutError at the deadline or after long silence), http.client.HTTPException, and ValueError
+        for an address that is neither public nor allowed.
+        """
+        connection = self._take(origin)
+        try:
+            connection.limit(min(self._silence_s, left_s))
+            connection.request("GET", target, headers=dict(headers))
+            assert connection.sock is not None
+            connection.sock.settimeout(left_s)  # _Clocked's deadline
+            with connection.getresponse() as response:
+                yield response
+                is_whole = response.isclosed() and not response.will_close
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(origin, connection, is_whole=is_whole)
+
+    def close(self) -> None:
+        """Close the connections that are idle."""
+        for _, connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    def _take(self, origin: Origin) -> _Connection:
+        while True:
+            with self._lock:
+                places = [place for place, (kept, _) in enumerate(self._idle) if kept == origin]
+                if not places:
+                    break
+                _, connection = self._idle.pop(places[-1])
+            if not wait_for_read(connection.sock, timeout=0):  # else it has ended, or said what nobody asked
+                return connection
+            connection.close()
+        is_tls = origin.scheme == "https"
+        where = origin.host, origin.port
+        connection = _TLSConnection(*where, context=self._context) if is_tls else _Connection(*where)
+        connection.allowed, connection.response_class = self._allowed, self._answers  # type: ignore[assignment]
+        return connection
+
+    def _give_back(self, origin: Origin, connection: _Connection, *, is_whole: bool) -> None:
+        if not is_whole:
+            connection.close()
+            return
+        with self._lock:
+            self._idle.append((origin, connection))
+            too_many = self._idle[: -self._n_idle]
+            del self._idle[: -self._n_idle]
+        for _, oldest in too_many:
+            oldest.close()
 
 
 def is_public(address: str) -> bool:
@@ -42,44 +114,40 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def _guarded(settings: Crawl) -> dict[str, Any]:
-    """urllib3's pools by scheme, with connections that check their peer and mind the clock."""
-    allowed = {host.lower() for host in settings.allow_hosts}
+class _Connection(http.client.HTTPConnection):
+    """A connection that checks its peer and whose answers mind the clock."""
 
-    class Response(http.client.HTTPResponse):
-        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-            super().__init__(sock, *args, **kwargs)
-            self.fp.close()
-            self.fp = io.BufferedReader(_Clocked(sock, settings.timeout_s), BUFFER)
+    allowed: frozenset[str] = frozenset()  # hosts that may be anywhere
 
-    class Connection(urllib3.connection.HTTPConnection):
-        response_class = Response
+    def limit(self, seconds: float) -> None:
+        """Let connecting, and then sending, take so long at most."""
+        self.timeout = seconds
+        if self.sock is not None:
+            self.sock.settimeout(seconds)
 
-        def _new_conn(self) -> socket.socket:
-            """Connect, and refuse before a byte is sent: names and redirects can lead anywhere."""
-            sock = super()._new_conn()
-            address = sock.getpeername()[0]
-            if not is_public(address) and not {self.host, f"{self.host}:{self.port}"} & allowed:
-                sock.close()
-                raise ValueError(f"{address} is no public address and not in crawl.allow_hosts")
-            return sock
+    def connect(self) -> None:
+        """Connect, and refuse before a byte is sent: names and redirects can lead anywhere."""
+        super().connect()
+        address = self.sock.getpeername()[0]
+        if not is_public(address) and not {self.host, f"{self.host}:{self.port}"} & self.allowed:
+            raise ValueError(f"{address} is no public address and not in crawl.allow_hosts")
 
-    class TLSConnection(Connection, urllib3.connection.HTTPSConnection):
-        pass
 
-    class Pool(urllib3.HTTPConnectionPool):
-        ConnectionCls = Connection
+class _TLSConnection(http.client.HTTPSConnection, _Connection):
+    """The same; the check comes before the handshake."""
 
-    class TLSPool(urllib3.HTTPSConnectionPool):
-        ConnectionCls = TLSConnection
 
-    return {"http": Pool, "https": TLSPool}
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, silence_s: float, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Clocked(sock, silence_s), BUFFER)
 
 
 class _Clocked(io.RawIOBase):
     """A socket's bytes, none read after the deadline: a plain timeout starts anew with each byte that drips.
 
-    The deadline is the socket's timeout at the start, which is what `fetch` asked for as read timeout.
+    The deadline is the socket's timeout at the start.
     """
 
     def __init__(self, sock: socket.socket, silence_s: float) -> None:

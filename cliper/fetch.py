@@ -15,22 +15,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.message import Message
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
-import urllib3
-from urllib3 import exceptions
+from urllib3 import Retry, exceptions
+from urllib3.util import parse_url
 
 from cliper import robots
 from cliper.config import Crawl
-from cliper.connections import open_pools
+from cliper.connections import Connections, Origin
 from cliper.hosts import Hosts
 
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE_S = 0.5  # before the second attempt; doubles with each further one
 CHUNK = 65_536  # bytes
+KEPT = "%/:?@!$&'()*+,;=~"  # in paths and queries: RFC 3986, section 3.3, and escapes as they stand
 OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex"})  # as img2dataset
 VALUED_DIRECTIVES = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 
@@ -74,31 +76,28 @@ def opt_out(lines: Iterable[str], *, agent: str) -> str | None:
     return None
 
 
-class Place(NamedTuple):
-    """Where a URL leads."""
-
-    scheme: str
-    host: str
-    port: int | None
-    target: str  # path and query
-
-
-@lru_cache(maxsize=1024)  # a URL's host, its rules and its connection are all looked up
-def locate(url: str) -> Place:
-    """Take a URL apart. Raises ValueError if it is no http or https URL.
+def locate(url: str) -> tuple[Origin, str]:
+    """Take a URL apart: who is asked, and for what path and query. Raises ValueError if it is no http or https URL.
 
     >>> locate("http://Shop.test:81/I/51%2bZ/../a b.jpg?x=%2F#top")
-    Place(scheme='http', host='shop.test', port=81, target='/I/51%2bZ/../a b.jpg?x=%2F')
+    (Origin(scheme='http', host='shop.test', port=81), '/I/51%2bZ/../a%20b.jpg?x=%2F')
     """
+    parts = urlsplit(url)
+    query = f"?{parts.query}" if parts.query else ""
+    return _origin(parts.scheme, parts.netloc), quote(f"{parts.path or '/'}{query}", safe=KEPT)
+
+
+@lru_cache(maxsize=1024)
+def _origin(scheme: str, netloc: str) -> Origin:
+    if scheme not in ("http", "https"):
+        raise ValueError("no http or https URL")
     try:
-        where = urllib3.util.parse_url(url)
+        where = parse_url(f"{scheme}://{netloc}")
     except exceptions.LocationParseError:
         raise ValueError("no URL") from None
-    if where.scheme not in ("http", "https") or not where.host:
+    if not where.host:
         raise ValueError("no http or https URL")
-    parts = urlsplit(url)  # the path as it stands: parse_url resolves dots and changes escapes
-    query = f"?{parts.query}" if parts.query else ""
-    return Place(where.scheme, where.host.strip("[]"), where.port, f"{parts.path or '/'}{query}")
+    return Origin(scheme, where.host.strip("[]"), where.port)
 
 
 class Fetcher:
@@ -109,19 +108,19 @@ class Fetcher:
         self._agent = re.split(r"[/\s]", settings.user_agent, maxsplit=1)[0].lower()
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._hosts = Hosts(settings)
-        self._pools = open_pools(settings)
+        self._connections = Connections(settings)
         self._lock = threading.Lock()
-        self._locks = defaultdict[str, threading.Lock](threading.Lock)
-        self._robots: dict[str, list[robots.Rule]] = {}
+        self._locks = defaultdict[Origin, threading.Lock](threading.Lock)
+        self._robots: dict[Origin, list[robots.Rule]] = {}
 
     def close(self) -> None:
         """Close the connections kept open."""
-        self._pools.clear()
+        self._connections.close()
 
     def fetch(self, url: str) -> Answer:
         """Fetch one URL, again after a pause where that may help, all before its deadline."""
         try:
-            host = locate(url).host
+            host = locate(url)[0].host
         except ValueError as error:
             return Answer("refused", detail=str(error))
         if why := self._hosts.why_given_up(host):
@@ -149,12 +148,12 @@ class Fetcher:
     def _attempt(self, url: str, deadline: _Deadline) -> Answer:
         try:
             return self._follow(url, deadline)
+        except TimeoutError:
+            return Answer("timeout", detail="no whole answer in time")
+        except (OSError, http.client.HTTPException) as error:
+            return Answer("connection_error", detail=_reason(error))
         except ValueError as error:  # an address that is not public, or no URL that can be asked
             return Answer("refused", detail=_reason(error))
-        except exceptions.TimeoutError:
-            return Answer("timeout", detail="no whole answer in time")
-        except exceptions.HTTPError as error:
-            return Answer("connection_error", detail=_reason(error))
 
     def _follow(self, asked: str, deadline: _Deadline, *, is_robots_txt: bool = False) -> Answer:
         url = asked
@@ -169,73 +168,60 @@ class Fetcher:
         return Answer("http_error", response.status, f"more than {MAX_REDIRECTS} redirects")
 
     @contextmanager
-    def _get(self, url: str, deadline: _Deadline) -> Iterator[urllib3.BaseHTTPResponse]:
-        place = locate(url)
-        pool = self._pools.connection_from_host(place.host, place.port, place.scheme)
-        with self._hosts.turn(place.host) as waited_s:
+    def _get(self, url: str, deadline: _Deadline) -> Iterator[http.client.HTTPResponse]:
+        origin, target = locate(url)
+        with self._hosts.turn(origin.host) as waited_s:
             deadline.at += waited_s  # a URL does not pay for the queue before it
-            left_s = deadline.left_s()
-            if left_s <= 0:
-                raise exceptions.TimeoutError
-            with pool.urlopen(
-                "GET",
-                place.target,
-                headers=self._headers,
-                retries=False,
-                assert_same_host=False,
-                timeout=urllib3.Timeout(connect=min(self._settings.timeout_s, left_s), read=left_s),
-                preload_content=False,
-                decode_content=False,
-            ) as response:
+            if (left_s := deadline.left_s()) <= 0:
+                raise TimeoutError
+            with self._connections.get(origin, target, self._headers, left_s=left_s) as response:
                 yield response
 
     def _refusal(self, url: str, deadline: _Deadline) -> Answer | None:
         """Say why robots.txt keeps us from a URL, or None. A robots.txt that fails in passing fails the URL."""
         if not self._settings.robots_txt:
             return None
-        place, origin = locate(url), urljoin(url, "/robots.txt")
+        (origin, target), rules = locate(url), urljoin(url, "/robots.txt")
         with self._lock:
             lock = self._locks[origin]
         with lock:
             if origin not in self._robots:
-                answer = self._follow(origin, deadline, is_robots_txt=True)
+                answer = self._follow(rules, deadline, is_robots_txt=True)
                 if is_transient(answer.status, answer.http_code):
                     return answer._replace(detail=f"robots.txt: {answer.detail}")
                 self._robots[origin] = robots.parse((answer.body or b"").decode(errors="replace"), agent=self._agent)
-        is_allowed = robots.is_allowed(self._robots[origin], place.target)
+        is_allowed = robots.is_allowed(self._robots[origin], target)
         return None if is_allowed else Answer("refused", detail="robots.txt")
 
 
-def _read(response: urllib3.BaseHTTPResponse, max_bytes: int, *, agent: str) -> Answer:
+def _read(response: http.client.HTTPResponse, max_bytes: int, *, agent: str) -> Answer:
     """Take what the config allows of an answer that is no redirect."""
     code, headers = response.status, response.headers
     if code != http.client.OK:
         reason = http.client.responses.get(code, "unknown code")
         return Answer("http_error", code, reason, retry_after_s=_retry_after_s(headers))
-    if directive := opt_out(headers.getlist("X-Robots-Tag"), agent=agent):
+    if directive := opt_out(headers.get_all("X-Robots-Tag", []), agent=agent):
         return Answer("refused", code, f"X-Robots-Tag: {directive}")
-    too_large = Answer("too_large", code, f"more than {max_bytes} bytes")
-    length = headers.get("Content-Length", "")
-    if length.isdecimal() and int(length) > max_bytes:
-        return too_large
+    if response.length is not None and response.length <= max_bytes:
+        return Answer("ok", code, body=response.read())  # fails if it is shorter than told
     body = bytearray()
-    for chunk in response.stream(CHUNK, decode_content=False):
+    while response.length is None and len(body) <= max_bytes and (chunk := response.read(CHUNK)):
         body += chunk
-        if len(body) > max_bytes:
-            return too_large
-    return Answer("ok", code, body=bytes(body))
+    if response.length is None and len(body) <= max_bytes:
+        return Answer("ok", code, body=bytes(body))
+    return Answer("too_large", code, f"more than {max_bytes} bytes")
 
 
-def _location(response: urllib3.BaseHTTPResponse) -> str | None:
+def _location(response: http.client.HTTPResponse) -> str | None:
     location = response.headers.get("Location") if response.status in REDIRECTS else None
     return location and location.encode("latin-1").decode(
         errors="replace"
     )  # headers are read as Latin-1, meant as UTF-8
 
 
-def _retry_after_s(headers: urllib3.HTTPHeaderDict) -> float:
+def _retry_after_s(headers: Message) -> float:
     with suppress(exceptions.InvalidHeader, ValueError, OverflowError):  # the last two: impossible dates
-        return urllib3.Retry().parse_retry_after(headers.get("Retry-After", "0"))
+        return Retry().parse_retry_after(headers.get("Retry-After", "0"))
     return 0.0
 
 
