@@ -242,7 +242,7 @@ def fill_disk() -> None:
 def die_in(phase: str) -> None:
     """Be killed with -9 in the given phase of the crawl."""
     if phase == "while fetching":
-        crawl.examine = die
+        crawl.pictures.examine_all = die
     elif phase == "while writing a shard":
         files.os.fsync = die  # type: ignore[attr-defined]
     elif phase == "after a shard":

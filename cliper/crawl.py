@@ -12,84 +12,35 @@ paper (section 4, "Datasets") names Amazon's cover images and no crawler.
 from __future__ import annotations
 
 import hashlib
-import io
-import struct
+import os
 import time
-import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from functools import partial
-from itertools import islice
+from itertools import islice, tee
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import polars as pl
-from PIL import ExifTags, Image
 
-from cliper import files, log
+from cliper import files, log, pictures
 from cliper.config import Config, Crawl, placeholders
 from cliper.errors import DataError
 from cliper.fetch import Fetcher, is_transient
-from cliper.imagestore import no_outcomes, read_outcomes, shard_folder, shard_name
+from cliper.imagestore import no_outcomes, read_outcomes, read_rows, shard_folder, shard_name
 from cliper.layout import locate
 from cliper.ownimages import OwnImages, find_images
 from cliper.schemas import IMAGE_STATUSES, TABLES
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of the same; BMP's two letters could start a text
-# What Pillow raises on broken files; it names no common class
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
-
-
-class Verdict(NamedTuple):
-    """What a file is worth."""
-
-    status: str
-    width: int | None = None  # px
-    height: int | None = None  # px
-    detail: str | None = None
-    format: str | None = None  # as Pillow names it
-    mode: str | None = None  # as Pillow names it: RGB, L, P (palette), CMYK, …
-    is_animated: bool | None = None
-    orientation: int | None = None  # EXIF's: 1 is upright, 2 to 8 turned or mirrored
-
-
-def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
-    """Say whether bytes are a whole image of a fitting size; nothing is decoded before its header has passed.
-
-    >>> examine(b"<html>Not found</html>", max_pixels=100, min_side_px=1).status
-    'not_an_image'
-    """
-    try:
-        image = Image.open(io.BytesIO(body), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return Verdict("too_large", detail="more pixels than Pillow opens")
-    except BROKEN:
-        if body.startswith(SIGNATURES):
-            return Verdict("truncated", detail="header broken")
-        return Verdict("not_an_image", detail="no JPEG, PNG, GIF, WEBP or BMP" if body else "empty")
-    width, height = image.size
-    if width * height > max_pixels:
-        return Verdict("too_large", width, height, f"more than {max_pixels} pixels")
-    if min(width, height) < min_side_px:
-        return Verdict("too_small", width, height, f"a side of less than {min_side_px} px")
-    mode = image.mode
-    try:
-        image.draft(None, (1, 1))  # JPEG: decode to 1/8, which still reads the file to its end
-        image.load()
-        is_animated = getattr(image, "is_animated", False)
-    except BROKEN:
-        return Verdict("truncated", width, height, "image data broken or cut")
-    return Verdict("ok", width, height, None, image.format, mode, is_animated, _orientation(image))
-
-
-def _orientation(image: Image.Image) -> int | None:
-    with suppress(*BROKEN):  # broken EXIF does no harm: the picture itself is whole
-        value = image.getexif().get(ExifTags.Base.Orientation)
-        return value if value in range(1, 9) else None
-    return None
+S = TypeVar("S")
+T = TypeVar("T")
+AT_ONCE, AHEAD = 16, 4  # images examined together, and how many such batches at most wait for it
+FEW = 2_000  # URLs; beyond, processes that examine are worth their start of half a second
+GROUP = 32_000_000  # bytes of images in a row group of a shard
 
 
 def plan(items: pl.DataFrame, *, placeholders: list[str]) -> pl.DataFrame:
@@ -165,17 +116,12 @@ def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
     )
 
 
-def fetch_row(url: str, *, fetcher: Fetcher | OwnImages, settings: Crawl) -> dict[str, Any]:
-    """Fetch and examine one URL: its row in the shard, but for the number."""
+def fetch_row(url: str, *, fetcher: Fetcher | OwnImages) -> dict[str, Any]:
+    """Fetch one URL: its row in the shard, but for the number, with bytes that nobody has looked at."""
     answer = fetcher.fetch(url)
     row: dict[str, Any] = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code}
-    row |= {"sha256": None, "bytes": None}
-    if answer.body is None:
-        return row | Verdict(answer.status, detail=answer.detail)._asdict()
-    verdict = examine(answer.body, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
-    if verdict.status == "ok":
-        row |= {"sha256": hashlib.sha256(answer.body).hexdigest(), "bytes": answer.body}
-    return row | verdict._asdict()
+    row |= {"sha256": None, "bytes": answer.body}
+    return row | pictures.Verdict(answer.status, detail=answer.detail)._asdict()
 
 
 def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]:
@@ -186,14 +132,12 @@ def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]
     return [url for url, *end in rows if is_transient(*end)]
 
 
-def fetch_ahead(
-    urls: Iterable[str], submit: Callable[[str], Future[dict[str, Any]]], *, n_ahead: int
-) -> Generator[dict[str, Any]]:
-    """Give the URLs' rows in order; while one is waited for, so many that follow it are fetched."""
-    waiting = deque[Future[dict[str, Any]]]()
+def work_ahead(submit: Callable[[S], Future[T]], jobs: Iterable[S], *, n_ahead: int) -> Generator[T]:
+    """Give the jobs' results in order; while one is waited for, so many that follow it are worked on."""
+    waiting = deque[Future[T]]()
     try:
-        for url in urls:
-            waiting.append(submit(url))
+        for job in jobs:
+            waiting.append(submit(job))
             if len(waiting) > n_ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -203,12 +147,47 @@ def fetch_ahead(
             future.cancel()
 
 
-def write_shard(path: Path, urls: Sequence[str], fetched: Iterable[dict[str, Any]]) -> None:
-    """Write a shard: the fetched rows in place of what it says of their URLs, if it exists."""
-    known = files.read_table(path, "image_shard").iter_rows(named=True) if path.exists() else ()
-    rows = {row["url"]: row for row in (*known, *fetched)}
-    table = pl.DataFrame([{**rows[url], "row": row} for row, url in enumerate(urls)], infer_schema_length=None)
-    files.write_table(path, "image_shard", table)
+def open_examiners(count: int) -> Executor:
+    """Workers that examine so many images: processes of their own, where that pays."""
+    if count < FEW:
+        return ThreadPoolExecutor(1)
+    n_processes = min(2, os.cpu_count() or 1)
+    return ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=pictures.serve_parent)
+
+
+def examine_rows(rows: Iterable[dict[str, Any]], examiners: Executor, settings: Crawl) -> Generator[dict[str, Any]]:
+    """Give the fetched rows in order with what they are worth; only images keep their bytes."""
+    judge = partial(pictures.examine_all, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
+    source = iter(rows)
+    batches, copies = tee(iter(lambda: list(islice(source, AT_ONCE)), []))
+    bodies = ([row["bytes"] for row in batch] for batch in copies)
+    with closing(work_ahead(partial(examiners.submit, judge), bodies, n_ahead=AHEAD)) as verdicts:
+        for found, batch in zip(verdicts, batches, strict=False):
+            for row, verdict in zip(batch, found, strict=True):
+                yield row if verdict is None else row | verdict._asdict() | _keep(row["bytes"], verdict.status)
+
+
+def _keep(body: bytes, status: str) -> dict[str, Any]:
+    is_ok = status == "ok"
+    return {"sha256": hashlib.sha256(body).hexdigest() if is_ok else None, "bytes": body if is_ok else None}
+
+
+def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: Iterator[dict[str, Any]]) -> None:
+    """Write a shard: the fetched rows of the URLs to do, and of the others what it said of them.
+
+    Holds the images of a row group in memory.
+    """
+    known, asked = read_rows(path) if path.exists() else iter(()), set(todo)
+    group, size = list[dict[str, Any]](), 0
+    with files.table_writer(path, "image_shard") as write:
+        for number, url in enumerate(urls):
+            old = next(known, {})
+            row = next(fetched) if url in asked else old
+            group.append({**row, "row": number})
+            size += len(row["bytes"] or b"")
+            if size >= GROUP or number + 1 == len(urls):
+                write(pl.DataFrame(group, infer_schema_length=None))
+                group, size = [], 0
 
 
 def open_images(items: pl.DataFrame, folder: str | None, settings: Crawl) -> tuple[pl.DataFrame, Fetcher | OwnImages]:
@@ -229,14 +208,15 @@ def fetch_shards(
     todo = {path: find_todo(path, urls, asks_again=asks_again) for path, urls in shards.items()}
     urls = [url for part in todo.values() for url in part]
     outcomes = [no_outcomes()]
-    with closing(fetcher), ThreadPoolExecutor(settings.threads) as pool:
-        submit = partial(pool.submit, partial(fetch_row, fetcher=fetcher, settings=settings))
-        with closing(fetch_ahead(urls, submit, n_ahead=settings.shard_size)) as rows:
-            shown = iter(log.progress(rows, total=len(urls), what="images"))
-            for path, part in todo.items():
-                if part:
-                    write_shard(path, shards[path], islice(shown, len(part)))
-                outcomes.append(read_outcomes(path))
+    with closing(fetcher), open_examiners(len(urls)) as examiners, ThreadPoolExecutor(settings.threads) as threads:
+        submit = partial(threads.submit, partial(fetch_row, fetcher=fetcher))
+        with closing(work_ahead(submit, urls, n_ahead=settings.shard_size)) as fetched:
+            shown = log.progress(fetched, total=len(urls), what="images")
+            with closing(examine_rows(shown, examiners, settings)) as rows:
+                for path, part in todo.items():
+                    if part:
+                        write_shard(path, shards[path], part, rows)
+                    outcomes.append(read_outcomes(path))
     return pl.concat(outcomes)
 
 
@@ -265,7 +245,12 @@ def run(config: Config, *, dataset: str, retry_failed: bool = False) -> None:
     urls = planned.filter(pl.col("status").is_null())["url"].unique(maintain_order=True).to_list()
     shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, config.crawl).items()}
     with files.sole_writer(path.parent):
-        outcomes = fetch_shards(shards, config.crawl, fetcher, asks_again=retry_failed or not path.exists())
+        try:
+            outcomes = fetch_shards(shards, config.crawl, fetcher, asks_again=retry_failed or not path.exists())
+        except BrokenProcessPool:
+            raise DataError(
+                "a process that examines images was killed, maybe for want of memory; run again: shards are kept"
+            ) from None
         require_share(outcomes, config.crawl.min_ok)
         images = build_manifest(planned, outcomes)
         files.write_table(path, "images", images)

@@ -181,6 +181,22 @@ def read_in_batches(path: Path, kind: str, span: tuple[int, int], *, size: int) 
                 yield _to_frame(pa.Table.from_batches([batch.slice(first, min(stop, end) - begin - first)]))
 
 
+def read_row_group(path: Path, kind: str, row: int, *, columns: list[str]) -> tuple[int, pl.DataFrame]:
+    """Read the row group that holds a row: the number of the group's first row, and its rows.
+
+    Raises as `read_table` does, and DataError if the table ends before that row.
+    """
+    with _complaints(path, kind), pq.ParquetFile(path) as file:
+        _require_kind(path, kind, file.schema_arrow)
+        first = 0
+        for group in range(file.num_row_groups):
+            end = first + file.metadata.row_group(group).num_rows
+            if row < end:
+                return first, _to_frame(file.read_row_group(group, columns=columns))
+            first = end
+    raise DataError(f"{path} has no row {row}; delete it and make it again")
+
+
 @contextmanager
 def _complaints(path: Path, kind: str) -> Iterator[None]:
     """Say of a table that is missing or broken what to do."""

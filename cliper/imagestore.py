@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -39,6 +40,13 @@ def read_outcomes(shard: Path) -> pl.DataFrame:
     return files.read_table(shard, "image_shard", columns=list(OUTCOME)).with_columns(shard=pl.lit(shard.name))
 
 
+def read_rows(shard: Path) -> Iterator[dict[str, Any]]:
+    """A shard's rows, images and all, a few in memory at a time."""
+    whole = (0, files.count_rows(shard, "image_shard"))
+    for frame in files.read_in_batches(shard, "image_shard", whole, size=16):
+        yield from frame.iter_rows(named=True)
+
+
 def no_outcomes() -> pl.DataFrame:
     """The table of `read_outcomes` without a row."""
     table = pl.from_arrow(pa.schema([*OUTCOME.items(), ("shard", pa.string())]).empty_table())
@@ -51,7 +59,7 @@ def read_images(manifest: Path, *, items: Collection[int] | None = None) -> Iter
 
     items  those to read; all without it
 
-    Holds one shard in memory. Raises DataError if the manifest or a shard is missing or broken.
+    Holds one row group of a shard in memory. Raises DataError if the manifest or a shard is missing or broken.
     """
     rows = files.read_table(manifest, "images", columns=["item", "status", "shard", "row"]).filter(status="ok")
     if items is not None:
@@ -62,11 +70,12 @@ def read_images(manifest: Path, *, items: Collection[int] | None = None) -> Iter
 def read_bytes(manifest: Path, rows: pl.DataFrame) -> Iterator[bytes]:
     """The images' bytes of some rows of the manifest, in their order; those of status ok.
 
-    Holds one shard in memory. Raises DataError if a shard is missing or broken.
+    Holds one row group of a shard in memory. Raises DataError if a shard is missing or broken.
     """
-    held, images = None, pl.Series(dtype=pl.Binary)
+    held, first, images = None, 0, pl.Series(dtype=pl.Binary)
     for shard, row in rows.select("shard", "row").iter_rows():
-        if shard != held:
-            images = files.read_table(shard_folder(manifest) / shard, "image_shard", columns=["bytes"])["bytes"]
-            held = shard
-        yield images[row]
+        if shard != held or not first <= row < first + len(images):
+            path = shard_folder(manifest) / shard
+            first, table = files.read_row_group(path, "image_shard", row, columns=["bytes"])
+            held, images = shard, table["bytes"]
+        yield images[row - first]

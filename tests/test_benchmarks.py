@@ -14,7 +14,7 @@ import torch
 import toy
 from toy import REPOSITORY, SHARED
 
-from cliper.crawl import examine
+from cliper.pictures import examine
 from cliper.sources import amazon2014
 
 sys.path.append(str(REPOSITORY))  # benchmarks are not installed

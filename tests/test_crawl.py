@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import toy
 from PIL import ExifTags, Image
 
-from cliper import crawl, fetch, files
+from cliper import crawl, fetch, files, pictures
 from cliper.errors import DataError
 from cliper.imagestore import read_images
 
@@ -214,16 +216,18 @@ def test_a_broken_off_run_keeps_its_shards_and_ends_in_the_same_manifest(
     whole = MANIFEST.read_bytes()
     for file in (MANIFEST, *SHARDS.iterdir()):
         file.unlink()
-    examine, examined = crawl.examine, list[bytes]()
+    examine, examined = pictures.examine, list[bytes]()
 
-    def break_off(body: bytes, **settings: int) -> crawl.Verdict:
+    def break_off(body: bytes, **settings: int) -> pictures.Verdict:
         examined.append(body)
         if len(examined) == 4:
             raise MemoryError
         return examine(body, **settings)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(crawl, "examine", break_off)
+        patch.setattr(pictures, "examine", break_off)
+        patch.setattr(crawl, "AT_ONCE", 1)
+        patch.setattr(crawl, "AHEAD", 0)
         run(urls, shard_size=2, threads=1)
     assert [path.name[:12] for path in sorted(SHARDS.iterdir())] == ["images-00000", "images-00001"]
     assert not MANIFEST.exists()
@@ -231,6 +235,38 @@ def test_a_broken_off_run_keeps_its_shards_and_ends_in_the_same_manifest(
     run(urls, shard_size=2)
     assert shop.asked == ["/d"]
     assert MANIFEST.read_bytes() == whole
+
+
+def test_processes_that_examine_say_the_same_and_their_death_loses_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.pages = {"/a": answer(), "/page": answer(b"<html>"), "/cut": answer(JPEG[:100]), "/gone": answer(code=404)}
+    urls = [shop.url + path for path in shop.pages]
+    run(urls)
+    here = MANIFEST.read_bytes()
+    for file in (MANIFEST, *SHARDS.iterdir()):
+        file.unlink()
+    monkeypatch.setattr(crawl, "FEW", 0)
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="process that examines images was killed"):
+        patch.setattr(pictures, "serve_parent", os.abort)
+        run(urls)
+    run(urls)
+    assert MANIFEST.read_bytes() == here
+
+
+def test_a_shard_is_written_and_read_in_parts_when_its_images_are_large(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crawl, "GROUP", 2 * len(JPEG))
+    shop.pages = {f"/{i}": answer(JPEG + bytes(i)) for i in range(5)} | {"/gone": answer(code=503)}
+    urls = [shop.url + path for path in shop.pages]
+    run([*urls, urls[0]], shard_size=6, attempts=1)
+    (shard,) = SHARDS.iterdir()
+    assert [pq.ParquetFile(shard).metadata.row_group(group).num_rows for group in range(3)] == [2, 2, 2]
+    shop.pages["/gone"] = answer(JPEG + bytes(9))
+    images = run([*urls, urls[0]], shard_size=6, retry_failed=True)
+    assert images["row"].to_list() == [0, 1, 2, 3, 4, 5, 0]
+    assert [len(body) - len(JPEG) for _, body in read_images(MANIFEST)] == [0, 1, 2, 3, 4, 9, 0]
 
 
 def test_a_private_address_is_refused_unless_allowed(shop: Shop) -> None:

@@ -1,0 +1,91 @@
+"""Say what fetched bytes are worth as images: for `crawl`, here or in processes of its own.
+
+Imports Pillow and nothing else, so that such a process starts quickly.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import signal
+import struct
+import threading
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from PIL import ExifTags, Image
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of the same; BMP's two letters could start a text
+# What Pillow raises on broken files; it names no common class
+BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+
+
+class Verdict(NamedTuple):
+    """What a file is worth."""
+
+    status: str
+    width: int | None = None  # px
+    height: int | None = None  # px
+    detail: str | None = None
+    format: str | None = None  # as Pillow names it
+    mode: str | None = None  # as Pillow names it: RGB, L, P (palette), CMYK, …
+    is_animated: bool | None = None
+    orientation: int | None = None  # EXIF's: 1 is upright, 2 to 8 turned or mirrored
+
+
+def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
+    """Say whether bytes are a whole image of a fitting size; nothing is decoded before its header has passed.
+
+    >>> examine(b"<html>Not found</html>", max_pixels=100, min_side_px=1).status
+    'not_an_image'
+    """
+    try:
+        image = Image.open(io.BytesIO(body), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return Verdict("too_large", detail="more pixels than Pillow opens")
+    except BROKEN:
+        if body.startswith(SIGNATURES):
+            return Verdict("truncated", detail="header broken")
+        return Verdict("not_an_image", detail="no JPEG, PNG, GIF, WEBP or BMP" if body else "empty")
+    width, height = image.size
+    if width * height > max_pixels:
+        return Verdict("too_large", width, height, f"more than {max_pixels} pixels")
+    if min(width, height) < min_side_px:
+        return Verdict("too_small", width, height, f"a side of less than {min_side_px} px")
+    mode = image.mode
+    try:
+        image.draft(None, (1, 1))  # JPEG: decode to 1/8, which still reads the file to its end
+        image.load()
+        is_animated = getattr(image, "is_animated", False)
+    except BROKEN:
+        return Verdict("truncated", width, height, "image data broken or cut")
+    return Verdict("ok", width, height, None, image.format, mode, is_animated, _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int | None:
+    with suppress(*BROKEN):  # broken EXIF does no harm: the picture itself is whole
+        value = image.getexif().get(ExifTags.Base.Orientation)
+        return value if value in range(1, 9) else None
+    return None
+
+
+def examine_all(bodies: Sequence[bytes | None], *, max_pixels: int, min_side_px: int) -> list[Verdict | None]:
+    """Examine several at once; None stays None."""
+    return [body if body is None else examine(body, max_pixels=max_pixels, min_side_px=min_side_px) for body in bodies]
+
+
+def serve_parent() -> None:
+    """Begin a process of examiners: it ends with its parent, however that ends, and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
