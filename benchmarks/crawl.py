@@ -14,7 +14,7 @@ memory    ours alone, for --images and for --many URLs, no delay
 end_to_end  pictures by the wall seconds of the whole command, its start included
 steady      pictures by the seconds between the first and the last request, as the server saw them
 cpu_ms      CPU milliseconds a picture, start included, of the command and its children
-peak_mib    largest sum of the processes' proportional memory (PSS), looked at every 50 ms
+peak_mib    largest sum of the processes' proportional memory (PSS), looked at five times a second
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def measure(server: Server, command: list[str], folder: Path, count: int) -> dic
         peak_mib = 0.0
         while process.poll() is None:
             peak_mib = max(peak_mib, memory_mib(process))
-            time.sleep(0.05)
+            time.sleep(0.2)
         wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         if process.returncode:
             output.seek(0)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
@@ -39,11 +39,8 @@ class Connections:
 
     def __init__(self, settings: Crawl) -> None:
         self._silence_s = settings.timeout_s
-        self._answers = partial(_Response, silence_s=settings.timeout_s)
         self._allowed = frozenset(host.lower() for host in settings.allow_hosts)
         self._n_idle = settings.threads
-        self._context = ssl.create_default_context()  # one for all: a new one costs 30 ms of CPU
-        self._context.load_verify_locations(certifi.where())
         self._lock = threading.Lock()
         self._idle: list[tuple[Origin, _Connection]] = []  # the one used last at the end
 
@@ -58,10 +55,8 @@ class Connections:
         """
         connection = self._take(origin)
         try:
-            connection.limit(min(self._silence_s, left_s))
+            connection.mind(self._silence_s, left_s)
             connection.request("GET", target, headers=dict(headers))
-            assert connection.sock is not None
-            connection.sock.settimeout(left_s)  # _Clocked's deadline
             with connection.getresponse() as response:
                 yield response
                 is_whole = response.isclosed() and not response.will_close
@@ -69,6 +64,13 @@ class Connections:
             connection.close()
             raise
         self._give_back(origin, connection, is_whole=is_whole)
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        """One for all: a new one costs 30 ms of CPU."""
+        context = ssl.create_default_context()
+        context.load_verify_locations(certifi.where())
+        return context
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -89,7 +91,7 @@ class Connections:
         is_tls = origin.scheme == "https"
         where = origin.host, origin.port
         connection = _TLSConnection(*where, context=self._context) if is_tls else _Connection(*where)
-        connection.allowed, connection.response_class = self._allowed, self._answers  # type: ignore[assignment]
+        connection.allowed = self._allowed
         return connection
 
     def _give_back(self, origin: Origin, connection: _Connection, *, is_whole: bool) -> None:
@@ -119,11 +121,13 @@ class _Connection(http.client.HTTPConnection):
 
     allowed: frozenset[str] = frozenset()  # hosts that may be anywhere
 
-    def limit(self, seconds: float) -> None:
-        """Let connecting, and then sending, take so long at most."""
-        self.timeout = seconds
+    def mind(self, silence_s: float, left_s: float) -> None:
+        """Let the next request's connecting, sending and each wait for bytes take so long, and all reading so long."""
+        self.timeout = min(silence_s, left_s)
         if self.sock is not None:
-            self.sock.settimeout(seconds)
+            _wait(self.sock, self.timeout)
+        deadline = time.monotonic() + left_s
+        self.response_class = partial(_Response, silence_s=silence_s, deadline=deadline)  # type: ignore[assignment]
 
     def connect(self) -> None:
         """Connect, and refuse before a byte is sent: names and redirects can lead anywhere."""
@@ -138,23 +142,18 @@ class _TLSConnection(http.client.HTTPSConnection, _Connection):
 
 
 class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, silence_s: float, **options: Any) -> None:
+    def __init__(self, sock: socket.socket, *args: Any, silence_s: float, deadline: float, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.fp.close()
-        self.fp = io.BufferedReader(_Clocked(sock, silence_s), BUFFER)
+        self.fp = io.BufferedReader(_Clocked(sock, silence_s, deadline), BUFFER)
 
 
 class _Clocked(io.RawIOBase):
-    """A socket's bytes, none read after the deadline: a plain timeout starts anew with each byte that drips.
+    """A socket's bytes, none read after the deadline: a plain timeout starts anew with each byte that drips."""
 
-    The deadline is the socket's timeout at the start.
-    """
-
-    def __init__(self, sock: socket.socket, silence_s: float) -> None:
-        self._socket = sock
-        self._silence_s = silence_s
+    def __init__(self, sock: socket.socket, silence_s: float, deadline: float) -> None:
+        self._socket, self._silence_s, self._deadline = sock, silence_s, deadline
         self._file = sock.makefile("rb", buffering=0)
-        self._deadline = time.monotonic() + (sock.gettimeout() or 0.0)
 
     def readable(self) -> bool:
         return True
@@ -163,9 +162,14 @@ class _Clocked(io.RawIOBase):
         left_s = self._deadline - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
-        self._socket.settimeout(min(self._silence_s, left_s))
+        _wait(self._socket, min(self._silence_s, left_s))
         return self._file.readinto(buffer)
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _wait(sock: socket.socket, seconds: float) -> None:
+    if sock.gettimeout() != seconds:  # to set it is a call of the system, and a turn of the interpreter's lock
+        sock.settimeout(seconds)

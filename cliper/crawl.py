@@ -11,7 +11,6 @@ paper (section 4, "Datasets") names Amazon's cover images and no crawler.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections import Counter, deque
@@ -119,8 +118,7 @@ def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
 def fetch_row(url: str, *, fetcher: Fetcher | OwnImages) -> dict[str, Any]:
     """Fetch one URL: its row in the shard, but for the number, with bytes that nobody has looked at."""
     answer = fetcher.fetch(url)
-    row: dict[str, Any] = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code}
-    row |= {"sha256": None, "bytes": answer.body}
+    row = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code, "bytes": answer.body}
     return row | pictures.Verdict(answer.status, detail=answer.detail)._asdict()
 
 
@@ -164,12 +162,11 @@ def examine_rows(rows: Iterable[dict[str, Any]], examiners: Executor, settings: 
     with closing(work_ahead(partial(examiners.submit, judge), bodies, n_ahead=AHEAD)) as verdicts:
         for found, batch in zip(verdicts, batches, strict=False):
             for row, verdict in zip(batch, found, strict=True):
-                yield row if verdict is None else row | verdict._asdict() | _keep(row["bytes"], verdict.status)
-
-
-def _keep(body: bytes, status: str) -> dict[str, Any]:
-    is_ok = status == "ok"
-    return {"sha256": hashlib.sha256(body).hexdigest() if is_ok else None, "bytes": body if is_ok else None}
+                yield (
+                    row
+                    if verdict is None
+                    else row | verdict._asdict() | {"bytes": row["bytes"] if verdict.sha256 else None}
+                )
 
 
 def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: Iterator[dict[str, Any]]) -> None:
@@ -186,7 +183,7 @@ def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: I
             group.append({**row, "row": number})
             size += len(row["bytes"] or b"")
             if size >= GROUP or number + 1 == len(urls):
-                write(pl.DataFrame(group, infer_schema_length=None))
+                write(pl.DataFrame({name: [row[name] for row in group] for name in group[0]}))
                 group, size = [], 0
 
 

@@ -152,8 +152,8 @@ def table_writer(
 
 def read_table(path: Path, kind: str, *, columns: list[str] | None = None) -> pl.DataFrame:
     """Read one table of `schemas.TABLES`. Raises DataError if it is missing, broken or of another kind."""
-    with _complaints(path, kind):
-        table = pq.read_table(path, columns=columns, partitioning=None)
+    with _complaints(path, kind), pq.ParquetFile(path) as file:
+        table = file.read(columns=columns)
     _require_kind(path, kind, table.schema)
     return _to_frame(table)
 

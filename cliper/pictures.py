@@ -5,6 +5,7 @@ Imports Pillow and nothing else, so that such a process starts quickly.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import multiprocessing
 import os
@@ -35,6 +36,7 @@ class Verdict(NamedTuple):
     mode: str | None = None  # as Pillow names it: RGB, L, P (palette), CMYK, …
     is_animated: bool | None = None
     orientation: int | None = None  # EXIF's: 1 is upright, 2 to 8 turned or mirrored
+    sha256: str | None = None  # of the bytes; for images only
 
 
 def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
@@ -63,7 +65,8 @@ def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
         is_animated = getattr(image, "is_animated", False)
     except BROKEN:
         return Verdict("truncated", width, height, "image data broken or cut")
-    return Verdict("ok", width, height, None, image.format, mode, is_animated, _orientation(image))
+    sha256 = hashlib.sha256(body).hexdigest()
+    return Verdict("ok", width, height, None, image.format, mode, is_animated, _orientation(image), sha256)
 
 
 def _orientation(image: Image.Image) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -103,7 +104,8 @@ def find(name: str) -> Stage:
 
 def documentation(stage: Stage) -> str:
     """The stage's help: the docstring of its module, read without importing it."""
-    return ast.get_docstring(ast.parse(_file(stage.module).read_text(encoding="utf-8"))) or stage.help
+    _, docstring, _ = _file(stage.module).read_text(encoding="utf-8").split('"""', 2)
+    return inspect.cleandoc(docstring)
 
 
 @cache
