@@ -37,7 +37,7 @@ from cliper.schemas import IMAGE_STATUSES, TABLES
 
 S = TypeVar("S")
 T = TypeVar("T")
-AT_ONCE, AHEAD = 16, 4  # images examined together, and how many such batches at most wait for it
+AT_ONCE, AHEAD = 32, 4  # images examined together, and how many such batches at most wait for it
 FEW = 2_000  # URLs; beyond, processes that examine are worth their start of half a second
 GROUP = 32_000_000  # bytes of images in a row group of a shard
 
@@ -149,7 +149,7 @@ def open_examiners(count: int) -> Executor:
     """Workers that examine so many images: processes of their own, where that pays."""
     if count < FEW:
         return ThreadPoolExecutor(1)
-    n_processes = min(2, os.cpu_count() or 1)
+    n_processes = min(4, max(1, (os.cpu_count() or 1) // 2))
     return ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=pictures.serve_parent)
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from cliper import log
 from cliper.errors import DataError, SchemaError
-from cliper.schemas import TABLES, VECTOR, Column, Table
+from cliper.schemas import BYTES, TABLES, VECTOR, Column, Table
 
 # Who makes a table, for the advice when it is missing
 STAGES = {
@@ -139,8 +139,9 @@ def table_writer(
                 raise SchemaError(f"{what}: rows that begin with {keys.row(0)} are not sorted after {last}")
             if writer is None:
                 schema = table.schema.with_metadata({b"cliper": json.dumps(note, sort_keys=True).encode()})
+                packing = {name: "NONE" if column == BYTES else "ZSTD" for name, column in TABLES[kind].columns.items()}
                 writer = opened.enter_context(
-                    pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False)
+                    pq.ParquetWriter(temporary, schema, compression=packing, use_dictionary=False)
                 )
             if table.schema != writer.schema:
                 raise SchemaError(f"{what}: rows have other types than those before: {table.schema}")
