@@ -1,7 +1,7 @@
 """Connections for `fetch`: to public addresses only, kept for the next request, never read past their deadline.
 
-In: the crawl's settings. Out: answers of the standard library's http.client, whose own overhead is half of urllib3's
-pools' on it (benchmarks/README.md). TLS trusts the system's certificates and Mozilla's, by certifi.
+In: the crawl's settings. Out: answers of the standard library's http.client, which takes two thirds of the time of
+urllib3's pools on top of it (DECISIONS.md). TLS trusts the system's certificates and Mozilla's, by certifi.
 """
 
 from __future__ import annotations
