@@ -18,8 +18,9 @@ demo: venv
 	$(BIN)/python -m cliper.shop -- sh -c '$(DEMO) --unlock && exec $(DEMO) --rerun-incomplete'
 	cat results/demo/tabulate/table2.md
 
+# One process a core, a file in one of them: tests of a file may share the shop's port and what they have made.
 test: venv
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 test-slow: venv
 	$(BIN)/pytest -m slow --timeout 3600
@@ -33,4 +34,4 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
-	$(BIN)/pytest
+	$(MAKE) test
