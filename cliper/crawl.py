@@ -162,11 +162,8 @@ def examine_rows(rows: Iterable[dict[str, Any]], examiners: Executor, settings: 
     with closing(work_ahead(partial(examiners.submit, judge), bodies, n_ahead=AHEAD)) as verdicts:
         for found, batch in zip(verdicts, batches, strict=False):
             for row, verdict in zip(batch, found, strict=True):
-                yield (
-                    row
-                    if verdict is None
-                    else row | verdict._asdict() | {"bytes": row["bytes"] if verdict.sha256 else None}
-                )
+                judged = {} if verdict is None else verdict._asdict()
+                yield row | judged | {"bytes": row["bytes"] if judged.get("status") == "ok" else None}
 
 
 def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: Iterator[dict[str, Any]]) -> None:
