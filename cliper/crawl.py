@@ -19,9 +19,10 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
-from itertools import islice, tee
+from itertools import tee, zip_longest
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Semaphore
 from typing import Any, TypeVar
 
 import polars as pl
@@ -37,8 +38,11 @@ from cliper.schemas import IMAGE_STATUSES, TABLES
 
 S = TypeVar("S")
 T = TypeVar("T")
+Row = dict[str, Any]  # of a shard
 AT_ONCE, AHEAD = 32, 4  # images examined together, and how many such batches at most wait for it
 FEW = 2_000  # URLs; beyond, processes that examine are worth their start of half a second
+AT_ONCE_BYTES = 2_000_000  # fewer than AT_ONCE, where they are larger than this together
+HELD = 128_000_000  # bytes of images that wait to be examined; beyond, no further URL is asked
 GROUP = 32_000_000  # bytes of images in a row group of a shard
 
 
@@ -115,7 +119,7 @@ def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
     )
 
 
-def fetch_row(url: str, *, fetcher: Fetcher | OwnImages) -> dict[str, Any]:
+def fetch_row(url: str, *, fetcher: Fetcher | OwnImages) -> Row:
     """Fetch one URL: its row in the shard, but for the number, with bytes that nobody has looked at."""
     answer = fetcher.fetch(url)
     row = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code, "bytes": answer.body}
@@ -130,19 +134,62 @@ def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]
     return [url for url, *end in rows if is_transient(*end)]
 
 
-def work_ahead(submit: Callable[[S], Future[T]], jobs: Iterable[S], *, n_ahead: int) -> Generator[T]:
-    """Give the jobs' results in order; while one is waited for, so many that follow it are worked on."""
-    waiting = deque[Future[T]]()
+def work_ahead(
+    submit: Callable[[S], Future[T]],
+    jobs: Iterable[S],
+    *,
+    n_begun: int,
+    n_ahead: int,
+    weigh: Callable[[T], int] = lambda _: 0,
+    max_weight: int = 0,
+) -> Generator[T]:
+    """Give the jobs' results in order; while one is waited for, those that follow it are worked on.
+
+    n_begun     so many are with the workers at once
+    n_ahead     so many are ahead of the one that is waited for
+    max_weight  none is begun while the results that wait for their turn weigh more together
+    """
+    waiting, weights, weight = deque[Future[T]](), deque[int](), 0
+    free = Semaphore(n_begun)
+
+    def note(future: Future[T]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            weights.append(weigh(future.result()))
+        free.release()
+
     try:
         for job in jobs:
+            free.acquire()
             waiting.append(submit(job))
-            if len(waiting) > n_ahead:
-                yield waiting.popleft().result()
+            waiting[-1].add_done_callback(note)
+            weight += sum(weights.popleft() for _ in range(len(weights)))
+            while len(waiting) > n_ahead or (waiting and weight > max_weight):
+                result = waiting.popleft().result()
+                weight -= weigh(result)
+                yield result
         while waiting:
             yield waiting.popleft().result()
     finally:
         for future in waiting:
             future.cancel()
+
+
+def cut_rows(rows: Iterable[Row], *, n_rows: int | None = None, n_bytes: int) -> Generator[list[Row]]:
+    """Cut rows into lists of `n_rows`, shorter ones where their images have `n_bytes` or more."""
+    cut, size = list[Row](), 0
+    for row in rows:
+        cut.append(row)
+        size += weigh(row)
+        if len(cut) == n_rows or size >= n_bytes:
+            yield cut
+            cut, size = [], 0
+    if cut:
+        yield cut
+
+
+def weigh(row: Row) -> int:
+    """Bytes of a row's image."""
+    return len(row["bytes"] or b"")
 
 
 def open_examiners(count: int) -> Executor:
@@ -153,35 +200,29 @@ def open_examiners(count: int) -> Executor:
     return ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=pictures.serve_parent)
 
 
-def examine_rows(rows: Iterable[dict[str, Any]], examiners: Executor, settings: Crawl) -> Generator[dict[str, Any]]:
+def examine_rows(rows: Iterable[Row], examiners: Executor, settings: Crawl) -> Generator[Row]:
     """Give the fetched rows in order with what they are worth; only images keep their bytes."""
     judge = partial(pictures.examine_all, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
-    source = iter(rows)
-    batches, copies = tee(iter(lambda: list(islice(source, AT_ONCE)), []))
+    batches, copies = tee(cut_rows(rows, n_rows=AT_ONCE, n_bytes=AT_ONCE_BYTES))
     bodies = ([row["bytes"] for row in batch] for batch in copies)
-    with closing(work_ahead(partial(examiners.submit, judge), bodies, n_ahead=AHEAD)) as verdicts:
+    with closing(work_ahead(partial(examiners.submit, judge), bodies, n_begun=AHEAD + 1, n_ahead=AHEAD)) as verdicts:
         for found, batch in zip(verdicts, batches, strict=False):
             for row, verdict in zip(batch, found, strict=True):
                 judged = {} if verdict is None else verdict._asdict()
                 yield row | judged | {"bytes": row["bytes"] if judged.get("status") == "ok" else None}
 
 
-def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: Iterator[dict[str, Any]]) -> None:
+def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: Iterator[Row]) -> None:
     """Write a shard: the fetched rows of the URLs to do, and of the others what it said of them.
 
     Holds the images of a row group in memory.
     """
-    known, asked = read_rows(path) if path.exists() else iter(()), set(todo)
-    group, size = list[dict[str, Any]](), 0
+    asked, known = set(todo), read_rows(path) if path.exists() else iter(())
+    rows = (next(fetched) if url in asked else old for url, old in zip_longest(urls, known))
+    numbered = ({**row, "row": number} for number, row in enumerate(rows))
     with files.table_writer(path, "image_shard") as write:
-        for number, url in enumerate(urls):
-            old = next(known, {})
-            row = next(fetched) if url in asked else old
-            group.append({**row, "row": number})
-            size += len(row["bytes"] or b"")
-            if size >= GROUP or number + 1 == len(urls):
-                write(pl.DataFrame({name: [row[name] for row in group] for name in group[0]}))
-                group, size = [], 0
+        for group in cut_rows(numbered, n_bytes=GROUP):
+            write(pl.DataFrame({name: [row[name] for row in group] for name in group[0]}))
 
 
 def open_images(items: pl.DataFrame, folder: str | None, settings: Crawl) -> tuple[pl.DataFrame, Fetcher | OwnImages]:
@@ -204,7 +245,8 @@ def fetch_shards(
     outcomes = [no_outcomes()]
     with closing(fetcher), open_examiners(len(urls)) as examiners, ThreadPoolExecutor(settings.threads) as threads:
         submit = partial(threads.submit, partial(fetch_row, fetcher=fetcher))
-        with closing(work_ahead(submit, urls, n_ahead=settings.shard_size)) as fetched:
+        begun, ahead = 2 * settings.threads, settings.shard_size
+        with closing(work_ahead(submit, urls, n_begun=begun, n_ahead=ahead, weigh=weigh, max_weight=HELD)) as fetched:
             shown = log.progress(fetched, total=len(urls), what="images")
             with closing(examine_rows(shown, examiners, settings)) as rows:
                 for path, part in todo.items():

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -504,6 +505,29 @@ def test_a_slow_image_does_not_hold_up_those_behind_it(shop: Shop) -> None:
     shop.pages = {"/slow": wait, "/a": answer(), "/b": free}
     images = run([shop.url + path for path in shop.pages], shard_size=2)  # /b is of the next shard
     assert images["status"].to_list() == ["ok"] * 3
+
+
+@pytest.mark.parametrize(("max_weight", "begun"), [(10**9, [0, 10, 10, 10, 10, 10]), (25, [0, 10, 10, 10])])
+def test_while_one_is_waited_for_no_more_is_fetched_than_memory_may_hold(max_weight: int, begun: list[int]) -> None:
+    class Late(Future[bytes]):
+        def result(self, timeout: float | None = None) -> bytes:
+            if not self.done():
+                self.set_result(b"")  # not before somebody waits for it
+            return super().result(timeout)
+
+    seen = list[int]()
+
+    def submit(size: int) -> Future[bytes]:
+        seen.append(size)
+        future = Late()
+        if size:
+            future.set_result(bytes(size))
+        return future
+
+    jobs, limits = [0, *[10] * 9], {"n_begun": 2, "n_ahead": 5, "max_weight": max_weight}
+    results = crawl.work_ahead(submit, jobs, weigh=len, **limits)
+    assert (next(results), seen) == (b"", begun)
+    assert [len(result) for result in results] == jobs[1:]
 
 
 def test_the_last_address_of_redirects_is_kept(shop: Shop) -> None:
