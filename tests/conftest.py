@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,3 +15,15 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is the current one: results/ goes there."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def packaged_models_read_once() -> Iterator[None]:
+    """Loading an encoder copies a packaged model that was read before: its network is drawn and filled once a file."""
+    from cliper.encoders import cnn, sentence
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module, name in ((sentence, "load_minilm"), (cnn, "load_lite0")):
+            read_once = cache(getattr(module, name))
+            patched.setattr(module, name, lambda read_once=read_once: deepcopy(read_once()))
+        yield

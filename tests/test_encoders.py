@@ -27,6 +27,7 @@ from cliper.encoders.overflow import Overflow
 from cliper.encoders.packages import find_package
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
 
+pytestmark = pytest.mark.usefixtures("packaged_models_read_once")
 CPU = torch.device("cpu")
 HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", precision="fp32", overflow="truncate", shards=1)
 TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
