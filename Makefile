@@ -18,9 +18,10 @@ demo: venv
 	$(BIN)/python -m cliper.shop -- sh -c '$(DEMO) --unlock && exec $(DEMO) --rerun-incomplete'
 	cat results/demo/tabulate/table2.md
 
-# One process a core, a file in one of them: tests of a file may share the shop's port and what they have made.
+# One process a core, a file in one of them: tests of a file may share the shop's port and what they have made. The
+# longest file stands first (tests/conftest.py) and is to stay there.
 test: venv
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: venv
 	$(BIN)/pytest -m slow --timeout 3600

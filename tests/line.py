@@ -23,7 +23,8 @@ def copy_repository(folder: Path) -> Path:
 
 def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a command in the copy and give all it printed."""
-    environment = {key: value for key, value in os.environ.items() if key != "SNAKEMAKE_PROFILE"}
+    left_out = ("SNAKEMAKE_PROFILE", "PYTHONDONTWRITEBYTECODE")  # without bytecode each job compiles the copy again
+    environment = {key: value for key, value in os.environ.items() if key not in left_out}
     return subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )

@@ -22,6 +22,7 @@ from cliper.imagestore import shard_folder
 from cliper.layout import locate
 from cliper.vectorstore import VectorStore
 
+pytestmark = pytest.mark.usefixtures("packaged_models_read_once")
 REPOSITORY = Path(__file__).parents[1]
 WHOLE = {"shard": 0, "shards": 1}  # one range: all items
 IMAGES = {"dataset": "baby", "encoder": "lite0", **WHOLE}
@@ -30,7 +31,8 @@ IMAGES = {"dataset": "baby", "encoder": "lite0", **WHOLE}
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # results lie below the working directory
-    return config.load([REPOSITORY / "config.yaml"])
+    shipped = config.load([REPOSITORY / "config.yaml"])
+    return replace(shipped, encode=replace(shipped.encode, batch_size=4, batch_tokens=64))  # batches are filled up
 
 
 def png(colour):
@@ -204,22 +206,22 @@ def encode_text(settings, names):
 def test_only_new_texts_are_encoded_and_the_bytes_are_those_of_a_clean_run(settings, caplog):
     caplog.set_level("INFO")
     weights.run(settings, encoder="minilm")
-    texts = [f"lamp number {i} {'red ' * (i % 7)}" for i in range(40)]
-    edited = [f"new {text}" if i % 3 == 0 else text for i, text in enumerate(texts)]  # 14 of 40
+    texts = [f"lamp number {i} {'red ' * (i % 7)}" for i in range(12)]
+    edited = [f"new {text}" if i % 3 == 0 else text for i, text in enumerate(texts)]  # 4 of 12
 
     first = encode_text(settings, write_prompts(settings, "title", texts))
-    assert "40 encoded, 0 found in the store" in caplog.text
+    assert "12 encoded, 0 found in the store" in caplog.text
     assert encode_text(settings, write_prompts(settings, "title", texts)) == first
-    assert "0 encoded, 40 found in the store" in caplog.text
+    assert "0 encoded, 12 found in the store" in caplog.text
     other_view = write_prompts(settings, "brand", edited)  # another view, and it might be another dataset
     incremental = encode_text(settings, other_view)
-    assert "14 encoded, 26 found in the store" in caplog.text
+    assert "4 encoded, 8 found in the store" in caplog.text
 
     shutil.rmtree(settings.encode.store)  # safe to delete
     assert encode_text(settings, other_view) == incremental
     without = replace(settings, encode=replace(settings.encode, store=None))
     assert encode_text(without, other_view) == incremental
-    assert caplog.text.count("40 encoded, 0 found in the store") == 3
+    assert caplog.text.count("12 encoded, 0 found in the store") == 3
 
 
 def test_a_broken_store_is_warned_of_and_encoded_anew(settings, caplog):

@@ -27,6 +27,7 @@ from cliper.encoders.overflow import Overflow
 from cliper.encoders.packages import find_package
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
 
+pytestmark = pytest.mark.usefixtures("packaged_models_read_once")
 CPU = torch.device("cpu")
 HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", precision="fp32", overflow="truncate", shards=1)
 TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
@@ -74,13 +75,18 @@ def bridge_weights(tmp_path_factory):
     return make_ready(Settings("bridge"), tmp_path_factory.mktemp("bridge"))
 
 
-@pytest.fixture
-def add_model(tmp_path, monkeypatch):
-    """Make an architecture and its tag known to open_clip for one test."""
+def add_architecture(patched, name, model):
+    """Make an architecture and its tag known to open_clip."""
+    patched.setitem(open_clip.factory._MODEL_CONFIGS, name, model)
+    patched.setitem(open_clip.pretrained._PRETRAINED, name, {"here": TINY_TAG})
 
-    def add(name, model, tag=TINY_TAG):
-        monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, name, model)
-        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, {"here": tag})
+
+@pytest.fixture
+def add_model(monkeypatch):
+    """Make an architecture and its tag known to open_clip for one test; gives the architecture."""
+
+    def add(name, model):
+        add_architecture(monkeypatch, name, model)
         return model
 
     return add
@@ -278,29 +284,29 @@ def test_a_gpu_gives_what_the_cpu_gives(tiny):
 # --- every text encoder ---
 
 
-@pytest.fixture(params=["bridge", "sentence", "open_clip"])
-def text_encoder(request, tmp_path):
+@pytest.fixture(scope="module", params=["bridge", "sentence", "open_clip"])
+def text_weights(request, tmp_path_factory):
+    """Settings and weights.json of an encoder of each kind."""
     if request.param == "bridge":
-        return load(Settings("bridge"), request.getfixturevalue("bridge_weights"))
+        return Settings("bridge"), request.getfixturevalue("bridge_weights")
+    folder = tmp_path_factory.mktemp(request.param)
     if request.param == "sentence":
-        return load(Settings("sentence"), make_ready(Settings("sentence"), tmp_path))
-    return load(TINY, make_ready(TINY, request.getfixturevalue("tiny")))
+        return Settings("sentence"), make_ready(Settings("sentence"), folder)
+    with pytest.MonkeyPatch.context() as patched:
+        add_architecture(patched, "tiny", TINY_MODEL)
+        return TINY, make_ready(TINY, put_weights(folder, "tiny", TINY_MODEL))
 
 
-@pytest.mark.parametrize("name", ["bridge", "sentence", "open_clip"])
-def test_tokens_are_counted_without_the_weights(name, tmp_path, request):
-    if name == "open_clip":
-        settings, path = TINY, make_ready(TINY, request.getfixturevalue("tiny"))
-    elif name == "bridge":
-        settings = Settings("bridge")
-        ready = request.getfixturevalue("bridge_weights").parent
-        path = shutil.copytree(ready, tmp_path / "bridge") / "weights.json"
-    else:
-        settings, path = Settings("sentence"), make_ready(Settings("sentence"), tmp_path)
-    expected = load(settings, path).encode_texts([*TEXTS, "lamp " * 300]).n_tokens.tolist()
-    for weights in path.parent.rglob("*.safetensors"):
-        weights.unlink()
-    assert encoders.load_counter(settings, path)([*TEXTS, "lamp " * 300]) == expected
+@pytest.fixture(scope="module")
+def text_encoder(text_weights):
+    return load(*text_weights)
+
+
+def test_tokens_are_counted_without_the_weights(text_weights, text_encoder, tmp_path):
+    settings, path = text_weights
+    expected = text_encoder.encode_texts([*TEXTS, "lamp " * 300]).n_tokens.tolist()
+    moved = shutil.copytree(path.parent, tmp_path / path.parent.name, ignore=shutil.ignore_patterns("*.safetensors"))
+    assert encoders.load_counter(settings, moved / path.name)([*TEXTS, "lamp " * 300]) == expected
 
 
 def test_an_image_encoder_counts_no_tokens(tmp_path):
@@ -317,7 +323,8 @@ def test_cut_context_equals_padded(text_encoder):
 
 
 def test_a_text_has_the_same_bytes_whatever_is_encoded_beside_it(text_encoder):
-    many = [*TEXTS, *(f"lamp {'red ' * (i % 40)}{i}" for i in range(60))]
+    text_encoder = replace(text_encoder, batch_tokens=128)
+    many = [*TEXTS, *(f"lamp {'red ' * (i * 7 % 40)}{i}" for i in range(24))]  # every width, some in several batches
     together = text_encoder.encode_texts(many).embedding
     backwards = text_encoder.encode_texts(many[::-1]).embedding[::-1]
     alone = np.concatenate([text_encoder.encode_texts([text]).embedding for text in many])

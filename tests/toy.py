@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,13 @@ SHARED = REPOSITORY.parent / "shared"
 
 def settings(**overlay: Any) -> Config:
     """The shipped config with an overlay laid over it."""
-    raw = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
-    return config.structure(config.lay_over(raw, overlay), where="toy")
+    return config.structure(config.lay_over(deepcopy(shipped()), overlay), where="toy")
+
+
+@cache
+def shipped() -> dict[str, Any]:
+    """What config.yaml says."""
+    return dict(yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
 
 
 def dataset(folder: Path, **more: Any) -> dict[str, Any]:
