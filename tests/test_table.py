@@ -176,6 +176,7 @@ def test_a_split_of_ones_own_is_taken_as_it_is(workdir: Path) -> None:
     [
         ({"min_rating": 3}, "source.columns.interactions: rating is missing, by which this dataset is cut"),
         ({"split": "given"}, "split: given, but the source has no split of its own"),
+        ({"source": {"interactions": "/data/a.csv"}}, r"'/data/a.csv' does not have the form .* \(a file in"),
         ({"source": {"columns": {"items": None}}}, "source.columns.items: None is not of type 'object'"),
         ({"source": {"columns": {"items": {"colour": "c"}}}}, "unknown key 'colour'; known: asin, title, brand"),
     ],
