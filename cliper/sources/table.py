@@ -25,7 +25,7 @@ INTERACTIONS = {"user_id": pl.String, "asin": pl.String, "rating": pl.Float64, "
 SEPARATOR = re.compile(r" > |\|")  # between the levels of categories
 UNFIT = {  # what is wrong with a value of these columns
     "rating": "is no number; write 4.5, or do not name the column",
-    "timestamp": "is no number of seconds since 1970; write that, or bring a Parquet with times of its own",
+    "timestamp": "is no number of seconds since 1970; convert it, bring a Parquet with times, or leave it out",
 }
 ADVICE = {"utf-8": "save it as UTF-8", "more fields": "put values with a separator in quotes"}  # on polars' words
 BROKEN = (pl.exceptions.PolarsError, OSError)
