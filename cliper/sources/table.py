@@ -112,7 +112,7 @@ def _cast(
         cast = frame.with_columns(_as_kind(name, frame.schema[name], kind) for name, kind in kinds.items())
     except pl.exceptions.PolarsError as error:
         raise SourceError(f"{path}: {_one_line(error)}; repair the column") from error
-    for name in kinds.keys() & UNFIT.keys():
+    for name in (name for name in UNFIT if name in kinds and cast[name].null_count()):
         is_empty = frame[name].cast(pl.String).str.strip_chars().str.to_lowercase().is_in(["", "nan"]).fill_null(True)
         if (is_unfit := cast[name].is_null() & ~is_empty).any():
             row = is_unfit.arg_max() or 0
