@@ -640,8 +640,8 @@ def _sentence(error: jsonschema.ValidationError) -> str:
             known = cast("dict[str, Any]", error.schema).get("properties", {})
             extra = [key for key in value if key not in known]
             return f"unknown key {', '.join(map(repr, extra))}; known: {', '.join(known)}"
-        case "type" if isinstance(value, str) and wanted in ("number", "integer"):
-            return f"{value!r} is a string; write a {wanted} without quotes"
+        case "type":
+            return _of_wrong_type(value, [wanted] if isinstance(wanted, str) else wanted)
         case "enum":
             return f"{value!r} is not known; known: {', '.join(map(str, wanted))}"
         case "exclusiveMinimum":
@@ -651,8 +651,17 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         case "maximum":
             return f"{value!r} must be at most {wanted}"
         case "pattern":
-            return f"{value!r} does not have the form {wanted}"
+            meaning = cast("dict[str, Any]", error.schema).get("description")
+            return f"{value!r} does not have the form {wanted}" + (f" ({meaning})" if meaning else "")
     return error.message
+
+
+def _of_wrong_type(value: Any, wanted: list[str]) -> str:
+    if isinstance(value, str) and {"number", "integer"} & set(wanted):
+        return f"{value!r} is a string; write a {'whole ' * ('integer' in wanted)}number without quotes"
+    if isinstance(value, str | int) and "array" in wanted:
+        return f"{value!r} is no list; write [{value}]"
+    return f"{value!r} is not of type {', '.join(map(repr, wanted))}"
 
 
 def _reference_faults(raw: Mapping[str, Any]) -> Iterator[str]:

@@ -26,7 +26,7 @@ import polars as pl
 import requests
 
 from cliper import files
-from cliper.config import CONTENT_FREE, Config, Encoder
+from cliper.config import CONTENT_FREE, Config, Encoder, Mmrec, Source, Table
 from cliper.errors import DataError
 from cliper.layout import locate
 from cliper.mirrors import Place, find_places
@@ -74,7 +74,7 @@ def look(place: Place, file: str) -> tuple[int | None, str]:
     if not place.is_folder:
         return ask(f"{place.mirror.rstrip('/')}/{file}")
     path = Path(place.mirror).expanduser() / file
-    return (path.stat().st_size, str(path)) if path.is_file() else (None, f"{path} does not exist")
+    return (path.stat().st_size, str(path)) if path.is_file() else (None, f"{path.absolute()} does not exist")
 
 
 def need_file(config: Config, dataset: str, file: str) -> Need:
@@ -97,12 +97,20 @@ def need_images(config: Config, dataset: str) -> Need:
     what, folder = f"images of {dataset}", config.dataset(dataset).image_folder
     if (path := locate(config.root, "images", dataset=dataset)).is_file():
         return Need(what, True, True, str(path))
+    own = f"datasets.{dataset}.image_folder"
+    if folder is None and not has_image_urls(config.dataset(dataset).source):
+        return Need(what, False, False, f"no URLs of images are read; name image_url among the columns, or {own}")
     if folder is None:
-        return Need(
-            what, False, True, f"crawled from the URLs in the metadata; own ones: datasets.{dataset}.image_folder"
-        )
-    is_there = Path(folder).expanduser().is_dir()
-    return Need(what, is_there, False, folder if is_there else f"{folder} is no folder; put <asin>.jpg there")
+        return Need(what, False, True, f"crawled from the URLs in the metadata; own ones: {own}")
+    path = Path(folder).expanduser().absolute()
+    return Need(what, path.is_dir(), False, folder if path.is_dir() else f"{path} is no folder; put <asin>.jpg there")
+
+
+def has_image_urls(source: Source) -> bool:
+    """Whether URLs of images are read of a dataset's items."""
+    if isinstance(source, Table):
+        return "image_url" in source.columns.get("items", {})
+    return not isinstance(source, Mmrec) or source.metadata is not None
 
 
 def need_encoder(config: Config, name: str) -> Need:
@@ -187,7 +195,8 @@ def estimate_hours(config: Config) -> dict[str, float]:
         arms = [config.arm_of(dataset, arm) for arm in arms_in_use(config)]
         images = {arm.image for arm in arms if arm.image}
         texts = {(arm.text, arm.prompts, view) for arm in arms if arm.text for view in config.views_of(arm)}
-        seconds["crawl"] += n_items / config.crawl.requests_per_s if images else 0
+        if images and config.dataset(dataset).image_folder is None:
+            seconds["crawl"] += n_items / config.crawl.requests_per_s
         seconds["encode"] += n_items * sum(costs["image", _size(config.encoder(name))] for name in images)
         seconds["encode"] += n_items * sum(costs["text", _size(config.encoder(str(name)))] for name, _, _ in texts)
         cells = [cell for cell in config.cells if cell[0] == dataset]

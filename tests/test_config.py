@@ -216,6 +216,13 @@ def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
     assert "backbones.freedom.k: 21 is more than neighbours.items" in faults(backbones={"freedom": {"k": 21}})
 
 
+def test_values_of_another_type_are_told_how_to_be_written() -> None:
+    told = faults(run={"backbones": "freedom", "seeds": 3}, datasets={"baby": {"k_core": "5"}})
+    assert "run.backbones: 'freedom' is no list; write [freedom]" in told
+    assert "run.seeds: 3 is no list; write [3]" in told
+    assert "datasets.baby.k_core: '5' is a string; write a whole number without quotes" in told
+
+
 def test_names_that_would_be_paths_are_refused() -> None:
     assert "does not have the form" in faults(name="../elsewhere")
     assert "does not have the form" in faults(datasets={"a/b": {}})

@@ -63,10 +63,29 @@ def test_what_is_missing_is_told_with_the_way_to_get_it(workdir: Path, capsys: p
     assert examine(workdir, overlay("raw", image_folder="pictures")) == 2
     shown = capsys.readouterr()
     assert (
-        "MISSING         ratings_Toy.csv of toy: raw/ratings_Toy.csv does not exist; by hand: put it into" in shown.out
+        f"MISSING         ratings_Toy.csv of toy: {workdir}/raw/ratings_Toy.csv does not exist; by hand: put it into"
+        in shown.out
     )
-    assert "MISSING         images of toy: pictures is no folder; put <asin>.jpg there" in shown.out
+    assert f"MISSING         images of toy: {workdir}/pictures is no folder; put <asin>.jpg there" in shown.out
     assert "DataError: 3 of 6 things are missing: ratings_Toy.csv of toy, meta_Toy.json.gz of toy" in shown.err
+
+
+@pytest.mark.parametrize(("more", "code"), [({}, 2), ({"image_url": "picture"}, 0)], ids=["without URLs", "with URLs"])
+def test_tables_need_images_from_somewhere(
+    workdir: Path, capsys: pytest.CaptureFixture[str], more: dict[str, str], code: int
+) -> None:
+    (workdir / "raw").mkdir()
+    for name in ("bought.csv", "items.csv"):
+        (workdir / "raw" / name).touch()
+    columns = {"interactions": {"user_id": "customer", "asin": "sku"}, "items": {"asin": "sku", **more}}
+    source = {"kind": "table", "interactions": "bought.csv", "items": "items.csv", "columns": columns}
+    overlaid = overlay("raw")
+    overlaid["datasets"]["toy"]["source"] = source | {"mirrors": ["raw"]}
+    assert examine(workdir, overlaid) == code
+    told = (
+        "MISSING         images of toy: no URLs of images are read; name image_url among the columns, or datasets.toy"
+    )
+    assert (told in capsys.readouterr().out) == (code == 2)
 
 
 def test_mirrors_are_asked_for_heads_and_silent_ones_are_told(
@@ -127,6 +146,8 @@ def test_estimates_follow_items_interactions_and_cells(workdir: Path) -> None:
     hours = doctor.estimate_hours(one)
     # Baby has 7,050 items, 160,792 interactions; two arms of FREEDOM at 14.9 s an epoch of 118,551
     assert hours["crawl"] == pytest.approx(7050 / 100 / 3600)
+    own = toy.settings(run=run | {"seeds": [1]}, datasets={"baby": {"image_folder": "pictures"}})
+    assert doctor.estimate_hours(own)["crawl"] == 0
     assert hours["train"] == pytest.approx(2 * 14.9 * 100 * 160_792 / 118_551 / 3600)
     assert doctor.estimate_hours(two)["train"] == pytest.approx(2 * hours["train"])
     # vanilla: an image of another encoder, one text; cliper: an image and five texts of ViT-L

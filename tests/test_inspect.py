@@ -113,4 +113,7 @@ def test_an_item_without_an_image_is_shown_with_the_reason(ran: Config, capsys: 
 
 def test_an_unknown_item_is_one_line_and_exit_code_2(ran: Config, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--config", "toy.yaml", "--item", "zz"]) == 2
-    assert capsys.readouterr().err == "DataError: no item 'zz' in toy; column asin of the items table lists all\n"
+    assert (
+        capsys.readouterr().err
+        == "DataError: no item 'zz' in toy; column asin of results/toy/catalogue/toy/items.parquet lists all\n"
+    )

@@ -36,6 +36,16 @@ def test_columns_are_found_by_their_names_and_ids_stay_texts(tmp_path: Path) -> 
     ]
 
 
+def test_white_space_around_an_id_makes_no_other_id(tmp_path: Path) -> None:
+    assert interactions(tmp_path, "sku,customer\nA ,1\n A,2\n")["asin"].to_list() == ["A", "A"]
+
+
+def test_seconds_may_have_a_point(tmp_path: Path) -> None:
+    text = "sku,customer,at\nA,1,1600000000.0\nA,2, 1600000001.9\nA,3,1600000000000000001\n"
+    read = interactions(tmp_path, text, timestamp="at")
+    assert read["timestamp"].to_list() == [1_600_000_000, 1_600_000_001, 1_600_000_000_000_000_001]
+
+
 def test_parquet_is_read_with_numbers_as_ids_and_times_of_its_own(tmp_path: Path) -> None:
     frame = pl.DataFrame({"sku": [7], "customer": [3], "at": [datetime(1970, 1, 2)], "part": [2]})
     frame.write_parquet(tmp_path / "bought.parquet")
@@ -48,10 +58,20 @@ def test_parquet_is_read_with_numbers_as_ids_and_times_of_its_own(tmp_path: Path
     ("text", "columns", "complaint"),
     [
         ("sku,buyer\n1,2\n", {}, r"has no column customer; it has sku, buyer"),
-        ("sku,customer\n1,\n", {}, r"1 rows lack a value in user_id, asin"),
-        ("sku,customer,t\n1,2,noon\n", {"timestamp": "t"}, r"bought\.csv: .*noon"),
+        ("sku;customer\n1;2\n", {}, r"it has sku;customer; commas must part the columns of a CSV, tabs those of a TSV"),
+        ("sku,customer\n", {}, r"bought\.csv has no rows"),
+        ("sku,customer\n1,2\n1,\n", {}, r"column customer lacks a value in 1 rows \(first: row 2\); remove the rows"),
+        ('sku,customer\n1,""\n1," "\n', {}, r"column customer lacks a value in 2 rows"),
+        ("sku,customer,stars\n1,2,NaN\n", {"rating": "stars"}, r"column stars lacks a value in 1 rows"),
+        ("sku,customer,t\n1,2,9\n1,3,noon\n", {"timestamp": "t"}, r"column t, row 2: 'noon' is no number of seconds"),
+        (
+            "sku,customer,stars\n1,2,'4,5'\n".replace("'", '"'),
+            {"rating": "stars"},
+            r"row 1: '4,5' is no number; write 4.5",
+        ),
         ("sku,customer,part\n1,2,dev\n", {"split": "part"}, r"split says dev; write train, valid, test, or 0, 1, 2"),
         ("sku,customer\n1,2,3,4\n", {}, r"bought\.csv cannot be read"),
+        ("price,sku,customer,note\n1,2,a,b\n1,50,2,a,b\n", {}, r"bought\.csv .*put values with a separator in quotes"),
         ("", {}, r"bought\.csv cannot be read"),
     ],
 )
@@ -83,6 +103,27 @@ def test_categories_are_a_text_a_list_or_a_list_of_paths(tmp_path: Path, value: 
 def test_only_wanted_items_are_kept_the_first_row_of_each(tmp_path: Path) -> None:
     (tmp_path / "items.tsv").write_text("sku\tname\nB\tother\nA\tfirst\nA\tlater\nC\t\n")
     assert items(tmp_path / "items.tsv", {"A", "C"}).select("asin", "title").rows() == [("A", "first"), ("C", None)]
+
+
+def test_more_rows_of_an_item_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "items.csv").write_text("sku,name\nA,first\nA ,later\nB,unsold\nB,unsold\n")
+    assert items(tmp_path / "items.csv", {"A"})["title"].to_list() == ["first"]
+    assert "items.csv has 1 more rows of items that have one; the first is used" in caplog.text
+
+
+@pytest.mark.parametrize(("rows", "here"), [("7,cup\n", "it has 7"), ("", "it has no rows")])
+def test_items_by_other_ids_than_those_bought_are_refused(tmp_path: Path, rows: str, here: str) -> None:
+    (tmp_path / "items.csv").write_text("sku,name\n" + rows)
+    with pytest.raises(
+        SourceError, match=rf"column sku has none of the items .* such as 007 \({here}\); write the ids"
+    ):
+        items(tmp_path / "items.csv", {"007", "008"})
+
+
+def test_a_table_in_another_encoding_is_told_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_bytes("sku,name\nA,Tür\n".encode("latin-1"))
+    with pytest.raises(SourceError, match="save it as UTF-8"):
+        items(tmp_path / "items.csv", {"A"})
 
 
 def shop(folder: Path, **more: Any) -> dict[str, Any]:
@@ -135,6 +176,7 @@ def test_a_split_of_ones_own_is_taken_as_it_is(workdir: Path) -> None:
     [
         ({"min_rating": 3}, "source.columns.interactions: rating is missing, by which this dataset is cut"),
         ({"split": "given"}, "split: given, but the source has no split of its own"),
+        ({"source": {"interactions": "/data/a.csv"}}, r"'/data/a.csv' does not have the form .* \(a file in"),
         ({"source": {"columns": {"items": None}}}, "source.columns.items: None is not of type 'object'"),
         ({"source": {"columns": {"items": {"colour": "c"}}}}, "unknown key 'colour'; known: asin, title, brand"),
     ],

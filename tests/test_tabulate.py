@@ -86,6 +86,12 @@ def test_table2_says_what_stands_in_for_clip(workdir: Path) -> None:
     assert not any("bridge is" in note for note in tabulate.notes(toy.settings()))
 
 
+def test_a_spread_is_told_of_several_seeds_alone() -> None:
+    one, two = (tabulate.notes(toy.settings(run={"seeds": seeds}))[0] for seeds in ([1], [1, 2]))
+    assert one == "Percent on the test split; one seed."
+    assert two == "Percent on the test split; mean ± standard deviation over 2 seeds."
+
+
 def test_table2_says_when_validation_items_were_masked() -> None:
     told = "Validation items are left out of the test ranking."
     assert told not in tabulate.notes(toy.settings())

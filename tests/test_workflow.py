@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 from line import DEMO, SNAKEMAKE, call, copy_repository, in_shop, plan
+
+MINE = """
+name: mine
+run: {{datasets: [mine]}}
+datasets:
+  mine:
+    title: Mine
+    source:
+      kind: table
+      interactions: bought.csv
+      mirrors: ["{raw}"]
+      columns: {{interactions: {{user_id: customer, asin: sku}}}}
+    k_core: 1
+    split_seed: 1
+"""
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +199,26 @@ def test_given_features_plan_neither_crawl_nor_encoders(demo: Path) -> None:
         "tabulate": 2,
         "all_tables": 1,
     }
+
+
+def test_an_edited_table_in_a_folder_of_ones_own_is_taken_again(tmp_path: Path) -> None:
+    folder, raw = copy_repository(tmp_path / "cliper"), tmp_path / "raw"
+    raw.mkdir()
+    (raw / "bought.csv").write_text("customer,sku\n" + "".join(f"{u},{i}\n" for u in "uvw" for i in "abcde"))
+    (folder / "mine.yaml").write_text(MINE.format(raw=raw))
+    catalogue = [SNAKEMAKE[0], "-m", "snakemake", "all_catalogue", "--cores", "1", "--configfile", "mine.yaml"]
+
+    def count_interactions() -> int:
+        ran = call(folder, *catalogue)
+        assert ran.returncode == 0, ran.stdout
+        return int(pl.read_parquet(folder / "results/mine/catalogue/mine/counts.parquet")["interactions"][0])
+
+    assert count_interactions() == 15
+    (raw / "bought.csv").write_text("customer,sku\n" + "".join(f"{u},{i}\n" for u in "uvwx" for i in "abcde"))
+    assert count_interactions() == 20
+    shutil.rmtree(raw)
+    assert "Nothing to be done" in call(folder, *catalogue).stdout  # what was taken is kept
+    assert count_interactions() == 20
 
 
 def test_a_typo_in_the_config_is_told_before_anything_runs(demo: Path) -> None:

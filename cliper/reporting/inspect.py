@@ -47,11 +47,13 @@ class Found(NamedTuple):
 
 def find_item(config: Config, datasets: Iterable[str], asin: str) -> tuple[str, dict[str, Any]]:
     """Dataset of an item, the first that has it, and its row. Raises DataError if none has."""
-    for dataset in datasets:
-        rows = files.read_table(locate(config.root, "items", dataset=dataset), "items").filter(asin=asin)
+    paths = {dataset: locate(config.root, "items", dataset=dataset) for dataset in datasets}
+    for dataset, path in paths.items():
+        rows = files.read_table(path, "items").filter(asin=asin)
         if rows.height:
             return dataset, rows.row(0, named=True)
-    raise DataError(f"no item {asin!r} in {', '.join(datasets)}; column asin of the items table lists all")
+    listed = ", ".join(str(path) for path in paths.values())
+    raise DataError(f"no item {asin!r} in {', '.join(paths)}; column asin of {listed} lists all")
 
 
 def read_views(config: Config, dataset: str, name: str, arm: Arm, item: int) -> list[dict[str, Any]]:

@@ -200,7 +200,9 @@ def _titles(config: Config, datasets: Iterable[str]) -> str:
 
 def notes(config: Config) -> list[str]:
     """What a reader of Table 2 must know: how each arm's features were made, and what only stands in for CLIP."""
-    lines = [f"Percent on the test split; mean ± standard deviation over {len(config.run.seeds)} seeds."]
+    n_seeds = len(config.run.seeds)
+    spread = f"mean ± standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+    lines = [f"Percent on the test split; {spread}."]
     if config.evaluate.mask_valid:
         lines.append("Validation items are left out of the test ranking.")
     kinds = set()

@@ -2,6 +2,7 @@
 import os
 import re
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -122,6 +123,21 @@ def cut_by(dataset):
         settings.split_seed,
         getattr(settings.source, "columns", None),
     ]
+
+
+def own_file(dataset, file):
+    """A raw file in the first folder that has it, as it may change; [] where it is fetched from a URL.
+
+    Once taken it stays an input, though its folder may be gone: Snakemake then keeps what was taken.
+    """
+    mirrors = CONFIG.datasets[dataset].source.mirrors or ()
+    folders = takewhile(
+        lambda mirror: not mirror.startswith(("http://", "https://")), mirrors
+    )
+    paths = [Path(folder).expanduser() / file for folder in folders]
+    is_taken = Path(path("raw").format(dataset=dataset, file=file)).is_file()
+    found = [own for own in paths if own.is_file()] or (paths if is_taken else [])
+    return [str(own) for own in found[:1]]
 
 
 def own_images(dataset):

@@ -3,6 +3,8 @@
 
 # No code id and no mirror among the params: the bytes of a file do not depend on how it was fetched.
 rule download:
+    input:
+        own=lambda w: own_file(w.dataset, w.file),
     output:
         raw=path("raw"),
     log:
