@@ -39,6 +39,7 @@ from benchmarks.badserver import (
     answer,
     bomb,
     drip,
+    flood,
     hang,
     in_turn,
     picture,
@@ -63,6 +64,7 @@ SETTINGS = {
     "max_pixels": 50_000,
     "min_ok": 0,
 }
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 BIG = JPEG + bytes(10_000_000)  # what follows the end of a JPEG belongs to the file
 PATIENT = 900.0  # seconds, for the lines that start processes of their own on a busy machine
 SOUND = 4  # other images in the faults that need several shards
@@ -116,6 +118,12 @@ def see_page(*behaviours: Behaviour, **settings: Any) -> Seen:
         shop.pages = {"/before": answer(), "/fault": in_turn(*behaviours), "/after": answer(), "/last": answer()}
         prepare([shop.url + path for path in shop.pages], **settings)
         return look(crawl_here(), 1)
+
+
+def early_hints(handler: Any) -> None:
+    """An answer before the answer."""
+    handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+    answer()(handler)
 
 
 def see_forbidden_redirect() -> Seen:
@@ -323,6 +331,13 @@ FAULTS = [
     page("hang", "timeout", hang),
     page("body that trickles", "timeout", drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")),
     page("header that trickles", "timeout", drip(b"HTTP/1.1 200 OK\r\nX-Long: ")),
+    page("100 Continue without end", "timeout", flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100)),
+    page("103 Early Hints, then 200", "ok", early_hints),
+    page("chunks without end", "too_large", flood(CHUNKED, b"3e8\r\n" + bytes(1000) + b"\r\n"), max_bytes=1_000_000),
+    page("chunk of -1 bytes", "too_large", flood(CHUNKED + b"-1\r\n", bytes(65_536)), max_bytes=1_000_000),
+    page("chunk of no number", "connection_error", flood(CHUNKED + b"many\r\n", b"x")),
+    page("trailers without end", "timeout", flood(CHUNKED + b"0\r\n", b"X-More: 1\r\n" * 100)),
+    page("more than 100 header lines", "connection_error", flood(b"HTTP/1.1 200 OK\r\n", b"X-More: 1\r\n")),
     page(
         "body shorter than Content-Length",
         "connection_error",

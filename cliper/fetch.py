@@ -28,6 +28,7 @@ from cliper.config import Crawl
 from cliper.connections import Connections, Origin
 from cliper.hosts import Hosts
 
+PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE_S = 0.5  # before the second attempt; doubles with each further one
@@ -81,6 +82,8 @@ def locate(url: str) -> tuple[Origin, str]:
 
     >>> locate("http://Shop.test:81/I/51%2bZ/../a b.jpg?x=%2F#top")
     (Origin(scheme='http', host='shop.test', port=81), '/I/51%2bZ/../a%20b.jpg?x=%2F')
+    >>> locate("https://[2001:db8::1]")
+    (Origin(scheme='https', host='2001:db8::1', port=443), '/')
     """
     parts = urlsplit(url)
     query = f"?{parts.query}" if parts.query else ""
@@ -89,7 +92,7 @@ def locate(url: str) -> tuple[Origin, str]:
 
 @lru_cache(maxsize=1024)
 def _origin(scheme: str, netloc: str) -> Origin:
-    if scheme not in ("http", "https"):
+    if scheme not in PORTS:
         raise ValueError("no http or https URL")
     try:
         where = parse_url(f"{scheme}://{netloc}")
@@ -97,7 +100,8 @@ def _origin(scheme: str, netloc: str) -> Origin:
         raise ValueError("no URL") from None
     if not where.host:
         raise ValueError("no http or https URL")
-    return Origin(scheme, where.host.strip("[]"), where.port)
+    # The dot that may end a name stands in no certificate; without a port http.client takes 2001:db8::1 for port 1
+    return Origin(scheme, where.host.strip("[]").rstrip("."), PORTS[scheme] if where.port is None else where.port)
 
 
 class Fetcher:
@@ -172,9 +176,7 @@ class Fetcher:
         origin, target = locate(url)
         with self._hosts.turn(origin.host) as waited_s:
             deadline.at += waited_s  # a URL does not pay for the queue before it
-            if (left_s := deadline.left_s()) <= 0:
-                raise TimeoutError
-            with self._connections.get(origin, target, self._headers, left_s=left_s) as response:
+            with self._connections.get(origin, target, self._headers, deadline=deadline.at) as response:
                 yield response
 
     def _refusal(self, url: str, deadline: _Deadline) -> Answer | None:
@@ -205,7 +207,8 @@ def _read(response: http.client.HTTPResponse, max_bytes: int, *, agent: str) -> 
     if response.length is not None and response.length <= max_bytes:
         return Answer("ok", code, body=response.read())  # fails if it is shorter than told
     body = bytearray()
-    while response.length is None and len(body) <= max_bytes and (chunk := response.read(CHUNK)):
+    # read1, because read takes a chunk whose size is told as -1 for one without an end
+    while response.length is None and len(body) <= max_bytes and (chunk := response.read1(CHUNK)):
         body += chunk
     if response.length is None and len(body) <= max_bytes:
         return Answer("ok", code, body=bytes(body))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import socket
 import sys
 import threading
 import time
@@ -27,12 +29,15 @@ from benchmarks.badserver import (
     Behaviour,
     Shop,
     answer,
+    answer_once,
     bomb,
     drip,
+    flood,
     hang,
     hang_up,
     in_turn,
     picture,
+    reset,
     serve,
 )
 
@@ -179,7 +184,8 @@ def test_a_second_run_asks_for_nothing_and_a_lost_shard_for_its_urls_only(shop: 
 
 
 def test_retry_failed_asks_again_for_what_failed_in_passing_and_nothing_else(shop: Shop) -> None:
-    shop.pages = {"/ok": answer(), "/503": in_turn(answer(code=503), answer()), "/cut": in_turn(hang_up, answer())}
+    cut = answer(JPEG[:100], Content_Length=str(len(JPEG)), Connection="close")
+    shop.pages = {"/ok": answer(), "/503": in_turn(answer(code=503), answer()), "/cut": in_turn(cut, answer())}
     urls = [f"{shop.url}/{path}" for path in ("ok", "503", "404", "cut")]
     assert run(urls, attempts=1)["status"].to_list() == ["ok", "http_error", "http_error", "connection_error"]
     first = MANIFEST.read_bytes()
@@ -278,6 +284,15 @@ def test_a_private_address_is_refused_unless_allowed(shop: Shop) -> None:
     assert shop.asked == ["/a"]
 
 
+def test_a_private_address_is_not_even_connected_to(workdir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        images = run([f"http://127.0.0.1:{server.getsockname()[1]}/a", "http://localhost:1/a"], allow_hosts=[])
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert images["status"].to_list() == ["refused"] * 2
+
+
 def test_redirects_are_followed_but_not_to_a_private_address(shop: Shop) -> None:
     with serve("127.0.0.2") as inside:
         inside.pages = {"/secret": answer()}
@@ -324,6 +339,21 @@ def test_a_body_beyond_the_limit_is_not_read(shop: Shop) -> None:
     images = run([f"{shop.url}/flood", f"{shop.url}/told"], max_bytes=100_000)
     assert images["status"].to_list() == ["too_large", "too_large"]
     assert sum(sent) < 20_000_000  # what fits into the socket's buffers
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5"])
+def test_a_chunk_of_negative_size_is_not_taken_for_one_without_end(shop: Shop, size: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n"
+    shop.pages = {"/flood": flood(head, bytes(1_000_000))}
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert run([f"{shop.url}/flood"], max_bytes=100_000, deadline_s=1)["status"].to_list() == ["too_large"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
+
+
+@pytest.mark.parametrize("then", [hang_up, reset, lambda handler: handler.wfile.write(b"junk\r\n\r\n")])
+def test_a_kept_connection_that_ends_as_it_is_used_costs_no_attempt(shop: Shop, then: Behaviour) -> None:
+    shop.pages = dict.fromkeys((f"/{i}" for i in range(4)), answer_once(then))
+    assert run([shop.url + path for path in shop.pages], attempts=1, threads=1)["status"].to_list() == ["ok"] * 4
 
 
 def test_a_dripping_server_is_ended_by_the_deadline(shop: Shop) -> None:
