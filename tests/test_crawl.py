@@ -20,6 +20,7 @@ from PIL import ExifTags, Image
 
 from cliper import crawl, fetch, files, pictures
 from cliper.errors import DataError
+from cliper.hosts import Hosts
 from cliper.imagestore import read_images
 
 sys.path.append(str(toy.REPOSITORY))  # benchmarks are not installed
@@ -459,6 +460,26 @@ def test_retry_after_holds_back_all_requests_to_the_host(shop: Shop) -> None:
     assert images["status"].to_list() == ["ok", *["http_error"] * 9, "ok"]
     assert asked[1] - asked[0] >= 1
     assert asked[2] - asked[0] >= 1
+
+
+def test_a_pause_holds_back_those_too_who_have_their_turn_already() -> None:
+    hosts, started = Hosts(replace(CONFIG.crawl, requests_per_s=20)), list[float]()
+
+    def ask() -> None:
+        with hosts.turn("shop.test"):
+            started.append(time.monotonic())
+
+    with hosts.turn("shop.test"):
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.02)  # by now they wait for the turns at 0.05, 0.1 and 0.15 s
+        hosts.pause("shop.test", 0.2)
+        paused = time.monotonic()
+    for thread in threads:
+        thread.join()
+    starts = [at - paused for at in sorted(started)]
+    assert [start >= 0.2 + i / 20 - 0.001 for i, start in enumerate(starts)] == [True] * 3
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
