@@ -33,7 +33,7 @@ MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE_S = 0.5  # before the second attempt; doubles with each further one
 CHUNK = 65_536  # bytes
-KEPT = "%/:?@!$&'()*+,;=~"  # in paths and queries: RFC 3986, section 3.3, and escapes as they stand
+FORBIDDEN = b"User-agent: *\nDisallow: /"  # taken for a robots.txt that is too large to be read
 OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex"})  # as img2dataset
 VALUED_DIRECTIVES = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 
@@ -87,7 +87,7 @@ def locate(url: str) -> tuple[Origin, str]:
     """
     parts = urlsplit(url)
     query = f"?{parts.query}" if parts.query else ""
-    return _origin(parts.scheme, parts.netloc), quote(f"{parts.path or '/'}{query}", safe=KEPT)
+    return _origin(parts.scheme, parts.netloc), quote(f"{parts.path or '/'}{query}", safe=robots.KEPT)
 
 
 @lru_cache(maxsize=1024)
@@ -166,7 +166,7 @@ class Fetcher:
                 return refusal
             with self._get(url, deadline) as response:
                 if (location := _location(response)) is None:
-                    answer = _read(response, self._settings.max_bytes, agent=self._agent)
+                    answer = self._read_rules(response) if is_robots_txt else self._read_file(response)
                     return answer if url == asked else answer._replace(final_url=url)
             url = urljoin(url, location)
         return Answer("http_error", response.status, f"more than {MAX_REDIRECTS} redirects")
@@ -178,6 +178,16 @@ class Fetcher:
             deadline.at += waited_s  # a URL does not pay for the queue before it
             with self._connections.get(origin, target, self._headers, deadline=deadline.at) as response:
                 yield response
+
+    def _read_file(self, response: http.client.HTTPResponse) -> Answer:
+        directive = opt_out(response.headers.get_all("X-Robots-Tag", []), agent=self._agent)
+        if directive and response.status == http.client.OK:
+            return Answer("refused", response.status, f"X-Robots-Tag: {directive}")
+        return _read(response, self._settings.max_bytes)
+
+    def _read_rules(self, response: http.client.HTTPResponse) -> Answer:
+        """Take a robots.txt: what is said of it as a file does not lift its rules, nor does a small max_bytes."""
+        return _read(response, max(self._settings.max_bytes, robots.MAX_CHARACTERS))
 
     def _refusal(self, url: str, deadline: _Deadline) -> Answer | None:
         """Say why robots.txt keeps us from a URL, or None. A robots.txt that fails in passing fails the URL."""
@@ -191,19 +201,18 @@ class Fetcher:
                 answer = self._follow(rules, deadline, is_robots_txt=True)
                 if is_transient(answer.status, answer.http_code):
                     return answer._replace(detail=f"robots.txt: {answer.detail}")
-                self._robots[origin] = robots.parse((answer.body or b"").decode(errors="replace"), agent=self._agent)
+                body = FORBIDDEN if answer.status == "too_large" else answer.body or b""
+                self._robots[origin] = robots.parse(body.decode("utf-8-sig", "replace"), agent=self._agent)
         is_allowed = robots.is_allowed(self._robots[origin], target)
         return None if is_allowed else Answer("refused", detail="robots.txt")
 
 
-def _read(response: http.client.HTTPResponse, max_bytes: int, *, agent: str) -> Answer:
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> Answer:
     """Take what the config allows of an answer that is no redirect."""
     code, headers = response.status, response.headers
     if code != http.client.OK:
         reason = http.client.responses.get(code, "unknown code")
         return Answer("http_error", code, reason, retry_after_s=_retry_after_s(headers))
-    if directive := opt_out(headers.get_all("X-Robots-Tag", []), agent=agent):
-        return Answer("refused", code, f"X-Robots-Tag: {directive}")
     if response.length is not None and response.length <= max_bytes:
         return Answer("ok", code, body=response.read())  # fails if it is shorter than told
     body = bytearray()

@@ -18,7 +18,7 @@ import pytest
 import toy
 from PIL import ExifTags, Image
 
-from cliper import crawl, fetch, files, pictures
+from cliper import crawl, fetch, files, pictures, robots
 from cliper.errors import DataError
 from cliper.hosts import Hosts
 from cliper.imagestore import read_images
@@ -519,6 +519,31 @@ def test_robots_txt_is_obeyed_where_the_config_says_so(shop: Shop) -> None:
     assert shop.asked.count("/robots.txt") == 1
     assert "/private/a" not in shop.asked and "/private/b" not in shop.asked
     assert run(urls, robots_txt=False)["status"].to_list() == ["ok", "ok", "ok", "http_error"]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        answer(b"User-agent: *\nDisallow: /", X_Robots_Tag="noindex"),
+        answer(b"\xef\xbb\xbfUser-agent: *\nDisallow: /"),
+        answer("User-agent: *\nDisallow: /ü[".encode()),
+        answer(b"User-agent: *\nDisallow: /\n" + b"#" * 200_000),
+        answer(bytes(1_000_000)),
+    ],
+    ids=["tagged noindex", "byte order mark", "no ASCII", "beyond max_bytes", "beyond any limit"],
+)
+def test_a_robots_txt_binds_however_it_is_served(shop: Shop, rules: Behaviour) -> None:
+    shop.pages = {"/robots.txt": rules, "/%C3%BC%5B": answer()}
+    images = run([f"{shop.url}/ü["], robots_txt=True, max_bytes=100_000)
+    assert images.select("status", "detail").row(0) == ("refused", "robots.txt")
+
+
+def test_rules_by_the_thousand_and_endless_patterns_cost_little_time() -> None:
+    many = "".join(f"Disallow: /*/section{i}/*.html$\n" for i in range(5000)) + "Disallow: /" + "*a" * 100_000 + "b\n"
+    rules = robots.parse(f"User-agent: *\n{many}", agent="cliper")
+    began = time.process_time()
+    assert robots.is_allowed(rules, "/images/" + "a" * 10_000)
+    assert time.process_time() - began < 1  # by regular expressions 11 s
 
 
 def test_without_robots_txt_all_is_allowed_and_when_it_fails_nothing_is(shop: Shop) -> None:
