@@ -241,7 +241,8 @@ def _reason(error: BaseException) -> str:
     """The innermost error in words; the outer ones name objects by their address in memory."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
+    words = str(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
+    return "".join(sign if sign.isprintable() else " " for sign in words)  # some repeat what the server sent
 
 
 @dataclass

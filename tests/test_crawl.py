@@ -113,6 +113,11 @@ def test_every_kind_of_answer_gets_its_status(shop: Shop) -> None:
     assert images["row"].is_null().to_list() == [status != "ok" for status in expected.values()]
 
 
+def test_what_a_server_says_is_told_without_what_moves_a_terminal(shop: Shop) -> None:
+    shop.pages = {"/a": lambda handler: handler.wfile.write(b"FTP \x1b[2J\x9b\r\n")}
+    assert run([f"{shop.url}/a"], attempts=1)["detail"].to_list() == ["FTP  [2J   "]
+
+
 def test_a_silent_server_is_a_timeout_long_before_the_deadline(shop: Shop) -> None:
     shop.pages = {"/hang": hang}
     assert run([f"{shop.url}/hang"], timeout_s=0.2, attempts=1)["status"].to_list() == ["timeout"]
