@@ -292,6 +292,21 @@ def see_kill(phase: str) -> Seen:
         return seen if is_same else seen._replace(status="other bytes")
 
 
+def see_ctrl_c() -> Seen:
+    """Stopped by Ctrl-C while a server hangs: one line, and the next run ends well."""
+    with sound_shop() as shop:
+        shop.pages["/0"] = in_turn(hang, answer())
+        process = start("leave_alone")
+        while "/0" not in shop.asked and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        said = Path("stderr.txt").read_text()
+        if said != "crawl was stopped\n":
+            return Seen(said)
+        return look(crawl_here(), 0)._replace(status=f"exit {process.returncode}")
+
+
 def see_two_crawls() -> Seen:
     """A second crawl on one folder is refused; the first one ends well."""
     is_over = threading.Event()
@@ -367,6 +382,7 @@ FAULTS = [
         Fault(f"kill -9 {phase}", "ok", partial(see_kill, phase), limit_s=PATIENT)
         for phase in ("while fetching", "while writing a shard", "after a shard", "while writing the manifest")
     ],
+    Fault("Ctrl-C", "exit 130", see_ctrl_c, limit_s=PATIENT),
     Fault("two crawls on one folder", "refused", see_two_crawls, limit_s=PATIENT),
 ]
 

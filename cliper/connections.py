@@ -74,9 +74,10 @@ class Connections:
 
     def close(self) -> None:
         """Close the connections that are idle."""
-        for _, connection in self._idle:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, connection in idle:
             connection.close()
-        self._idle.clear()
 
     def _ask(
         self, origin: Origin, target: str, headers: Mapping[str, str], clock: _Clock

@@ -113,12 +113,14 @@ class Fetcher:
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._hosts = Hosts(settings)
         self._connections = Connections(settings)
+        self._is_closed = threading.Event()
         self._lock = threading.Lock()
         self._locks = defaultdict[Origin, threading.Lock](threading.Lock)
         self._robots: dict[Origin, list[robots.Rule]] = {}
 
     def close(self) -> None:
-        """Close the connections kept open."""
+        """Close the connections kept open; what is being fetched meanwhile is not tried again."""
+        self._is_closed.set()
         self._connections.close()
 
     def fetch(self, url: str) -> Answer:
@@ -146,7 +148,8 @@ class Fetcher:
                 break
             if answer.retry_after_s:
                 self._hosts.pause(host, answer.retry_after_s)
-            time.sleep(pause_s)
+            if self._is_closed.wait(pause_s):
+                break
         return answer
 
     def _attempt(self, url: str, deadline: _Deadline) -> Answer:

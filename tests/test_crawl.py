@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import sys
 import threading
@@ -260,10 +261,16 @@ def test_processes_that_examine_say_the_same_and_their_death_loses_nothing(
         file.unlink()
     monkeypatch.setattr(crawl, "FEW", 0)
     with monkeypatch.context() as patch, pytest.raises(DataError, match="process that examines images was killed"):
-        patch.setattr(pictures, "serve_parent", os.abort)
+        patch.setattr(pictures, "follow_parent", os.abort)
         run(urls)
     run(urls)
     assert MANIFEST.read_bytes() == here
+
+
+def test_processes_that_examine_leave_ctrl_c_to_their_parent_from_their_start() -> None:
+    with crawl.open_examiners(crawl.FEW) as examiners:
+        assert signal.SIGINT in examiners.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_shard_is_written_and_read_in_parts_when_its_images_are_large(
