@@ -66,6 +66,18 @@ def drip(before: bytes) -> Behaviour:
     return behave
 
 
+def flood(before: bytes, again: bytes) -> Behaviour:
+    """Send a start, then the same bytes until the other side hangs up."""
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        handler.wfile.write(before)
+        while True:
+            handler.wfile.write(again)
+
+    return behave
+
+
 def hang(handler: BaseHTTPRequestHandler) -> None:
     """Say nothing until the other side hangs up."""
     handler.close_connection = True
@@ -82,6 +94,17 @@ def reset(handler: BaseHTTPRequestHandler) -> None:
     handler.close_connection = True
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
+
+
+def answer_once(then: Behaviour) -> Behaviour:
+    """Answer the first request of each connection, and do `then` at its second."""
+    answered = list[BaseHTTPRequestHandler]()
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        (then if handler in answered else answer())(handler)
+        answered.append(handler)
+
+    return behave
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:

@@ -39,6 +39,7 @@ from benchmarks.badserver import (
     answer,
     bomb,
     drip,
+    flood,
     hang,
     in_turn,
     picture,
@@ -63,6 +64,7 @@ SETTINGS = {
     "max_pixels": 50_000,
     "min_ok": 0,
 }
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 BIG = JPEG + bytes(10_000_000)  # what follows the end of a JPEG belongs to the file
 PATIENT = 900.0  # seconds, for the lines that start processes of their own on a busy machine
 SOUND = 4  # other images in the faults that need several shards
@@ -116,6 +118,12 @@ def see_page(*behaviours: Behaviour, **settings: Any) -> Seen:
         shop.pages = {"/before": answer(), "/fault": in_turn(*behaviours), "/after": answer(), "/last": answer()}
         prepare([shop.url + path for path in shop.pages], **settings)
         return look(crawl_here(), 1)
+
+
+def early_hints(handler: Any) -> None:
+    """An answer before the answer."""
+    handler.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+    answer()(handler)
 
 
 def see_forbidden_redirect() -> Seen:
@@ -284,6 +292,21 @@ def see_kill(phase: str) -> Seen:
         return seen if is_same else seen._replace(status="other bytes")
 
 
+def see_ctrl_c() -> Seen:
+    """Stopped by Ctrl-C while a server hangs: one line, and the next run ends well."""
+    with sound_shop() as shop:
+        shop.pages["/0"] = in_turn(hang, answer())
+        process = start("leave_alone")
+        while "/0" not in shop.asked and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        said = Path("stderr.txt").read_text()
+        if said != "crawl was stopped\n":
+            return Seen(said)
+        return look(crawl_here(), 0)._replace(status=f"exit {process.returncode}")
+
+
 def see_two_crawls() -> Seen:
     """A second crawl on one folder is refused; the first one ends well."""
     is_over = threading.Event()
@@ -323,6 +346,13 @@ FAULTS = [
     page("hang", "timeout", hang),
     page("body that trickles", "timeout", drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")),
     page("header that trickles", "timeout", drip(b"HTTP/1.1 200 OK\r\nX-Long: ")),
+    page("100 Continue without end", "timeout", flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100)),
+    page("103 Early Hints, then 200", "ok", early_hints),
+    page("chunks without end", "too_large", flood(CHUNKED, b"3e8\r\n" + bytes(1000) + b"\r\n"), max_bytes=1_000_000),
+    page("chunk of -1 bytes", "too_large", flood(CHUNKED + b"-1\r\n", bytes(65_536)), max_bytes=1_000_000),
+    page("chunk of no number", "connection_error", flood(CHUNKED + b"many\r\n", b"x")),
+    page("trailers without end", "timeout", flood(CHUNKED + b"0\r\n", b"X-More: 1\r\n" * 100)),
+    page("more than 100 header lines", "connection_error", flood(b"HTTP/1.1 200 OK\r\n", b"X-More: 1\r\n")),
     page(
         "body shorter than Content-Length",
         "connection_error",
@@ -352,6 +382,7 @@ FAULTS = [
         Fault(f"kill -9 {phase}", "ok", partial(see_kill, phase), limit_s=PATIENT)
         for phase in ("while fetching", "while writing a shard", "after a shard", "while writing the manifest")
     ],
+    Fault("Ctrl-C", "exit 130", see_ctrl_c, limit_s=PATIENT),
     Fault("two crawls on one folder", "refused", see_two_crawls, limit_s=PATIENT),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def chosen(options: argparse.Namespace, stage: Stage) -> tuple[str, str, dict[st
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one stage. Returns 0, or 2 after a sentence about what the user can mend."""
+    """Run one stage. Returns 0, 2 after a sentence about what the user can mend, or 130 after Ctrl-C."""
     options = build_parser().parse_args(arguments)
     stage = STAGES[options.stage]
     log.start(options.stage)
@@ -69,7 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
         module, function, names = chosen(options, stage)
         settings = config.load(options.config)
         settings.require({name: value for name, value in names.items() if value is not None})
-        getattr(importlib.import_module(module), function)(settings, **names)
+        do_stage = getattr(importlib.import_module(module), function)
+        signal.siginterrupt(signal.SIGINT, True)  # polars lets a wait for a thread go on after Ctrl-C
+        do_stage(settings, **names)
     except CliperError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2
@@ -80,6 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
             f"DataError: cannot write {error.filename or 'here'}: {error.strerror}; free the disk, run again\n"
         )
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{options.stage} was stopped\n")
+        return 128 + signal.SIGINT
     return 0
 
 

@@ -13,9 +13,9 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
 import certifi
@@ -23,6 +23,7 @@ from urllib3.util import wait_for_read
 
 from cliper.config import Crawl
 
+NAT64 = ip_network("64:ff9b::/96")  # RFC 6052
 BUFFER = 65_536  # bytes; most cover images come in one or two reads
 
 
@@ -31,7 +32,7 @@ class Origin(NamedTuple):
 
     scheme: str  # http or https
     host: str  # in ASCII, an IPv6 address without brackets
-    port: int | None
+    port: int
 
 
 class Connections:
@@ -46,18 +47,17 @@ class Connections:
 
     @contextmanager
     def get(
-        self, origin: Origin, target: str, headers: Mapping[str, str], *, left_s: float
+        self, origin: Origin, target: str, headers: Mapping[str, str], *, deadline: float
     ) -> Iterator[http.client.HTTPResponse]:
-        """Ask for a target; the answer's body can be read in the block, up to the deadline in so many seconds.
+        """Ask for a target; the answer's body can be read in the block, up to the deadline (time.monotonic()).
 
         Raises OSError (TimeoutError at the deadline or after long silence), http.client.HTTPException, and ValueError
         for an address that is neither public nor allowed.
         """
-        connection = self._take(origin)
+        clock = _Clock(self._silence_s, deadline)
+        connection, answer = self._ask(origin, target, headers, clock)
         try:
-            connection.mind(self._silence_s, left_s)
-            connection.request("GET", target, headers=dict(headers))
-            with connection.getresponse() as response:
+            with answer as response:
                 yield response
                 is_whole = response.isclosed() and not response.will_close
         except BaseException:
@@ -74,22 +74,34 @@ class Connections:
 
     def close(self) -> None:
         """Close the connections that are idle."""
-        for _, connection in self._idle:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for _, connection in idle:
             connection.close()
-        self._idle.clear()
 
-    def _take(self, origin: Origin) -> _Connection:
+    def _ask(
+        self, origin: Origin, target: str, headers: Mapping[str, str], clock: _Clock
+    ) -> tuple[_Connection, http.client.HTTPResponse]:
+        if kept := self._take(origin):
+            # The server may end it just as we ask; that is no fault of the URL (RFC 9112, section 9.3.1)
+            with suppress(ConnectionError, ssl.SSLError, http.client.BadStatusLine):
+                return kept, kept.ask(target, headers, clock)
+        new = self._open(origin)
+        return new, new.ask(target, headers, clock)
+
+    def _take(self, origin: Origin) -> _Connection | None:
         while True:
             with self._lock:
                 places = [place for place, (kept, _) in enumerate(self._idle) if kept == origin]
                 if not places:
-                    break
+                    return None
                 _, connection = self._idle.pop(places[-1])
             if not wait_for_read(connection.sock, timeout=0):  # else it has ended, or said what nobody asked
                 return connection
             connection.close()
-        is_tls = origin.scheme == "https"
-        where = origin.host, origin.port
+
+    def _open(self, origin: Origin) -> _Connection:
+        is_tls, where = origin.scheme == "https", (origin.host, origin.port)
         connection = _TLSConnection(*where, context=self._context) if is_tls else _Connection(*where)
         connection.allowed = self._allowed
         return connection
@@ -111,30 +123,66 @@ def is_public(address: str) -> bool:
 
     >>> is_public("192.0.43.7"), is_public("169.254.169.254"), is_public("::ffff:127.0.0.1"), is_public("224.0.0.1")
     (True, False, False, False)
+    >>> is_public("64:ff9b::169.254.169.254"), is_public("64:ff9b::192.0.43.7"), is_public("fec0::1")
+    (False, True, False)
     """
     ip = ip_address(address)
-    return ip.is_global and not ip.is_multicast
+    if ip in NAT64:
+        ip = ip_address(int(ip) & 0xFFFF_FFFF)  # the IPv4 address that it leads to
+    return ip.is_global and not ip.is_multicast and not getattr(ip, "is_site_local", False)
+
+
+class _Clock(NamedTuple):
+    """How long a request may take: a plain timeout starts anew with each byte that drips."""
+
+    silence_s: float
+    deadline: float  # time.monotonic()
+
+    def wait_s(self) -> float:
+        """Longest wait for the next thing to happen. Raises TimeoutError at the deadline."""
+        left_s = self.deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        return min(self.silence_s, left_s)
 
 
 class _Connection(http.client.HTTPConnection):
     """A connection that checks its peer and whose answers mind the clock."""
 
     allowed: frozenset[str] = frozenset()  # hosts that may be anywhere
+    clock: _Clock
 
-    def mind(self, silence_s: float, left_s: float) -> None:
-        """Let the next request's connecting, sending and each wait for bytes take so long, and all reading so long."""
-        self.timeout = min(silence_s, left_s)
-        if self.sock is not None:
-            _wait(self.sock, self.timeout)
-        deadline = time.monotonic() + left_s
-        self.response_class = partial(_Response, silence_s=silence_s, deadline=deadline)  # type: ignore[assignment]
+    def ask(self, target: str, headers: Mapping[str, str], clock: _Clock) -> http.client.HTTPResponse:
+        """Ask for a target; the connection is closed where there is no answer."""
+        self.clock = clock
+        self.response_class = partial(_Response, clock=clock)  # type: ignore[assignment]
+        try:
+            if self.sock is not None:
+                _wait(self.sock, clock.wait_s())
+            self.request("GET", target, headers=dict(headers))
+            return self.getresponse()
+        except BaseException:
+            self.close()
+            raise
 
     def connect(self) -> None:
-        """Connect, and refuse before a byte is sent: names and redirects can lead anywhere."""
-        super().connect()
-        address = self.sock.getpeername()[0]
-        if not is_public(address) and not {self.host, f"{self.host}:{self.port}"} & self.allowed:
-            raise ValueError(f"{address} is no public address and not in crawl.allow_hosts")
+        """Connect to the first address that answers, and to none that is not public: names can lead anywhere."""
+        is_allowed = bool({self.host, f"{self.host}:{self.port}"} & self.allowed)
+        failure = OSError("no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+            if not is_allowed and not is_public(str(address[0])):
+                raise ValueError(f"{address[0]} is no public address and not in crawl.allow_hosts")
+            self.sock = socket.socket(family, kind, protocol)
+            try:
+                _wait(self.sock, self.clock.wait_s())
+                self.sock.connect(address)
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _wait(self.sock, self.clock.wait_s())  # for the handshake and the request
+                return
+            except OSError as error:
+                self.close()
+                failure = error
+        raise failure
 
 
 class _TLSConnection(http.client.HTTPSConnection, _Connection):
@@ -142,27 +190,31 @@ class _TLSConnection(http.client.HTTPSConnection, _Connection):
 
 
 class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, silence_s: float, deadline: float, **options: Any) -> None:
+    def __init__(self, sock: socket.socket, *args: Any, clock: _Clock, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.fp.close()
-        self.fp = io.BufferedReader(_Clocked(sock, silence_s, deadline), BUFFER)
+        self.fp = io.BufferedReader(_Clocked(sock, clock), BUFFER)
+
+    def begin(self) -> None:
+        """Read the head; those of answers in between (103, RFC 9110, section 15.2) are passed over."""
+        super().begin()
+        while 100 < self.status < 200:
+            self.headers = None  # type: ignore[assignment]  # else nothing is read
+            super().begin()
 
 
 class _Clocked(io.RawIOBase):
-    """A socket's bytes, none read after the deadline: a plain timeout starts anew with each byte that drips."""
+    """A socket's bytes, none read after the deadline."""
 
-    def __init__(self, sock: socket.socket, silence_s: float, deadline: float) -> None:
-        self._socket, self._silence_s, self._deadline = sock, silence_s, deadline
+    def __init__(self, sock: socket.socket, clock: _Clock) -> None:
+        self._socket, self._clock = sock, clock
         self._file = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left_s = self._deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        _wait(self._socket, min(self._silence_s, left_s))
+        _wait(self._socket, self._clock.wait_s())
         return self._file.readinto(buffer)
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ paper (section 4, "Datasets") names Amazon's cover images and no crawler.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -197,7 +198,12 @@ def open_examiners(count: int) -> Executor:
     if count < FEW:
         return ThreadPoolExecutor(1)
     n_processes = min(4, max(1, (os.cpu_count() or 1) // 2))
-    return ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=pictures.serve_parent)
+    examiners = ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=pictures.follow_parent)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they inherit it: Ctrl-C is for us alone
+    for _ in range(n_processes):
+        examiners.submit(int)  # starts one
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return examiners
 
 
 def examine_rows(rows: Iterable[Row], examiners: Executor, settings: Crawl) -> Generator[Row]:
@@ -246,7 +252,9 @@ def fetch_shards(
     with closing(fetcher), open_examiners(len(urls)) as examiners, ThreadPoolExecutor(settings.threads) as threads:
         submit = partial(threads.submit, partial(fetch_row, fetcher=fetcher))
         begun, ahead = 2 * settings.threads, settings.shard_size
-        with closing(work_ahead(submit, urls, n_begun=begun, n_ahead=ahead, weigh=weigh, max_weight=HELD)) as fetched:
+        rows_ahead = work_ahead(submit, urls, n_begun=begun, n_ahead=ahead, weigh=weigh, max_weight=HELD)
+        # The inner close tells busy threads to try no more, the outer one ends the connections that they kept
+        with closing(rows_ahead) as fetched, closing(fetcher):
             shown = log.progress(fetched, total=len(urls), what="images")
             with closing(examine_rows(shown, examiners, settings)) as rows:
                 for path, part in todo.items():

@@ -28,11 +28,12 @@ from cliper.config import Crawl
 from cliper.connections import Connections, Origin
 from cliper.hosts import Hosts
 
+PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE_S = 0.5  # before the second attempt; doubles with each further one
 CHUNK = 65_536  # bytes
-KEPT = "%/:?@!$&'()*+,;=~"  # in paths and queries: RFC 3986, section 3.3, and escapes as they stand
+FORBIDDEN = b"User-agent: *\nDisallow: /"  # taken for a robots.txt that is too large to be read
 OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex"})  # as img2dataset
 VALUED_DIRECTIVES = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 
@@ -81,15 +82,17 @@ def locate(url: str) -> tuple[Origin, str]:
 
     >>> locate("http://Shop.test:81/I/51%2bZ/../a b.jpg?x=%2F#top")
     (Origin(scheme='http', host='shop.test', port=81), '/I/51%2bZ/../a%20b.jpg?x=%2F')
+    >>> locate("https://[2001:db8::1]")
+    (Origin(scheme='https', host='2001:db8::1', port=443), '/')
     """
     parts = urlsplit(url)
     query = f"?{parts.query}" if parts.query else ""
-    return _origin(parts.scheme, parts.netloc), quote(f"{parts.path or '/'}{query}", safe=KEPT)
+    return _origin(parts.scheme, parts.netloc), quote(f"{parts.path or '/'}{query}", safe=robots.KEPT)
 
 
 @lru_cache(maxsize=1024)
 def _origin(scheme: str, netloc: str) -> Origin:
-    if scheme not in ("http", "https"):
+    if scheme not in PORTS:
         raise ValueError("no http or https URL")
     try:
         where = parse_url(f"{scheme}://{netloc}")
@@ -97,7 +100,8 @@ def _origin(scheme: str, netloc: str) -> Origin:
         raise ValueError("no URL") from None
     if not where.host:
         raise ValueError("no http or https URL")
-    return Origin(scheme, where.host.strip("[]"), where.port)
+    # The dot that may end a name stands in no certificate; without a port http.client takes 2001:db8::1 for port 1
+    return Origin(scheme, where.host.strip("[]").rstrip("."), PORTS[scheme] if where.port is None else where.port)
 
 
 class Fetcher:
@@ -109,12 +113,14 @@ class Fetcher:
         self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._hosts = Hosts(settings)
         self._connections = Connections(settings)
+        self._is_closed = threading.Event()
         self._lock = threading.Lock()
         self._locks = defaultdict[Origin, threading.Lock](threading.Lock)
         self._robots: dict[Origin, list[robots.Rule]] = {}
 
     def close(self) -> None:
-        """Close the connections kept open."""
+        """Close the connections kept open; what is being fetched meanwhile is not tried again."""
+        self._is_closed.set()
         self._connections.close()
 
     def fetch(self, url: str) -> Answer:
@@ -142,7 +148,8 @@ class Fetcher:
                 break
             if answer.retry_after_s:
                 self._hosts.pause(host, answer.retry_after_s)
-            time.sleep(pause_s)
+            if self._is_closed.wait(pause_s):
+                break
         return answer
 
     def _attempt(self, url: str, deadline: _Deadline) -> Answer:
@@ -162,7 +169,7 @@ class Fetcher:
                 return refusal
             with self._get(url, deadline) as response:
                 if (location := _location(response)) is None:
-                    answer = _read(response, self._settings.max_bytes, agent=self._agent)
+                    answer = self._read_rules(response) if is_robots_txt else self._read_file(response)
                     return answer if url == asked else answer._replace(final_url=url)
             url = urljoin(url, location)
         return Answer("http_error", response.status, f"more than {MAX_REDIRECTS} redirects")
@@ -172,10 +179,18 @@ class Fetcher:
         origin, target = locate(url)
         with self._hosts.turn(origin.host) as waited_s:
             deadline.at += waited_s  # a URL does not pay for the queue before it
-            if (left_s := deadline.left_s()) <= 0:
-                raise TimeoutError
-            with self._connections.get(origin, target, self._headers, left_s=left_s) as response:
+            with self._connections.get(origin, target, self._headers, deadline=deadline.at) as response:
                 yield response
+
+    def _read_file(self, response: http.client.HTTPResponse) -> Answer:
+        directive = opt_out(response.headers.get_all("X-Robots-Tag", []), agent=self._agent)
+        if directive and response.status == http.client.OK:
+            return Answer("refused", response.status, f"X-Robots-Tag: {directive}")
+        return _read(response, self._settings.max_bytes)
+
+    def _read_rules(self, response: http.client.HTTPResponse) -> Answer:
+        """Take a robots.txt: what is said of it as a file does not lift its rules, nor does a small max_bytes."""
+        return _read(response, max(self._settings.max_bytes, robots.MAX_CHARACTERS))
 
     def _refusal(self, url: str, deadline: _Deadline) -> Answer | None:
         """Say why robots.txt keeps us from a URL, or None. A robots.txt that fails in passing fails the URL."""
@@ -189,23 +204,23 @@ class Fetcher:
                 answer = self._follow(rules, deadline, is_robots_txt=True)
                 if is_transient(answer.status, answer.http_code):
                     return answer._replace(detail=f"robots.txt: {answer.detail}")
-                self._robots[origin] = robots.parse((answer.body or b"").decode(errors="replace"), agent=self._agent)
+                body = FORBIDDEN if answer.status == "too_large" else answer.body or b""
+                self._robots[origin] = robots.parse(body.decode("utf-8-sig", "replace"), agent=self._agent)
         is_allowed = robots.is_allowed(self._robots[origin], target)
         return None if is_allowed else Answer("refused", detail="robots.txt")
 
 
-def _read(response: http.client.HTTPResponse, max_bytes: int, *, agent: str) -> Answer:
+def _read(response: http.client.HTTPResponse, max_bytes: int) -> Answer:
     """Take what the config allows of an answer that is no redirect."""
     code, headers = response.status, response.headers
     if code != http.client.OK:
         reason = http.client.responses.get(code, "unknown code")
         return Answer("http_error", code, reason, retry_after_s=_retry_after_s(headers))
-    if directive := opt_out(headers.get_all("X-Robots-Tag", []), agent=agent):
-        return Answer("refused", code, f"X-Robots-Tag: {directive}")
     if response.length is not None and response.length <= max_bytes:
         return Answer("ok", code, body=response.read())  # fails if it is shorter than told
     body = bytearray()
-    while response.length is None and len(body) <= max_bytes and (chunk := response.read(CHUNK)):
+    # read1, because read takes a chunk whose size is told as -1 for one without an end
+    while response.length is None and len(body) <= max_bytes and (chunk := response.read1(CHUNK)):
         body += chunk
     if response.length is None and len(body) <= max_bytes:
         return Answer("ok", code, body=bytes(body))
@@ -229,7 +244,8 @@ def _reason(error: BaseException) -> str:
     """The innermost error in words; the outer ones name objects by their address in memory."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
+    words = str(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
+    return "".join(sign if sign.isprintable() else " " for sign in words)  # some repeat what the server sent
 
 
 @dataclass

@@ -22,6 +22,7 @@ class Hosts:
         connections = settings.connections_per_host
         self._slots = defaultdict[str, threading.Semaphore](lambda: threading.Semaphore(connections))
         self._next = defaultdict[str, float](float)  # time.monotonic() of the next turn
+        self._paused_until = defaultdict[str, float](float)  # time.monotonic()
         self._in_a_row = defaultdict[str, int](int)  # URLs that failed in passing since the last other answer
         self._given_up: dict[str, str] = {}  # host -> why
 
@@ -32,17 +33,24 @@ class Hosts:
         with self._lock:
             slot = self._slots[host]
         with slot:
-            with self._lock:
-                start = max(self._next[host], time.monotonic())
-                self._next[host] = start + self._interval_s
-            if (wait_s := start - time.monotonic()) > 0:
+            start = self._reserve(host)
+            while (wait_s := start - time.monotonic()) > 0:
                 time.sleep(wait_s)
+                if start < self._paused_until[host]:  # the host said so meanwhile
+                    start = self._reserve(host)
             yield time.monotonic() - asked
+
+    def _reserve(self, host: str) -> float:
+        """Take the host's next turn: its time.monotonic()."""
+        with self._lock:
+            start = max(self._next[host], self._paused_until[host], time.monotonic())
+            self._next[host] = start + self._interval_s
+        return start
 
     def pause(self, host: str, seconds: float) -> None:
         """Give nobody a turn for some time: the host said so."""
         with self._lock:
-            self._next[host] = max(self._next[host], time.monotonic() + seconds)
+            self._paused_until[host] = max(self._paused_until[host], time.monotonic() + seconds)
 
     def note(self, host: str, failure: str | None) -> None:
         """Count what became of a URL: why it failed in passing, or None for any other end."""

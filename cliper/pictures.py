@@ -9,7 +9,6 @@ import hashlib
 import io
 import multiprocessing
 import os
-import signal
 import struct
 import threading
 import zlib
@@ -81,13 +80,12 @@ def examine_all(bodies: Sequence[bytes | None], *, max_pixels: int, min_side_px:
     return [body if body is None else examine(body, max_pixels=max_pixels, min_side_px=min_side_px) for body in bodies]
 
 
-def serve_parent() -> None:
-    """Begin a process of examiners: it ends with its parent, however that ends, and leaves Ctrl-C to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, daemon=True).start()
+def follow_parent() -> None:
+    """Begin a process of examiners: it ends with its parent, however that ends."""
+    threading.Thread(target=_wait_and_end, daemon=True).start()
 
 
-def _follow() -> None:
+def _wait_and_end() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from fnmatch import fnmatchcase
 from typing import NamedTuple
+from urllib.parse import quote
 
 MAX_CHARACTERS = 500 * 1024  # RFC 9309, section 2.5: what a crawler must at least read
+KEPT = "%/:?@!$&'()*+,;=~"  # in paths and queries: RFC 3986, section 3.3, and escapes as they stand
 
 
 class Rule(NamedTuple):
     """One line of a group."""
 
-    pattern: str
+    pattern: str  # escaped as targets are
     is_allowed: bool
 
 
@@ -34,7 +34,7 @@ def parse(text: str, *, agent: str) -> list[Rule]:
         elif key.lower() in ("allow", "disallow"):
             is_open = False
             for name in names if value else []:
-                groups[name].append(Rule(value, key.lower() == "allow"))
+                groups[name].append(Rule(quote(value, safe=KEPT), key.lower() == "allow"))
     return groups.get(agent, groups.get("*", []))
 
 
@@ -49,5 +49,19 @@ def is_allowed(rules: list[Rule], target: str) -> bool:
 
 
 def _fits(pattern: str, target: str) -> bool:
-    shell = re.sub(r"[?\[]", r"[\g<0>]", pattern.removesuffix("$"))  # of fnmatch's signs only * is one of ours
-    return fnmatchcase(target, shell if pattern.endswith("$") else f"{shell}*")
+    """Whether a pattern fits: * stands for anything, $ for the end. By no regular expression: rules come by thousands.
+
+    >>> _fits("/*/b", "/a/b/c"), _fits("/*/b$", "/a/b/b"), _fits("/a$", "/ab"), _fits("/a*a$", "/a")
+    (True, True, False, False)
+    """
+    *parts, last = pattern.removesuffix("$").split("*")
+    if not parts:
+        return target == last if pattern.endswith("$") else target.startswith(last)
+    if not target.startswith(parts[0]):
+        return False
+    at = len(parts[0])
+    for part in parts[1:]:
+        if (found := target.find(part, at)) < 0:
+            return False
+        at = found + len(part)
+    return target.endswith(last, at) if pattern.endswith("$") else last in target[at:]

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import socket
 import sys
 import threading
 import time
@@ -17,8 +20,9 @@ import pytest
 import toy
 from PIL import ExifTags, Image
 
-from cliper import crawl, fetch, files, pictures
+from cliper import crawl, fetch, files, pictures, robots
 from cliper.errors import DataError
+from cliper.hosts import Hosts
 from cliper.imagestore import read_images
 
 sys.path.append(str(toy.REPOSITORY))  # benchmarks are not installed
@@ -28,12 +32,15 @@ from benchmarks.badserver import (
     Behaviour,
     Shop,
     answer,
+    answer_once,
     bomb,
     drip,
+    flood,
     hang,
     hang_up,
     in_turn,
     picture,
+    reset,
     serve,
 )
 
@@ -108,6 +115,11 @@ def test_every_kind_of_answer_gets_its_status(shop: Shop) -> None:
     assert images["row"].is_null().to_list() == [status != "ok" for status in expected.values()]
 
 
+def test_what_a_server_says_is_told_without_what_moves_a_terminal(shop: Shop) -> None:
+    shop.pages = {"/a": lambda handler: handler.wfile.write(b"FTP \x1b[2J\x9b\r\n")}
+    assert run([f"{shop.url}/a"], attempts=1)["detail"].to_list() == ["FTP  [2J   "]
+
+
 def test_a_silent_server_is_a_timeout_long_before_the_deadline(shop: Shop) -> None:
     shop.pages = {"/hang": hang}
     assert run([f"{shop.url}/hang"], timeout_s=0.2, attempts=1)["status"].to_list() == ["timeout"]
@@ -180,7 +192,8 @@ def test_a_second_run_asks_for_nothing_and_a_lost_shard_for_its_urls_only(shop: 
 
 
 def test_retry_failed_asks_again_for_what_failed_in_passing_and_nothing_else(shop: Shop) -> None:
-    shop.pages = {"/ok": answer(), "/503": in_turn(answer(code=503), answer()), "/cut": in_turn(hang_up, answer())}
+    cut = answer(JPEG[:100], Content_Length=str(len(JPEG)), Connection="close")
+    shop.pages = {"/ok": answer(), "/503": in_turn(answer(code=503), answer()), "/cut": in_turn(cut, answer())}
     urls = [f"{shop.url}/{path}" for path in ("ok", "503", "404", "cut")]
     assert run(urls, attempts=1)["status"].to_list() == ["ok", "http_error", "http_error", "connection_error"]
     first = MANIFEST.read_bytes()
@@ -249,10 +262,16 @@ def test_processes_that_examine_say_the_same_and_their_death_loses_nothing(
         file.unlink()
     monkeypatch.setattr(crawl, "FEW", 0)
     with monkeypatch.context() as patch, pytest.raises(DataError, match="process that examines images was killed"):
-        patch.setattr(pictures, "serve_parent", os.abort)
+        patch.setattr(pictures, "follow_parent", os.abort)
         run(urls)
     run(urls)
     assert MANIFEST.read_bytes() == here
+
+
+def test_processes_that_examine_leave_ctrl_c_to_their_parent_from_their_start() -> None:
+    with crawl.open_examiners(crawl.FEW) as examiners:
+        assert signal.SIGINT in examiners.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_shard_is_written_and_read_in_parts_when_its_images_are_large(
@@ -277,6 +296,15 @@ def test_a_private_address_is_refused_unless_allowed(shop: Shop) -> None:
         images = run([f"{shop.url}/a"], allow_hosts=allowed)
         assert images["status"].to_list() == [status]
     assert shop.asked == ["/a"]
+
+
+def test_a_private_address_is_not_even_connected_to(workdir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        images = run([f"http://127.0.0.1:{server.getsockname()[1]}/a", "http://localhost:1/a"], allow_hosts=[])
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert images["status"].to_list() == ["refused"] * 2
 
 
 def test_redirects_are_followed_but_not_to_a_private_address(shop: Shop) -> None:
@@ -325,6 +353,21 @@ def test_a_body_beyond_the_limit_is_not_read(shop: Shop) -> None:
     images = run([f"{shop.url}/flood", f"{shop.url}/told"], max_bytes=100_000)
     assert images["status"].to_list() == ["too_large", "too_large"]
     assert sum(sent) < 20_000_000  # what fits into the socket's buffers
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5"])
+def test_a_chunk_of_negative_size_is_not_taken_for_one_without_end(shop: Shop, size: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + size + b"\r\n"
+    shop.pages = {"/flood": flood(head, bytes(1_000_000))}
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert run([f"{shop.url}/flood"], max_bytes=100_000, deadline_s=1)["status"].to_list() == ["too_large"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 50_000
+
+
+@pytest.mark.parametrize("then", [hang_up, reset, lambda handler: handler.wfile.write(b"junk\r\n\r\n")])
+def test_a_kept_connection_that_ends_as_it_is_used_costs_no_attempt(shop: Shop, then: Behaviour) -> None:
+    shop.pages = dict.fromkeys((f"/{i}" for i in range(4)), answer_once(then))
+    assert run([shop.url + path for path in shop.pages], attempts=1, threads=1)["status"].to_list() == ["ok"] * 4
 
 
 def test_a_dripping_server_is_ended_by_the_deadline(shop: Shop) -> None:
@@ -432,6 +475,26 @@ def test_retry_after_holds_back_all_requests_to_the_host(shop: Shop) -> None:
     assert asked[2] - asked[0] >= 1
 
 
+def test_a_pause_holds_back_those_too_who_have_their_turn_already() -> None:
+    hosts, started = Hosts(replace(CONFIG.crawl, requests_per_s=20)), list[float]()
+
+    def ask() -> None:
+        with hosts.turn("shop.test"):
+            started.append(time.monotonic())
+
+    with hosts.turn("shop.test"):
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.02)  # by now they wait for the turns at 0.05, 0.1 and 0.15 s
+        hosts.pause("shop.test", 0.2)
+        paused = time.monotonic()
+    for thread in threads:
+        thread.join()
+    starts = [at - paused for at in sorted(started)]
+    assert [start >= 0.2 + i / 20 - 0.001 for i, start in enumerate(starts)] == [True] * 3
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_what_an_encoder_reads_in_its_own_way_is_noted(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     turned, wrong = Image.Exif(), b"Exif\0\0II*\0\xff\xff\xff\x7f"
@@ -469,6 +532,31 @@ def test_robots_txt_is_obeyed_where_the_config_says_so(shop: Shop) -> None:
     assert shop.asked.count("/robots.txt") == 1
     assert "/private/a" not in shop.asked and "/private/b" not in shop.asked
     assert run(urls, robots_txt=False)["status"].to_list() == ["ok", "ok", "ok", "http_error"]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        answer(b"User-agent: *\nDisallow: /", X_Robots_Tag="noindex"),
+        answer(b"\xef\xbb\xbfUser-agent: *\nDisallow: /"),
+        answer("User-agent: *\nDisallow: /ü[".encode()),
+        answer(b"User-agent: *\nDisallow: /\n" + b"#" * 200_000),
+        answer(bytes(1_000_000)),
+    ],
+    ids=["tagged noindex", "byte order mark", "no ASCII", "beyond max_bytes", "beyond any limit"],
+)
+def test_a_robots_txt_binds_however_it_is_served(shop: Shop, rules: Behaviour) -> None:
+    shop.pages = {"/robots.txt": rules, "/%C3%BC%5B": answer()}
+    images = run([f"{shop.url}/ü["], robots_txt=True, max_bytes=100_000)
+    assert images.select("status", "detail").row(0) == ("refused", "robots.txt")
+
+
+def test_rules_by_the_thousand_and_endless_patterns_cost_little_time() -> None:
+    many = "".join(f"Disallow: /*/section{i}/*.html$\n" for i in range(5000)) + "Disallow: /" + "*a" * 100_000 + "b\n"
+    rules = robots.parse(f"User-agent: *\n{many}", agent="cliper")
+    began = time.process_time()
+    assert robots.is_allowed(rules, "/images/" + "a" * 10_000)
+    assert time.process_time() - began < 1  # by regular expressions 11 s
 
 
 def test_without_robots_txt_all_is_allowed_and_when_it_fails_nothing_is(shop: Shop) -> None:
