@@ -5,20 +5,29 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import toy
+import yaml
 
 NOT_COPIED = (".venv", ".git", "results", ".snakemake", "docs", "benchmarks", "__pycache__", ".*_cache", "*.egg-info")
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "all_tables", "--cores", "2"]  # target first: --configfile would eat it
-DEMO = ["--configfile", "cliper/data/demo.yaml", "tests/line.yaml"]
+DEMO = ["--configfile", "cliper/data/demo.yaml", "tests/line.yaml", "port.yaml"]
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    PORT = probe.getsockname()[1]  # a free one, for `make demo` or other tests may run meanwhile
 
 
 def copy_repository(folder: Path) -> Path:
     """Copy what a run needs; `python -m` finds the copy's package first."""
-    return Path(shutil.copytree(toy.REPOSITORY, folder, ignore=shutil.ignore_patterns(*NOT_COPIED)))
+    copy = Path(shutil.copytree(toy.REPOSITORY, folder, ignore=shutil.ignore_patterns(*NOT_COPIED)))
+    source, crawl = {"mirrors": [f"http://127.0.0.1:{PORT}/shop"]}, {"allow_hosts": [f"127.0.0.1:{PORT}"]}
+    overlay = {"datasets": {"shop": {"source": source}}, "crawl": crawl}
+    (copy / "port.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+    return copy
 
 
 def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -32,7 +41,7 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def in_shop(*command: str) -> list[str]:
     """The command with the demo's shop open around it."""
-    return [sys.executable, "-m", "cliper.shop", "--", *command]
+    return [sys.executable, "-m", "cliper.shop", "--port", str(PORT), "--", *command]
 
 
 def plan(folder: Path, *options: str) -> dict[str, int]:
