@@ -20,7 +20,6 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
-from itertools import islice, tee
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +27,7 @@ from typing import Any, TypeVar
 import polars as pl
 
 from cliper import files, log, pictures
+from cliper.backlog import Backlog
 from cliper.config import Config, Crawl, placeholders
 from cliper.errors import DataError
 from cliper.fetch import Fetcher, is_transient
@@ -40,6 +40,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 AT_ONCE, AHEAD = 32, 4  # images examined together, and how many such batches at most wait for it
 FEW = 2_000  # URLs; beyond, processes that examine are worth their start of half a second
+BATCH = 8_000_000  # bytes examined together, and those of one image more
+HELD = 128_000_000  # bytes fetched, beyond which threads wait until some are examined
 GROUP = 32_000_000  # bytes of images in a row group of a shard
 
 
@@ -123,6 +125,22 @@ def fetch_row(url: str, *, fetcher: Fetcher | OwnImages) -> dict[str, Any]:
     return row | pictures.Verdict(answer.status, detail=answer.detail)._asdict()
 
 
+def fetch_in_turn(job: tuple[int, str], *, fetcher: Fetcher | OwnImages, backlog: Backlog) -> dict[str, Any]:
+    """Fetch a numbered URL when there is room for what it brings."""
+    number, url = job
+    backlog.wait_for_room(number)
+    row = fetch_row(url, fetcher=fetcher)
+    backlog.add(len(row["bytes"] or b""))
+    return row
+
+
+def take(rows: Iterable[dict[str, Any]], backlog: Backlog) -> Iterator[dict[str, Any]]:
+    """Give the fetched rows; each makes room."""
+    for row in rows:
+        backlog.take(len(row["bytes"] or b""))
+        yield row
+
+
 def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]:
     """URLs of a shard that are to be asked: all, if it is missing; else those that failed in passing, if wanted."""
     if not path.exists():
@@ -159,15 +177,31 @@ def open_examiners(count: int) -> Executor:
     return examiners
 
 
+def cut_batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Cut rows into batches to examine: of so many rows, fewer where these are large."""
+    batch, size = list[dict[str, Any]](), 0
+    for row in rows:
+        batch.append(row)
+        size += len(row["bytes"] or b"")
+        if len(batch) == AT_ONCE or size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def examine_rows(rows: Iterable[dict[str, Any]], examiners: Executor, settings: Crawl) -> Generator[dict[str, Any]]:
     """Give the fetched rows in order with what they are worth; only images keep their bytes."""
     judge = partial(pictures.examine_all, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
-    source = iter(rows)
-    batches, copies = tee(iter(lambda: list(islice(source, AT_ONCE)), []))
-    bodies = ([row["bytes"] for row in batch] for batch in copies)
-    with closing(work_ahead(partial(examiners.submit, judge), bodies, n_ahead=AHEAD)) as verdicts:
-        for found, batch in zip(verdicts, batches, strict=False):
-            for row, verdict in zip(batch, found, strict=True):
+    under_way = deque[list[dict[str, Any]]]()  # no tee, which would hold on to 57 batches
+
+    def submit(batch: list[dict[str, Any]]) -> Future[list[pictures.Verdict | None]]:
+        under_way.append(batch)
+        return examiners.submit(judge, [row["bytes"] for row in batch])
+
+    with closing(work_ahead(submit, cut_batches(rows), n_ahead=AHEAD)) as verdicts:
+        for found in verdicts:
+            for row, verdict in zip(under_way.popleft(), found, strict=True):
                 judged = {} if verdict is None else verdict._asdict()
                 yield row | judged | {"bytes": row["bytes"] if judged.get("status") == "ok" else None}
 
@@ -209,10 +243,12 @@ def fetch_shards(
     urls = [url for part in todo.values() for url in part]
     outcomes = [no_outcomes()]
     with closing(fetcher), open_examiners(len(urls)) as examiners, ThreadPoolExecutor(settings.threads) as threads:
-        submit = partial(threads.submit, partial(fetch_row, fetcher=fetcher))
+        backlog = Backlog(HELD)
+        submit = partial(threads.submit, partial(fetch_in_turn, fetcher=fetcher, backlog=backlog))
+        ahead = work_ahead(submit, enumerate(urls), n_ahead=settings.shard_size)
         # The inner close tells busy threads to try no more, the outer one ends the connections that they kept
-        with closing(work_ahead(submit, urls, n_ahead=settings.shard_size)) as fetched, closing(fetcher):
-            shown = log.progress(fetched, total=len(urls), what="images")
+        with closing(backlog), closing(fetcher), closing(ahead) as fetched:
+            shown = log.progress(take(fetched, backlog), total=len(urls), what="images")
             with closing(examine_rows(shown, examiners, settings)) as rows:
                 for path, part in todo.items():
                     if part:
