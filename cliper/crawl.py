@@ -20,7 +20,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
-from itertools import tee, zip_longest
+from itertools import zip_longest
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Semaphore
@@ -209,11 +209,16 @@ def open_examiners(count: int) -> Executor:
 def examine_rows(rows: Iterable[Row], examiners: Executor, settings: Crawl) -> Generator[Row]:
     """Give the fetched rows in order with what they are worth; only images keep their bytes."""
     judge = partial(pictures.examine_all, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
-    batches, copies = tee(cut_rows(rows, n_rows=AT_ONCE, n_bytes=AT_ONCE_BYTES))
-    bodies = ([row["bytes"] for row in batch] for batch in copies)
-    with closing(work_ahead(partial(examiners.submit, judge), bodies, n_begun=AHEAD + 1, n_ahead=AHEAD)) as verdicts:
-        for found, batch in zip(verdicts, batches, strict=False):
-            for row, verdict in zip(batch, found, strict=True):
+    under_way = deque[list[Row]]()  # no tee, which would hold on to 57 batches
+
+    def submit(batch: list[Row]) -> Future[list[pictures.Verdict | None]]:
+        under_way.append(batch)
+        return examiners.submit(judge, [row["bytes"] for row in batch])
+
+    batches = cut_rows(rows, n_rows=AT_ONCE, n_bytes=AT_ONCE_BYTES)
+    with closing(work_ahead(submit, batches, n_begun=AHEAD + 1, n_ahead=AHEAD)) as verdicts:
+        for found in verdicts:
+            for row, verdict in zip(under_way.popleft(), found, strict=True):
                 judged = {} if verdict is None else verdict._asdict()
                 yield row | judged | {"bytes": row["bytes"] if judged.get("status") == "ok" else None}
 

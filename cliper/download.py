@@ -41,12 +41,16 @@ def fetch(url: str, target: Path, *, timeout_s: float) -> None:
     if have and noted_url == url and validator:
         headers |= {"Range": f"bytes={have}-", "If-Range": validator}
     with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
-        response.raise_for_status()
         continued = response.status_code == requests.codes.partial_content
+        is_fitting = "Range" in headers and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if (continued and not is_fitting) or response.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink(missing_ok=True)  # for example whole, where a run was killed before it was renamed
+            raise SourceError(f"{url} does not continue the half file that was here; that is removed, run again")
+        response.raise_for_status()
         start = have if continued else 0
         note.write_text(f"{url}\n{response.headers.get('ETag') or response.headers.get('Last-Modified', '')}")
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        length = response.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdecimal() else None
         with part.open("ab" if continued else "wb") as out:
             for chunk in log.progress(
                 response.iter_content(CHUNK), total=total and -(-(total - start) // CHUNK), what=target.name

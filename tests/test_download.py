@@ -25,6 +25,7 @@ class Host:
     def __init__(self) -> None:
         self.cut_after: int | None = None
         self.etag = '"one"'
+        self.shift = 0  # bytes that Content-Range is wrong by
         self.ranges: list[str | None] = []
 
     def __call__(self, request: BaseHTTPRequestHandler) -> None:
@@ -34,7 +35,12 @@ class Host:
             request.send_error(404)
             return
         start = int(wanted[6:-1]) if wanted and request.headers["If-Range"] == self.etag else 0
+        if start >= len(BODY):
+            request.send_error(416)
+            return
         request.send_response(206 if start else 200)
+        if start:
+            request.send_header("Content-Range", f"bytes {start + self.shift}-{len(BODY) - 1}/{len(BODY)}")
         request.send_header("ETag", self.etag)
         request.send_header("Content-Length", str(len(BODY) - start))
         request.end_headers()
@@ -101,6 +107,33 @@ def test_a_half_file_is_not_continued_with_another_file(workdir: Path) -> None:
         with pytest.raises(SourceError):
             fetch(url)
         host.cut_after, host.etag = None, '"two"'
+        fetch(url)
+    assert TARGET.read_bytes() == BODY
+
+
+@pytest.mark.parametrize(("have", "shift"), [(len(BODY), 0), (5, 1)], ids=["whole already", "another part comes"])
+def test_a_half_file_that_cannot_be_continued_is_fetched_anew(workdir: Path, have: int, shift: int) -> None:
+    host = Host()
+    host.shift = shift
+    with serve(host) as url:
+        TARGET.parent.mkdir(parents=True)
+        TARGET.with_name(f".{TARGET.name}.part").write_bytes(BODY[:have])
+        TARGET.with_name(f".{TARGET.name}.part.txt").write_text(f"{url}/{TARGET.name}\n{host.etag}")
+        with pytest.raises(SourceError, match="does not continue the half file"):
+            fetch(url)
+        fetch(url)
+    assert host.ranges == [f"bytes={have}-", None]
+    assert TARGET.read_bytes() == BODY
+
+
+def test_a_length_that_is_no_number_does_no_harm(workdir: Path) -> None:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "many")
+        request.end_headers()
+        request.wfile.write(BODY)
+
+    with serve(answer) as url:
         fetch(url)
     assert TARGET.read_bytes() == BODY
 

@@ -141,6 +141,7 @@ def test_a_given_split_is_read_with_its_numbers(tmp_path: Path) -> None:
         ("userID\titemID\tx_label\n0\t1\t3\n", "1 rows have an x_label other than 0, 1, 2"),
         ("userID\titemID\tx_label\n0\tone\t0\n", "x.inter"),
         ("userID\titemID\tx_label\n0\t\t0\n", "empty cells"),
+        ("userID\titemID\tx_label\ttimestamp\n0\t1\t0\t\n0\t2\t0\ttoday\n", "1 rows have a timestamp that is no"),
     ],
 )
 def test_a_broken_inter_file_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
@@ -154,6 +155,19 @@ def test_items_without_an_id_are_told(tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("asin\titemID\nA\t0\n")
     with pytest.raises(SourceError, match=r"ids\.csv lacks 1 of the items"):
         mmrec.read_interactions({"interactions": tmp_path / "x.inter", "item_ids": tmp_path / "ids.csv"})
+
+
+def test_two_ids_of_one_item_are_told(tmp_path: Path) -> None:
+    (tmp_path / "x.inter").write_text("userID\titemID\tx_label\n0\t1\t0\n")
+    (tmp_path / "ids.csv").write_text("asin\titemID\nA\t1\nB\t1\n")
+    with pytest.raises(SourceError, match=r"ids\.csv: 2 rows give an item that another row gives too"):
+        mmrec.read_interactions({"interactions": tmp_path / "x.inter", "item_ids": tmp_path / "ids.csv"})
+
+
+def test_a_line_with_a_key_that_is_a_list_is_told(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").write_text("{'asin': 'A', [1]: 2}\n")
+    with pytest.raises(SourceError, match=r"line 1: no plain Python literal \(unhashable type"):
+        amazon2014.read_items({"metadata": tmp_path / "meta.json"}, {"A"})
 
 
 def test_no_metadata_file_means_no_metadata(tmp_path: Path) -> None:

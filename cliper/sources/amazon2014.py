@@ -50,7 +50,7 @@ def parse_record(line: str, where: str) -> dict[str, Any]:
             warnings.simplefilter("ignore", SyntaxWarning)  # '\d' in a description is data, not a mistake of ours
             warnings.simplefilter("ignore", DeprecationWarning)
             found = ast.literal_eval(line.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise SourceError(f"{where}: no plain Python literal ({reason}); repair or remove the line") from None
     record = require_record(found, "asin", where)

@@ -28,17 +28,22 @@ def read_interactions(paths: Mapping[str, Path]) -> pl.DataFrame:
     frame = _read_tsv(path, {"userID": pl.Int32, "itemID": pl.Int32, "x_label": pl.Int32})
     if unlabelled := frame.filter(~pl.col("x_label").is_in(list(SPLITS))).height:
         raise SourceError(f"{path}: {unlabelled} rows have an x_label other than 0, 1, 2; repair them")
-    timestamp = pl.col("timestamp").cast(pl.Int64) if "timestamp" in frame.columns else pl.lit(None, pl.Int64)
+    timestamp = frame["timestamp"] if "timestamp" in frame.columns else pl.Series([None] * frame.height, dtype=pl.Int64)
+    seconds = timestamp.cast(pl.Int64, strict=False)
+    if broken := seconds.null_count() - timestamp.null_count():
+        raise SourceError(f"{path}: {broken} rows have a timestamp that is no number of seconds; repair them")
     numbered = frame.select(
         pl.col("userID").cast(pl.String).alias("user_id"),
         pl.col("userID").alias("user"),
         pl.col("itemID").alias("item"),
         pl.col("x_label").replace_strict(SPLITS, return_dtype=pl.String).alias("split"),
-        timestamp.alias("timestamp"),
+        seconds.alias("timestamp"),
     )
     if "item_ids" not in paths:
         return numbered.with_columns(asin=pl.lit(None, pl.String))
     ids = _read_tsv(paths["item_ids"], {"asin": pl.String, "itemID": pl.Int32}).select("asin", item="itemID")
+    if repeated := ids["item"].is_duplicated().sum():
+        raise SourceError(f"{paths['item_ids']}: {repeated} rows give an item that another row gives too; repair them")
     joined = numbered.join(ids, on="item", how="left", maintain_order="left")
     if nameless := joined.filter(pl.col("asin").is_null())["item"].n_unique():
         raise SourceError(f"{paths['item_ids']} lacks {nameless} of the items in {path.name}; fetch both again")
