@@ -164,7 +164,7 @@ def work_ahead(
             waiting.append(submit(job))
             waiting[-1].add_done_callback(note)
             weight += sum(weights.popleft() for _ in range(len(weights)))
-            while len(waiting) > n_ahead or (waiting and weight > max_weight):
+            while waiting and (waiting[0].done() or len(waiting) > n_ahead or weight > max_weight):
                 result = waiting.popleft().result()
                 weight -= weigh(result)
                 yield result
