@@ -15,7 +15,7 @@ import os
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -23,12 +23,12 @@ from functools import partial
 from itertools import zip_longest
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Semaphore
-from typing import Any, TypeVar
+from typing import Any
 
 import polars as pl
 
 from cliper import files, log, pictures
+from cliper.ahead import work_ahead
 from cliper.config import Config, Crawl, placeholders
 from cliper.errors import DataError
 from cliper.fetch import Fetcher, is_transient
@@ -37,8 +37,6 @@ from cliper.layout import locate
 from cliper.ownimages import OwnImages, find_images
 from cliper.schemas import IMAGE_STATUSES, TABLES
 
-S = TypeVar("S")
-T = TypeVar("T")
 Row = dict[str, Any]  # of a shard
 AT_ONCE, AHEAD = 32, 4  # images examined together, and how many such batches at most wait for it
 FEW = 2_000  # URLs; beyond, processes that examine are worth their start of half a second
@@ -133,46 +131,6 @@ def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]
         return list(urls)
     rows = read_outcomes(path).select("url", "status", "http_code").iter_rows() if asks_again else ()
     return [url for url, *end in rows if is_transient(*end)]
-
-
-def work_ahead(
-    submit: Callable[[S], Future[T]],
-    jobs: Iterable[S],
-    *,
-    n_begun: int,
-    n_ahead: int,
-    weigh: Callable[[T], int] = lambda _: 0,
-    max_weight: int = 0,
-) -> Generator[T]:
-    """Give the jobs' results in order; while one is waited for, those that follow it are worked on.
-
-    n_begun     so many are with the workers at once
-    n_ahead     so many are ahead of the one that is waited for
-    max_weight  none is begun while the results that wait for their turn weigh more together
-    """
-    waiting, weights, weight = deque[Future[T]](), deque[int](), 0
-    free = Semaphore(n_begun)
-
-    def note(future: Future[T]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            weights.append(weigh(future.result()))
-        free.release()
-
-    try:
-        for job in jobs:
-            free.acquire()
-            waiting.append(submit(job))
-            waiting[-1].add_done_callback(note)
-            weight += sum(weights.popleft() for _ in range(len(weights)))
-            while waiting and (waiting[0].done() or len(waiting) > n_ahead or weight > max_weight):
-                result = waiting.popleft().result()
-                weight -= weigh(result)
-                yield result
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def cut_rows(rows: Iterable[Row], *, n_rows: int | None = None, n_bytes: int) -> Generator[list[Row]]:

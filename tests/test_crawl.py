@@ -22,6 +22,7 @@ import toy
 from PIL import ExifTags, Image
 
 from cliper import crawl, fetch, files, pictures, robots
+from cliper.ahead import work_ahead
 from cliper.errors import DataError
 from cliper.hosts import Hosts
 from cliper.imagestore import read_images
@@ -646,9 +647,9 @@ def test_while_one_is_waited_for_no_more_is_fetched_than_memory_may_hold(max_wei
         return future
 
     jobs, limits = [0, *[10] * 9], {"n_begun": 2, "n_ahead": 5, "max_weight": max_weight}
-    assert (next(crawl.work_ahead(submit, [1, 1, 1], **limits)), seen) == (b"\0", [1])  # what is there is given at once
+    assert (next(work_ahead(submit, [1, 1, 1], **limits)), seen) == (b"\0", [1])  # what is there is given at once
     seen.clear()
-    results = crawl.work_ahead(submit, jobs, weigh=len, **limits)
+    results = work_ahead(submit, jobs, weigh=len, **limits)
     assert (next(results), seen) == (b"", begun)
     assert [len(result) for result in results] == jobs[1:]
 
