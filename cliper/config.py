@@ -606,6 +606,11 @@ def _prompt_sets(raw: Mapping[str, Any]) -> dict[str, Any]:
     return lay_over(shipped, own) if isinstance(own, Mapping) else own
 
 
+def is_url(place: str) -> bool:
+    """Whether a mirror or a source is a URL, and no path on this machine."""
+    return place.startswith(("http://", "https://"))
+
+
 def noise_values() -> list[str]:
     """Values that say that there is no value, in small letters."""
     lines = package_files("cliper").joinpath("data/noise_values.txt").read_text(encoding="utf-8").splitlines()

@@ -26,7 +26,7 @@ import polars as pl
 import requests
 
 from cliper import files
-from cliper.config import CONTENT_FREE, Config, Encoder, Mmrec, Source, Table
+from cliper.config import CONTENT_FREE, Config, Encoder, Mmrec, Source, Table, is_url
 from cliper.errors import DataError
 from cliper.layout import locate
 from cliper.mirrors import Place, find_places
@@ -125,7 +125,7 @@ def need_encoder(config: Config, name: str) -> Need:
     source = settings.source or (settings.architecture or "").removeprefix("local-dir:")
     if settings.source is None and not (settings.architecture or "").startswith("local-dir:"):
         source = HUB
-    if source.startswith(("http://", "https://")):
+    if is_url(source):
         size, detail = ask(source)
         by_hand = f"; python -m cliper weights --encoder {name} says which file to put where by hand"
         return Need(what, False, size is not None, detail + ("" if size is not None else by_hand), size or 0)

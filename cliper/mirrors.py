@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cliper import files
-from cliper.config import Dataset
+from cliper.config import Dataset, is_url
 from cliper.errors import DataError, SourceError
 
 
@@ -33,7 +33,7 @@ class Place(NamedTuple):
     @property
     def is_folder(self) -> bool:
         """Whether it is a folder of this machine."""
-        return not self.mirror.startswith(("http://", "https://"))
+        return not is_url(self.mirror)
 
 
 def known_places(kind: str, file: str) -> list[Place]:

@@ -131,9 +131,7 @@ def own_file(dataset, file):
     Once taken it stays an input, though its folder may be gone: Snakemake then keeps what was taken.
     """
     mirrors = CONFIG.datasets[dataset].source.mirrors or ()
-    folders = takewhile(
-        lambda mirror: not mirror.startswith(("http://", "https://")), mirrors
-    )
+    folders = takewhile(lambda mirror: not configuration.is_url(mirror), mirrors)
     paths = [Path(folder).expanduser() / file for folder in folders]
     is_taken = Path(path("raw").format(dataset=dataset, file=file)).is_file()
     found = [own for own in paths if own.is_file()] or (paths if is_taken else [])
