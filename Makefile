@@ -15,7 +15,7 @@ venv: .venv/.installed
 # The main job on the embedded shop: raw files over HTTP to Table 2. Takes up a killed run where it stopped.
 DEMO := $(BIN)/snakemake all_tables --cores 2 --configfile cliper/data/demo.yaml
 demo: venv
-	$(BIN)/python -m cliper.shop -- sh -c '$(DEMO) --unlock && exec $(DEMO) --rerun-incomplete'
+	$(BIN)/python -m cliper.demo.shop -- sh -c '$(DEMO) --unlock && exec $(DEMO) --rerun-incomplete'
 	cat results/demo/tabulate/table2.md
 
 # One process a core, a file in one of them: tests of a file may share the shop's port and what they have made. The

@@ -48,14 +48,15 @@ import torch
 
 from benchmarks import plain
 from benchmarks.plain import PLAIN, Plain, World
-from cliper import backbones, config
-from cliper.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples
-from cliper.fitting import rank
-from cliper.graph import Neighbours, nearest_items, sharing_users
-from cliper.metrics import METRICS, hits_by_user
-from cliper.neighbours import as_table
-from cliper.sampling import sample_triples
-from cliper.train import as_neighbours
+from cliper import config
+from cliper.models import backbones
+from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples
+from cliper.models.maths.metrics import METRICS, hits_by_user
+from cliper.models.maths.nearest import Neighbours, nearest_items, sharing_users
+from cliper.models.maths.sampling import sample_triples
+from cliper.models.neighbours import as_table
+from cliper.models.train import as_neighbours
+from cliper.models.training.fitting import rank
 
 T = TypeVar("T")
 

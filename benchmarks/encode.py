@@ -50,15 +50,16 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks.backbones import Cost, Meter
-from cliper import config, encode, encoders, files
+from cliper import config, files
+from cliper.collect.sources import amazon2014
+from cliper.collect.sources.records import ITEMS, read_lines
 from cliper.config import Encoder as Settings
 from cliper.config import View
-from cliper.encoders.base import Encoder, Texts
+from cliper.features import encode, encoders
+from cliper.features.embeddings.store import VectorStore
+from cliper.features.encoders.base import Encoder, Texts
+from cliper.features.prompts.templates import render_items
 from cliper.layout import locate
-from cliper.sources import amazon2014
-from cliper.sources.records import ITEMS, read_lines
-from cliper.templates import render_items
-from cliper.vectorstore import VectorStore
 
 CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
 SETS = ("as_described", "as_released")

@@ -46,8 +46,9 @@ from benchmarks.badserver import (
     reset,
     serve,
 )
-from cliper import config, crawl, files
+from cliper import config, files
 from cliper.__main__ import main as cliper
+from cliper.collect import crawl
 from cliper.errors import DataError
 
 SHIPPED = Path(__file__).parents[1] / "config.yaml"

@@ -30,9 +30,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from cliper import catalogue
+from cliper.collect import catalogue
+from cliper.collect.sources import amazon2014
 from cliper.config import Amazon2014, Dataset
-from cliper.sources import amazon2014
 
 SEED = 1
 N_SAMPLED = 20_000  # lines of the plain side

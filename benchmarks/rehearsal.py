@@ -37,8 +37,8 @@ from numpy.random import Generator
 from benchmarks.mirror import draw_picture
 from cliper import config, files
 from cliper.config import placeholders
+from cliper.demo.shop import DOT, PAGE
 from cliper.schemas import IMAGE_STATUSES
-from cliper.shop import DOT, PAGE
 
 SHIPPED = Path(__file__).parents[1] / "config.yaml"
 SEED = 2014

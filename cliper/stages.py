@@ -32,41 +32,48 @@ class Stage(NamedTuple):
 
 
 STAGES: dict[str, Stage] = {
-    "download": Stage("cliper.download", "fetch one raw file of a dataset", ("dataset", "file")),
-    "catalogue": Stage("cliper.catalogue", "raw files to users, items and splits", ("dataset",)),
-    "crawl": Stage("cliper.crawl", "fetch the items' cover images", ("dataset",), flags=("retry_failed",)),
+    "download": Stage("cliper.collect.download", "fetch one raw file of a dataset", ("dataset", "file")),
+    "catalogue": Stage("cliper.collect.catalogue", "raw files to users, items and splits", ("dataset",)),
+    "crawl": Stage("cliper.collect.crawl", "fetch the items' cover images", ("dataset",), flags=("retry_failed",)),
     "prompt": Stage(
-        "cliper.prompt",
+        "cliper.features.prompt",
         "write one view's prompt of every item",
         ("dataset", "prompts", "view"),
-        preview="cliper.reporting.preview",
+        preview="cliper.tools.preview",
     ),
-    "weights": Stage("cliper.weights", "fetch or assemble an encoder's weights", ("encoder",)),
+    "weights": Stage("cliper.features.weights", "fetch or assemble an encoder's weights", ("encoder",)),
     "encode-text": Stage(
-        "cliper.encode",
+        "cliper.features.encode",
         "encode one view's prompts",
         ("dataset", "encoder", "prompts", "view"),
         "run_text",
         options=("shard",),
     ),
     "encode-image": Stage(
-        "cliper.encode", "encode the cover images", ("dataset", "encoder"), "run_image", options=("shard",)
+        "cliper.features.encode", "encode the cover images", ("dataset", "encoder"), "run_image", options=("shard",)
     ),
     "encode-default-image": Stage(
-        "cliper.encode", "encode the picture that may stand for missing ones", ("encoder",), "run_default_image"
+        "cliper.features.encode",
+        "encode the picture that may stand for missing ones",
+        ("encoder",),
+        "run_default_image",
     ),
-    "fuse": Stage("cliper.fuse", "weigh and fuse the views into features", ("dataset", "arm")),
+    "fuse": Stage("cliper.features.fuse", "weigh and fuse the views into features", ("dataset", "arm")),
     "neighbours-items": Stage(
-        "cliper.neighbours", "find each item's closest items by its features", ("dataset", "arm"), "run_items"
+        "cliper.models.neighbours", "find each item's closest items by its features", ("dataset", "arm"), "run_items"
     ),
-    "neighbours-users": Stage("cliper.neighbours", "find the users who share most items", ("dataset",), "run_users"),
-    "train": Stage("cliper.train", "train one backbone", ("dataset", "backbone", "arm", "seed")),
-    "evaluate": Stage("cliper.evaluate", "measure one trained run", ("dataset", "backbone", "arm", "seed")),
-    "tabulate": Stage("cliper.reporting.tabulate", "write one table of the paper", ("table",)),
-    "export": Stage("cliper.export", "write a dataset and features for another toolbox", ("dataset", "arm", "format")),
-    "doctor": Stage("cliper.doctor", "say whether a run can start, and what is missing", ()),
+    "neighbours-users": Stage(
+        "cliper.models.neighbours", "find the users who share most items", ("dataset",), "run_users"
+    ),
+    "train": Stage("cliper.models.train", "train one backbone", ("dataset", "backbone", "arm", "seed")),
+    "evaluate": Stage("cliper.models.evaluate", "measure one trained run", ("dataset", "backbone", "arm", "seed")),
+    "tabulate": Stage("cliper.report.tabulate", "write one table of the paper", ("table",)),
+    "export": Stage(
+        "cliper.tools.export", "write a dataset and features for another toolbox", ("dataset", "arm", "format")
+    ),
+    "doctor": Stage("cliper.tools.doctor", "say whether a run can start, and what is missing", ()),
     "inspect": Stage(
-        "cliper.reporting.inspect",
+        "cliper.tools.inspect",
         "show what one item's features were made of",
         ("item",),
         options=("dataset", "arm", "html"),

@@ -35,7 +35,7 @@ def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def packaged_models_read_once() -> Iterator[None]:
     """Loading an encoder copies a packaged model that was read before: its network is drawn and filled once a file."""
-    from cliper.encoders import cnn, sentence
+    from cliper.features.encoders import cnn, sentence
 
     with pytest.MonkeyPatch.context() as patched:
         for module, name in ((sentence, "load_minilm"), (cnn, "load_lite0")):

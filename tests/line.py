@@ -41,7 +41,7 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def in_shop(*command: str) -> list[str]:
     """The command with the demo's shop open around it."""
-    return [sys.executable, "-m", "cliper.shop", "--port", str(PORT), "--", *command]
+    return [sys.executable, "-m", "cliper.demo.shop", "--port", str(PORT), "--", *command]
 
 
 def plan(folder: Path, *options: str) -> dict[str, int]:

@@ -8,11 +8,12 @@ from torch.nn.functional import logsigmoid
 from toy import SHARED
 
 from cliper import config
-from cliper.backbones import BACKBONES, find
-from cliper.backbones.base import Graphs, Interactions, ItemFeatures, Triples
 from cliper.errors import ConfigError
-from cliper.graph import interaction_graph, nearest_items, sharing_users
-from cliper.ranking import rank_items
+from cliper.models.backbones import BACKBONES, find
+from cliper.models.backbones.base import Graphs, Interactions, ItemFeatures, Triples
+from cliper.models.maths.nearest import nearest_items, sharing_users
+from cliper.models.maths.ranking import rank_items
+from cliper.models.maths.sparse import interaction_graph
 
 GOLDEN = SHARED / "golden"
 

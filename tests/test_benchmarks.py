@@ -14,8 +14,8 @@ import torch
 import toy
 from toy import REPOSITORY, SHARED
 
-from cliper.pictures import examine
-from cliper.sources import amazon2014
+from cliper.collect.images.pictures import examine
+from cliper.collect.sources import amazon2014
 
 sys.path.append(str(REPOSITORY))  # benchmarks are not installed
 
@@ -33,7 +33,7 @@ from benchmarks.crawl import compare, crawl_ours, crawl_plainly, open_mirror
 from benchmarks.encode import SMALL, build, draw_items, measure_edit, measure_images, measure_texts, render
 from benchmarks.parse import draw_lines, measure_metadata, measure_ratings
 from benchmarks.plain import PLAIN
-from cliper.vectorstore import VectorStore
+from cliper.features.embeddings.store import VectorStore
 
 
 def test_both_sides_encode_the_same_and_an_edit_encodes_what_is_new(tmp_path: Path) -> None:

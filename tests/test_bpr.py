@@ -6,7 +6,7 @@ import torch
 from test_backbones import BATCH, TOY, build, toy_features
 from torch.nn.functional import leaky_relu, logsigmoid
 
-from cliper.backbones.base import Triples
+from cliper.models.backbones.base import Triples
 
 
 def test_bpr_scores_by_the_dot_product_of_embeddings_that_nothing_propagates():

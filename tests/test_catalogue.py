@@ -7,11 +7,13 @@ import polars as pl
 import pytest
 import toy
 
-from cliper import catalogue, files, kcore
+from cliper import files
+from cliper.collect import catalogue
+from cliper.collect.interactions import kcore
+from cliper.collect.sources import amazon2014
 from cliper.config import Config
 from cliper.errors import DataError
 from cliper.layout import locate
-from cliper.sources import amazon2014
 
 GOLDEN = toy.SHARED / "golden/preprocess"
 AMAZON = toy.SHARED / "data/amazon"

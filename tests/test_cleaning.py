@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from cliper import cleaning, config
+from cliper import config
 from cliper.config import FieldView
+from cliper.features.prompts import cleaning
 
 
 def view(*clean: str, categories: str = "all_names", min_length: int = 1) -> FieldView:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import toy
 
-from cliper import download
 from cliper.__main__ import main
+from cliper.collect import download
 from cliper.stages import STAGES
 
 

@@ -136,7 +136,7 @@ def test_a_split_is_given_exactly_where_the_source_has_one() -> None:
 
 
 def test_the_splits_in_the_schema_are_those_that_can_be_made() -> None:
-    from cliper.splits import SPLITTERS
+    from cliper.collect.interactions.splits import SPLITTERS
 
     named = config.schema()["properties"]["datasets"]["additionalProperties"]["properties"]["split"]["enum"]
     assert set(named) == {*SPLITTERS, "given"}

@@ -21,11 +21,13 @@ import pytest
 import toy
 from PIL import ExifTags, Image
 
-from cliper import crawl, fetch, files, pictures, robots
-from cliper.ahead import work_ahead
+from cliper import files
+from cliper.collect import crawl
+from cliper.collect.images import fetch, pictures, robots
+from cliper.collect.images.ahead import work_ahead
+from cliper.collect.images.hosts import Hosts
+from cliper.collect.images.shards import read_images
 from cliper.errors import DataError
-from cliper.hosts import Hosts
-from cliper.imagestore import read_images
 
 sys.path.append(str(toy.REPOSITORY))  # benchmarks are not installed
 

@@ -13,8 +13,9 @@ import toy
 import yaml
 from servers import serve
 
-from cliper import doctor, download
 from cliper.__main__ import main
+from cliper.collect import download
+from cliper.tools import doctor
 
 CONFIG = str(toy.REPOSITORY / "config.yaml")
 

@@ -11,10 +11,10 @@ import pytest
 import toy
 from servers import serve
 
-from cliper import download
+from cliper.collect import download
+from cliper.collect.sources.mirrors import Place, check_lock, find_places, known_places
 from cliper.config import Config
 from cliper.errors import ConfigError, DataError, SourceError
-from cliper.mirrors import Place, check_lock, find_places, known_places
 
 BODY = bytes(range(256)) * 10_000  # 2.56 MB, more than two chunks
 

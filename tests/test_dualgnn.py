@@ -12,9 +12,9 @@ from torch.nn.functional import leaky_relu, normalize
 from toy import SHARED
 
 from cliper import config
-from cliper.backbones.base import Graphs, Interactions, ItemFeatures, Triples
-from cliper.backbones.dualgnn import Dualgnn, WeightedNeighbours, repeat_neighbours
-from cliper.graph import Neighbours
+from cliper.models.backbones.base import Graphs, Interactions, ItemFeatures, Triples
+from cliper.models.backbones.dualgnn import Dualgnn, WeightedNeighbours, repeat_neighbours
+from cliper.models.maths.nearest import Neighbours
 
 GOLDEN = SHARED / "golden"
 BEHAVIOURS = ["as_published", "as_mmrec"]

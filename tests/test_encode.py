@@ -14,13 +14,14 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from cliper import config, encode, files, weights
+from cliper import config, files
 from cliper.__main__ import main
-from cliper.embeddings import read_ranges
+from cliper.collect.images.shards import shard_folder
 from cliper.errors import ConfigError, DataError
-from cliper.imagestore import shard_folder
+from cliper.features import encode, weights
+from cliper.features.embeddings.ranges import read_ranges
+from cliper.features.embeddings.store import VectorStore
 from cliper.layout import locate
-from cliper.vectorstore import VectorStore
 
 pytestmark = pytest.mark.usefixtures("packaged_models_read_once")
 REPOSITORY = Path(__file__).parents[1]

@@ -17,15 +17,16 @@ from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from cliper import config, device, encoders, files
+from cliper import config, device, files
 from cliper.config import Encode, schema
 from cliper.config import Encoder as Settings
 from cliper.device import choose_device, choose_precision
-from cliper.encoders import bridge, cnn
-from cliper.encoders.base import Encoder, TextTower
-from cliper.encoders.overflow import Overflow
-from cliper.encoders.packages import find_package
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
+from cliper.features import encoders
+from cliper.features.encoders import bridge, cnn
+from cliper.features.encoders.base import Encoder, TextTower
+from cliper.features.encoders.overflow import Overflow
+from cliper.features.encoders.packages import find_package
 
 pytestmark = pytest.mark.usefixtures("packaged_models_read_once")
 CPU = torch.device("cpu")

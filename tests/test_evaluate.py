@@ -5,10 +5,11 @@ import polars as pl
 import pytest
 import toy
 
-from cliper import evaluate, files
+from cliper import files
 from cliper.config import Config
 from cliper.errors import DataError
 from cliper.layout import locate
+from cliper.models import evaluate
 
 CELL = {"dataset": "toy", "backbone": "freedom", "arm": "vanilla", "seed": 3}
 INTERACTIONS = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64}

@@ -10,12 +10,15 @@ import polars as pl
 import pytest
 import toy
 
-from cliper import catalogue, download, export, files, fuse
+from cliper import files
 from cliper.__main__ import main
+from cliper.collect import catalogue, download
 from cliper.config import Config
 from cliper.errors import ConfigError, DataError
+from cliper.features import fuse
 from cliper.layout import locate
 from cliper.schemas import TABLES
+from cliper.tools import export
 
 ROWS = {
     "train": [(0, 1), (0, 2), (1, 0), (2, 2)],

@@ -8,7 +8,7 @@ import sys
 import pytest
 import toy
 
-from cliper import fetch
+from cliper.collect.images import fetch
 
 sys.path.append(str(toy.REPOSITORY))  # benchmarks are not installed
 

@@ -11,11 +11,13 @@ import polars as pl
 import pytest
 import toy
 
-from cliper import config, files, fuse, fusion, imagefeatures
+from cliper import config, files
 from cliper.config import Arm, Config
-from cliper.embeddings import span
 from cliper.errors import CliperError, DataError, FeatureError
-from cliper.imagefeatures import RECORD, D
+from cliper.features import fuse
+from cliper.features.embeddings.ranges import span
+from cliper.features.fusion import cnn2014, equations
+from cliper.features.fusion.cnn2014 import RECORD, D
 from cliper.layout import locate
 from cliper.schemas import TABLES
 
@@ -36,61 +38,61 @@ def views(text: np.ndarray, missing: object = False) -> fuse.Views:
 
 def test_similarity_is_the_cosine_and_zero_for_a_zero_vector() -> None:
     text = f32([[[3, 4], [0, 0], [-4, 3]]])
-    assert fusion.cosine_similarities(text, f32([[6, 8]])) == pytest.approx(f32([[1, 0, 0]]))
-    assert (fusion.cosine_similarities(text, f32([[0, 0]])) == 0).all()
+    assert equations.cosine_similarities(text, f32([[6, 8]])) == pytest.approx(f32([[1, 0, 0]]))
+    assert (equations.cosine_similarities(text, f32([[0, 0]])) == 0).all()
 
 
 def test_weights_are_the_softmax_of_equation_2() -> None:
     # similarities 1 and 0 at temperature 0.5: e^2 / (e^2 + 1)
-    weights = fusion.similarity_weights(f32([[1, 0]]), np.array([[True, True]]), temperature=0.5)
+    weights = equations.similarity_weights(f32([[1, 0]]), np.array([[True, True]]), temperature=0.5)
     assert weights == pytest.approx(f32([[math.e**2 / (math.e**2 + 1), 1 / (math.e**2 + 1)]]))
 
 
 def test_a_small_temperature_neither_overflows_nor_divides_by_zero() -> None:
-    weights = fusion.similarity_weights(f32([[1, -1, 1]]), np.ones((1, 3), bool), temperature=1e-4)
+    weights = equations.similarity_weights(f32([[1, -1, 1]]), np.ones((1, 3), bool), temperature=1e-4)
     assert weights.tolist() == [[0.5, 0, 0.5]]
 
 
 def test_the_softmax_runs_over_the_views_that_count() -> None:
     counts = np.array([[False, True, True], [False, False, False]])
-    weights = fusion.similarity_weights(f32([[9, 1, 0], [1, 1, 1]]), counts, temperature=0.5)
+    weights = equations.similarity_weights(f32([[9, 1, 0], [1, 1, 1]]), counts, temperature=0.5)
     near, far = math.e**2 / (math.e**2 + 1), 1 / (math.e**2 + 1)
     assert weights == pytest.approx(f32([[0, near, far], [0, 0, 0]]))
 
 
 def test_fusions_follow_equation_3() -> None:
     text, even = f32([[[1, 2], [10, 20]], [[3, 4], [30, 40]]]), f32([[0.5, 0.5], [0.5, 0.5]])
-    assert fusion.fuse_sum(text, even).tolist() == [[11, 22], [33, 44]]
-    assert fusion.fuse_concat(text, even).tolist() == [[1, 2, 10, 20], [3, 4, 30, 40]]
-    assert fusion.fuse_weighted(text, f32([[1, 0], [0.5, 0.5]])).tolist() == [[1, 2], [16.5, 22]]
+    assert equations.fuse_sum(text, even).tolist() == [[11, 22], [33, 44]]
+    assert equations.fuse_concat(text, even).tolist() == [[1, 2, 10, 20], [3, 4, 30, 40]]
+    assert equations.fuse_weighted(text, f32([[1, 0], [0.5, 0.5]])).tolist() == [[1, 2], [16.5, 22]]
 
 
 def test_a_view_of_weight_0_is_left_out_of_every_fusion() -> None:
     text, weights = f32([[[1, 2], [10, 20]]]), f32([[0, 1]])
-    assert fusion.fuse_sum(text, weights).tolist() == fusion.fuse_weighted(text, weights).tolist() == [[10, 20]]
-    assert fusion.fuse_concat(text, weights).tolist() == [[0, 0, 10, 20]]
+    assert equations.fuse_sum(text, weights).tolist() == equations.fuse_weighted(text, weights).tolist() == [[10, 20]]
+    assert equations.fuse_concat(text, weights).tolist() == [[0, 0, 10, 20]]
 
 
 def test_the_fusions_are_those_of_the_schema() -> None:
     arm = config.schema()["properties"]["arms"]["additionalProperties"]["properties"]
-    assert list(fusion.FUSIONS) == arm["fusion"]["enum"]
+    assert list(equations.FUSIONS) == arm["fusion"]["enum"]
 
 
-@pytest.mark.parametrize("name", fusion.FUSIONS)
+@pytest.mark.parametrize("name", equations.FUSIONS)
 def test_every_fusion_ignores_zero_vectors_that_are_added_and_keeps_items_apart(name: str) -> None:
     text = f32(np.random.default_rng(0).standard_normal((4, 2, 3)))
     text[1] = 0
     weights = np.full((4, 2), 0.5, dtype=np.float32)
-    fused = fusion.FUSIONS[name](text, weights)
+    fused = equations.FUSIONS[name](text, weights)
     assert fused.dtype == np.float32
     assert (fused[1] == 0).all()
     for item in range(4):  # the slow twin: one item at a time
-        alone = fusion.FUSIONS[name](text[item : item + 1], weights[item : item + 1])
+        alone = equations.FUSIONS[name](text[item : item + 1], weights[item : item + 1])
         np.testing.assert_allclose(fused[item : item + 1], alone, atol=1e-6)
 
 
 def test_vectors_are_cut_to_length_1_and_zero_stays_zero() -> None:
-    assert fusion.normalise(f32([[[3, 4], [0, 0]]])) == pytest.approx(f32([[[0.6, 0.8], [0, 0]]]))
+    assert equations.normalise(f32([[[3, 4], [0, 0]]])) == pytest.approx(f32([[[0.6, 0.8], [0, 0]]]))
 
 
 def test_an_item_without_an_image_gets_uniform_weights_and_no_rank() -> None:
@@ -123,7 +125,7 @@ def test_a_masked_view_has_weight_0_and_the_others_share_what_it_had(name: str) 
     weighed = fuse.weigh(views(text, missing), image, np.zeros(2, bool), masking)
     assert weighed.weight.tolist() == [[0, 0.5, 0.5], [0, 0, 0]]  # an item without any field has no text at all
     assert weighed.rank.tolist() == [[0, 1, 2], [0, 0, 0]]
-    assert (fusion.FUSIONS[name](text, weighed.weight)[1] == 0).all()
+    assert (equations.FUSIONS[name](text, weighed.weight)[1] == 0).all()
 
 
 def test_the_released_mean_takes_the_first_three_views() -> None:
@@ -156,7 +158,7 @@ def test_golden_fusion_equals_the_released_codes(name: str, by: str, tau: float 
     text, image = golden["text_views"].transpose(1, 0, 2), golden["image"]
     arm = dataclasses.replace(SA, fusion=by, temperature=tau)
     weighed = fuse.weigh(views(text), image, np.zeros(len(image), bool), arm)
-    fused = fusion.FUSIONS[by](text, weighed.weight)
+    fused = equations.FUSIONS[by](text, weighed.weight)
     np.testing.assert_allclose(fused, golden[name], rtol=0, atol=5e-6)
     assert weighed.similarity is not None
     assert weighed.similarity[4, 2] == 0  # that view of that item is a zero vector
@@ -447,7 +449,7 @@ def test_the_first_of_two_records_of_an_item_counts_and_blocks_end_anywhere(
     whole = (tmp_path / "x.b").read_bytes()
     (tmp_path / "x.b").write_bytes(whole + np.array([(b"B000000003", [7] * D)], dtype=RECORD).tobytes())
     for block in (1, 3, 256):
-        monkeypatch.setattr(imagefeatures, "BLOCK", block)
-        vectors, is_there = imagefeatures.read_image_features(tmp_path / "x.b", {"B000000003": 1, "no": 0}, 2)
+        monkeypatch.setattr(cnn2014, "BLOCK", block)
+        vectors, is_there = cnn2014.read_image_features(tmp_path / "x.b", {"B000000003": 1, "no": 0}, 2)
         assert vectors[:, 1].tolist() == [0, 3]
         assert is_there.tolist() == [False, True]

@@ -2,16 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from cliper.graph import (
-    Edges,
-    SparseMatrix,
-    edge_weights,
-    equal_edges,
-    interaction_graph,
-    nearest_items,
-    propagate,
-    sharing_users,
-)
+from cliper.models.backbones.freedom import equal_edges
+from cliper.models.maths.nearest import nearest_items, sharing_users
+from cliper.models.maths.sparse import Edges, SparseMatrix, edge_weights, interaction_graph, propagate
 
 NONE_FILLED = np.zeros(4, dtype=bool)
 
@@ -84,7 +77,7 @@ def test_knn_of_no_usable_item_has_no_edge():
 
 
 def test_knn_in_blocks_equals_a_full_sort(monkeypatch):
-    monkeypatch.setattr("cliper.graph.BLOCK", 7)
+    monkeypatch.setattr("cliper.models.maths.nearest.BLOCK", 7)
     features = np.random.default_rng(0).standard_normal((30, 6)).astype(np.float32)
     edges = knn(features, np.zeros(30, dtype=bool), k=4)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -13,11 +13,11 @@ from PIL import Image
 
 from cliper import config, files
 from cliper.__main__ import main
+from cliper.collect.images.shards import shard_folder
+from cliper.collect.sources.records import ITEMS
 from cliper.config import Config
-from cliper.imagestore import shard_folder
 from cliper.layout import locate
 from cliper.schemas import TABLES
-from cliper.sources.records import ITEMS
 
 TOY = {"dataset": "toy"}
 SET = TOY | {"prompts": "as_described"}

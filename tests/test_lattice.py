@@ -9,10 +9,10 @@ from torch.nn.functional import logsigmoid, normalize
 from toy import SHARED
 
 from cliper import config
-from cliper.backbones.base import Interactions, ItemFeatures, Triples
-from cliper.backbones.lattice import ItemGraph, Lattice, Modality, normalise
-from cliper.backbones.rows import FeatureRows, linear
-from cliper.graph import nearest_items
+from cliper.models.backbones.base import Interactions, ItemFeatures, Triples
+from cliper.models.backbones.lattice import ItemGraph, Lattice, Modality, normalise
+from cliper.models.backbones.rows import FeatureRows, linear
+from cliper.models.maths.nearest import nearest_items
 
 GOLDEN = SHARED / "golden"
 SETTINGS = config.Lattice(2, 2, k=2, frozen_weight=0.7, reg_weight=0.01, learning_rate_decay=0.96)
@@ -126,7 +126,7 @@ def test_embeddings_come_from_a_graph_of_the_current_parameters():
 def test_an_epoch_after_an_evaluation_searches_no_second_time(monkeypatch):
     model = build()
     model.embed()
-    monkeypatch.setattr("cliper.backbones.lattice.nearest_rows", None)
+    monkeypatch.setattr("cliper.models.backbones.lattice.nearest_rows", None)
     model.start_epoch(np.random.default_rng(0))
     loss, expected = model.loss(BATCH), dense_loss(model, dense_item_graph(model))
     torch.testing.assert_close(gradients(model, loss), gradients(model, expected), rtol=1e-4, atol=1e-6)
@@ -202,7 +202,7 @@ def test_an_item_whose_similarities_add_up_to_no_more_than_zero_has_no_edges():
 
 
 def test_a_learned_graph_found_in_blocks_equals_loops_over_pairs(monkeypatch):
-    monkeypatch.setattr("cliper.graph.BLOCK", 70)  # 2 of 30 rows at a time
+    monkeypatch.setattr("cliper.models.maths.nearest.BLOCK", 70)  # 2 of 30 rows at a time
     rows = np.random.default_rng(0).standard_normal((30, 6)).astype(np.float32)
     none = np.zeros(30, dtype=bool)
     generator = torch.Generator().manual_seed(0)

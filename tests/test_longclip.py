@@ -12,11 +12,12 @@ import pytest
 import torch
 from toy import SHARED
 
-from cliper import encoders, files
+from cliper import files
 from cliper.config import Encode
 from cliper.config import Encoder as Settings
-from cliper.encoders import longclip, overflow
 from cliper.errors import ConfigError, SourceError
+from cliper.features import encoders
+from cliper.features.encoders import longclip, overflow
 
 GOLDEN = SHARED / "golden" / "longclip"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden numbers are not here")

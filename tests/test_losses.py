@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from cliper.losses import bpr, floored_bpr, half_squared_norm, info_nce, norm_sum
+from cliper.models.maths.losses import bpr, floored_bpr, half_squared_norm, info_nce, norm_sum
 
 
 def test_bpr_is_the_mean_of_minus_log_sigmoid_of_the_margin():

@@ -3,8 +3,8 @@ import pytest
 import torch
 from toy import SHARED
 
-from cliper.metrics import METRICS, average_precision, find_hits, ndcg, precision, recall
-from cliper.ranking import top_k
+from cliper.models.maths.metrics import METRICS, average_precision, find_hits, ndcg, precision, recall
+from cliper.models.maths.ranking import top_k
 
 # Ranks 1 and 3 of 4 hold relevant items; the user has 3 relevant items. A second user misses all of its 5.
 HITS = np.array([[True, False, True, False], [False] * 4])

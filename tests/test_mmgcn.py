@@ -11,8 +11,8 @@ from torch.nn.functional import leaky_relu, normalize
 from toy import SHARED
 
 from cliper import config
-from cliper.backbones.base import Graphs, Interactions, ItemFeatures, Triples
-from cliper.backbones.mmgcn import Mmgcn
+from cliper.models.backbones.base import Graphs, Interactions, ItemFeatures, Triples
+from cliper.models.backbones.mmgcn import Mmgcn
 
 GOLDEN = SHARED / "golden"
 BEHAVIOURS = ["as_published", "as_mmrec"]

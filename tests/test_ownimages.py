@@ -10,10 +10,11 @@ import pytest
 import toy
 from PIL import Image
 
-from cliper import crawl, files
+from cliper import files
+from cliper.collect import crawl
+from cliper.collect.images.shards import read_images
 from cliper.config import Config
 from cliper.errors import DataError
-from cliper.imagestore import read_images
 from cliper.layout import locate
 from cliper.schemas import TABLES
 

@@ -7,13 +7,15 @@ import pytest
 import toy
 
 from cliper import config as config_module
-from cliper import files, prompt, templates, weights
+from cliper import files
 from cliper.__main__ import main
-from cliper.cleaning import Value
+from cliper.collect.sources.records import ITEMS
 from cliper.config import Config
 from cliper.errors import ConfigError
+from cliper.features import prompt, weights
+from cliper.features.prompts import templates
+from cliper.features.prompts.cleaning import Value
 from cliper.layout import locate
-from cliper.sources.records import ITEMS
 
 ITEM: dict[str, Value | None] = {
     "title": "Pram",

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from cliper.ranking import rank_items, top_k
+from cliper.models.maths.ranking import rank_items, top_k
 
 
 def slow_top_k(scores: torch.Tensor, k: int) -> list[list[int]]:
@@ -55,7 +55,7 @@ def test_ranking_in_blocks_equals_ranking_at_once(monkeypatch):
         return rank_items(users, items, train_users=train_users, train_items=train_items, k=5)
 
     at_once = rank()
-    monkeypatch.setattr("cliper.ranking.BLOCK", 30)
+    monkeypatch.setattr("cliper.models.maths.ranking.BLOCK", 30)
     assert np.array_equal(rank().items, at_once.items)
     assert not {*zip(np.repeat(np.arange(9), 5), at_once.items.ravel(), strict=True)} & {
         *zip(train_users, train_items, strict=True)

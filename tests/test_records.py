@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from cliper.collect.sources import amazon2014, amazon2018, amazon2023, records
 from cliper.errors import SourceError
-from cliper.sources import amazon2014, amazon2018, amazon2023, records
 
 KEYS = {amazon2014: "asin", amazon2018: "asin", amazon2023: "parent_asin"}
 KINDS = pytest.mark.parametrize("source", KEYS, ids=lambda source: source.__name__.rpartition(".")[2])

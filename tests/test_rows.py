@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 
-from cliper.backbones.rows import FeatureRows, linear
+from cliper.models.backbones.rows import FeatureRows, linear
 
 FEATURES = np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32)
 BATCHES = [[0, 3, 6], [3, 4], [1], [0, 1, 2, 3, 4, 5, 6]]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cliper.errors import DataError
-from cliper.sampling import sample_edges, sample_negatives, sample_triples
+from cliper.models.maths.sampling import sample_edges, sample_negatives, sample_triples
 
 USERS, ITEMS = np.array([0, 0, 1, 2, 2]), np.array([0, 4, 1, 1, 4])  # items 2 and 3 are not in train
 

@@ -16,7 +16,8 @@ import pytest
 import requests
 from PIL import Image
 
-from cliper import config, shop
+from cliper import config
+from cliper.demo import shop
 
 ROOT = Path(__file__).parents[1]
 
@@ -174,7 +175,7 @@ def test_metadata_point_to_the_pictures_of_this_server(server, url):
 
 
 def run_shop(*arguments, port=0, start_new_session=False):
-    command = [sys.executable, "-m", "cliper.shop", "--port", str(port), *arguments]
+    command = [sys.executable, "-m", "cliper.demo.shop", "--port", str(port), *arguments]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, start_new_session=start_new_session, **pipes)
 

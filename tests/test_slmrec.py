@@ -11,9 +11,9 @@ from torch.nn.functional import leaky_relu
 from toy import SHARED
 
 from cliper import config
-from cliper.backbones.base import Graphs, Interactions, ItemFeatures, Triples
-from cliper.backbones.slmrec import Slmrec
-from cliper.ranking import rank_items
+from cliper.models.backbones.base import Graphs, Interactions, ItemFeatures, Triples
+from cliper.models.backbones.slmrec import Slmrec
+from cliper.models.maths.ranking import rank_items
 
 GOLDEN = SHARED / "golden"
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import toy
 
+from cliper.collect.sources import SOURCES, amazon2014, mmrec, records
 from cliper.errors import SourceError
-from cliper.sources import SOURCES, amazon2014, mmrec, records
 
 REAL_RECORDS = toy.SHARED / "data/amazon/meta_records_2014.json"
 

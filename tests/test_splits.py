@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import toy
 
-from cliper.splits import SPLITTERS, split_global_time, split_random, split_user_time
+from cliper.collect.interactions.splits import SPLITTERS, split_global_time, split_random, split_user_time
 
 GOLDEN = toy.SHARED / "golden/preprocess"
 NO_TIMES = np.zeros(10_000, dtype=np.int64)

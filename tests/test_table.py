@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 import toy
 
-from cliper import catalogue, files
+from cliper import files
+from cliper.collect import catalogue
+from cliper.collect.sources import table
 from cliper.errors import ConfigError, SourceError
 from cliper.layout import locate
-from cliper.sources import table
 
 COLUMNS = {"interactions": {"user_id": "customer", "asin": "sku"}, "items": {"asin": "sku", "title": "name"}}
 
@@ -139,7 +140,7 @@ def shop(folder: Path, **more: Any) -> dict[str, Any]:
 
 
 def test_the_line_begins_with_tables_of_ones_own(workdir: Path) -> None:
-    from cliper import download
+    from cliper.collect import download
 
     config = toy.settings(**shop(workdir, split="user_time"))
     for name in config.datasets["toy"].raw_files([]):

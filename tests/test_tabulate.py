@@ -8,11 +8,11 @@ import pytest
 import toy
 
 from cliper import files
-from cliper.backbones import BACKBONES
 from cliper.config import Config
 from cliper.errors import ConfigError, DataError
 from cliper.layout import locate
-from cliper.reporting import tabulate
+from cliper.models.backbones import BACKBONES
+from cliper.report import tabulate
 
 SHOWN = {"metrics": ["recall"], "cutoffs": [10, 20]}
 

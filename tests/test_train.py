@@ -7,13 +7,15 @@ import pytest
 import torch
 import toy
 
-from cliper import checkpoint, evaluate, files, fitting, neighbours, train
-from cliper.backbones import BACKBONES
-from cliper.backbones.base import Interactions
+from cliper import files
 from cliper.config import Config, Evaluate
 from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import locate
+from cliper.models import evaluate, neighbours, train
+from cliper.models.backbones import BACKBONES
+from cliper.models.backbones.base import Interactions
+from cliper.models.training import checkpoint, fitting
 
 N_USERS, N_ITEMS = 30, 40
 CELL = {"dataset": "toy", "backbone": "freedom", "arm": "vanilla", "seed": 1}

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from cliper import files
-from cliper.vectorstore import VectorStore
+from cliper.features.embeddings.store import VectorStore
 
 FACTS = {"weights": "abc", "precision": "fp32"}
 A, B, C = (sha256(name).hexdigest() for name in (b"a", b"b", b"c"))

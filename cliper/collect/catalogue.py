@@ -1,0 +1,195 @@
+"""Turn raw files into users, items and splits (paper section 4, "Datasets").
+
+In:   the dataset's raw files
+Out:  train, valid, test (three files), users, items, and counts: the data card, one row a step
+
+Rows of one user and item are dropped after the first, then rows below `min_rating`, then users and items with
+fewer than `k_core` interactions until none is left. Ids number users and items by their first appearance in
+the file. `split` says which interactions are held out: random, user_time, global_time, or given; see cliper/splits.py
+for the rule. A split of the source's own is used as it is, with its numbers where it has some.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from cliper import files, log
+from cliper.collect.interactions.kcore import Bools, Ints, are_first, are_in_core
+from cliper.collect.interactions.splits import SPLITTERS
+from cliper.collect.sources import SOURCES
+from cliper.config import Config, Dataset, Table
+from cliper.errors import DataError
+from cliper.layout import locate
+from cliper.schemas import TABLES
+
+SPLITS = ("train", "valid", "test")
+FIELDS = ("title", "brand", "categories", "description", "image_url")
+
+
+def identify(names: pl.Series) -> Ints:
+    """Give equal names equal whole numbers: (n,), for counting only."""
+    codes: Ints = names.cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
+    return codes
+
+
+def number_by_appearance(names: pl.Series) -> Ints:
+    """Number names from 0 in the order of their first appearance: (n,).
+
+    >>> number_by_appearance(pl.Series(["b", "a", "b", "c"])).tolist()
+    [0, 1, 0, 2]
+    """
+    codes = identify(names)
+    known = pl.Series(codes).unique(maintain_order=True).to_numpy()
+    numbers = np.zeros(known.max(initial=-1) + 1, dtype=np.int64)
+    numbers[known] = np.arange(len(known))
+    found: Ints = numbers[codes]
+    return found
+
+
+def number_ids(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Add user and item: whole numbers from 0 in the order of first appearance (MMRec's convention)."""
+    users, items = (number_by_appearance(interactions[name]) for name in ("user_id", "asin"))
+    return interactions.with_columns(user=pl.Series(users, dtype=pl.Int32), item=pl.Series(items, dtype=pl.Int32))
+
+
+def describe_step(name: str, users: Ints, items: Ints) -> dict[str, Any]:
+    """A row of the data card: what a step left, by the users (n,) and items (n,) of its interactions."""
+    n_users, n_items = (int(np.count_nonzero(np.bincount(ids))) for ids in (users, items))
+    density = len(users) / (n_users * n_items) if len(users) else 0.0
+    return {"step": name, "interactions": len(users), "users": n_users, "items": n_items, "density": density}
+
+
+def keep(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Drop repeated rows, low ratings, and what lies outside the k-core.
+
+    raw        user_id, asin, rating, timestamp in the file's order
+    returns    the rows that stay; the data card's rows
+
+    Raises DataError if nothing is left.
+    """
+    users, items = (identify(raw[name]) for name in ("user_id", "asin"))
+    kept, card = np.arange(raw.height), [describe_step("raw", users, items)]
+
+    def drop(step: str, stays: Bools) -> None:
+        nonlocal kept
+        kept = kept[stays]
+        card.append(describe_step(step, users[kept], items[kept]))
+
+    drop("without duplicates", are_first(users, items))
+    if dataset.min_rating is not None:
+        drop(f"rating >= {dataset.min_rating:g}", raw["rating"].to_numpy()[kept] >= dataset.min_rating)
+    for number in range(1, raw.height + 1):
+        stays = are_in_core(users[kept], items[kept], dataset.k_core or 1)
+        if stays.all():
+            break
+        drop(f"{dataset.k_core}-core, round {number}", stays)
+    if not len(kept):
+        raise DataError(f"{dataset.title}: nothing is left after {card[-1]['step']}; lower k_core or min_rating")
+    return raw[kept], card
+
+
+def cut(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Filter, number and split interactions.
+
+    raw        user_id, asin, rating, timestamp in the file's order
+    returns    the same rows that stay, with user, item, split; the data card's rows
+
+    Raises DataError if nothing is left, or if the split goes by time and a time is missing.
+    """
+    kept, card = keep(raw, dataset)
+    numbered = number_ids(kept)
+    if dataset.split != "random" and numbered["timestamp"].null_count():
+        raise DataError(f"{dataset.title}: split {dataset.split} needs the time of every interaction; use random")
+    users, times = (numbered[name].fill_null(0).to_numpy().astype(np.int64) for name in ("user", "timestamp"))
+    labels = SPLITTERS[dataset.split](users, times, np.random.default_rng(dataset.split_seed))
+    return numbered.with_columns(split=pl.Series(labels)), card
+
+
+def take_given(raw: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """A source's own split: numbered where the source has no numbers, and the data card's first row.
+
+    Raises DataError if a user and an item stand together more than once.
+    """
+    numbered = raw if "user" in raw.columns else number_ids(raw)
+    users, items = (numbered[name].to_numpy().astype(np.int64) for name in ("user", "item"))
+    if n_repeated := int((~are_first(users, items)).sum()):
+        raise DataError(f"the given split has {n_repeated:,} rows of a user and item that stood before; remove them")
+    return numbered, [describe_step("given", users, items)]
+
+
+def describe_items(interactions: pl.DataFrame, metadata: pl.DataFrame) -> pl.DataFrame:
+    """The items table: every item by its number, fields null where the metadata has none."""
+    known = interactions.select("item", "asin").unique("item")
+    every = pl.DataFrame({"item": np.arange(known["item"].to_numpy().max() + 1, dtype=np.int32)})
+    return every.join(known, on="item", how="left").join(metadata, on="asin", how="left").sort("item")
+
+
+def describe_splits(splits: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
+    """The data card's rows of train, valid, test: what each holds, and how much of it is not in train."""
+    train = splits["train"]
+    card = []
+    for name, rows in splits.items():
+        users, items = (rows[column].to_numpy().astype(np.int64) for column in ("user", "item"))
+        cold = {
+            f"cold_{column}s": len(np.setdiff1d(rows[column].to_numpy(), train[column].to_numpy()))
+            for column in ("user", "item")
+        }
+        card.append(describe_step(name, users, items) | cold)
+    return card
+
+
+def lay_out(card: list[dict[str, Any]]) -> pl.DataFrame:
+    """The data card as the table counts."""
+    blank = dict.fromkeys(TABLES["counts"].columns)
+    return pl.DataFrame(
+        [blank | {"order": order} | row for order, row in enumerate(card)],
+        schema_overrides={"cold_users": pl.Int64, "cold_items": pl.Int64},
+    )
+
+
+def read(config: Config, dataset: str) -> tuple[pl.DataFrame, list[dict[str, Any]], pl.DataFrame]:
+    """Read a dataset's raw files: its interactions, numbered and split; the data card; the items table."""
+    settings = config.dataset(dataset)
+    source = SOURCES[settings.source.kind]
+    names = settings.source.files
+    paths = {role: locate(config.root, "raw", dataset=dataset, file=name) for role, name in names.items()}
+    _require(paths, dataset)
+    told = {"columns": settings.source.columns} if isinstance(settings.source, Table) else {}
+    raw = source.read_interactions(paths, **told)
+    kept, card = take_given(raw) if settings.split == "given" else cut(raw, settings)
+    metadata = source.read_items(paths, set(kept["asin"].drop_nulls()), **told)
+    return kept, card, describe_items(kept, metadata)
+
+
+def run(config: Config, *, dataset: str) -> None:
+    """Read the raw files, cut them, write the tables."""
+    began = time.monotonic()
+    kept, card, items = read(config, dataset)
+    splits = {split: kept.filter(pl.col("split") == split) for split in SPLITS}
+    for split, rows in splits.items():
+        table = rows.select("user", "item", "timestamp").sort("user", "item")
+        files.write_table(locate(config.root, split, dataset=dataset), split, table)
+    users = kept.select("user", "user_id").unique("user").sort("user")
+    counts = lay_out([*card, *describe_splits(splits)])
+    for name, table in (("users", users), ("items", items), ("counts", counts)):
+        files.write_table(locate(config.root, name, dataset=dataset), name, table)
+    cold = counts.filter(step="test").select("cold_users", "cold_items").row(0)
+    n_without = items.select(pl.all_horizontal(pl.col(FIELDS).is_null())).sum().item()
+    log.account(
+        f"{dataset}: {card[0]['interactions']:,} rows -> {users.height:,} users, {items.height:,} items, "
+        f"{kept.height:,} interactions ({' / '.join(f'{rows.height:,}' for rows in splits.values())}), "
+        f"{cold[0]:,} users and {cold[1]:,} items of test not in train, "
+        f"{n_without:,} items without metadata, {time.monotonic() - began:.1f} s"
+    )
+
+
+def _require(paths: dict[str, Path], dataset: str) -> None:
+    for path in paths.values():
+        if not path.is_file():
+            raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {path.name}")

@@ -1,0 +1,270 @@
+"""Fetch the items' cover images: one polite job a dataset, resumed where it stopped.
+
+In:  items (item, asin, image_url); where the dataset has an image_folder, the files there in the place of URLs.
+Out: images, a row per item with what became of its image, and beside it `shards/` with the images' bytes.
+
+Each distinct URL is asked once. A shard is written when all its URLs are through. A run that was broken off goes on:
+it asks for what it has not got, and again for what failed in passing (timeouts, broken connections, 429, 5xx, hosts
+that were given up). A finished one asks for nothing, but with --retry-failed again for what failed in passing. The
+paper (section 4, "Datasets") names Amazon's cover images and no crawler.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import partial
+from itertools import zip_longest
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cliper import files, log
+from cliper.collect.images import pictures
+from cliper.collect.images.ahead import work_ahead
+from cliper.collect.images.fetch import Fetcher, is_transient
+from cliper.collect.images.folder import OwnImages, find_images
+from cliper.collect.images.shards import no_outcomes, read_outcomes, read_rows, shard_folder, shard_name
+from cliper.config import Config, Crawl, placeholders
+from cliper.errors import DataError
+from cliper.layout import locate
+from cliper.schemas import IMAGE_STATUSES, TABLES
+
+Row = dict[str, Any]  # of a shard
+AT_ONCE, AHEAD = 32, 4  # images examined together, and how many such batches at most wait for it
+FEW = 2_000  # URLs; beyond, processes that examine are worth their start of half a second
+AT_ONCE_BYTES = 2_000_000  # fewer than AT_ONCE, where they are larger than this together
+HELD = 128_000_000  # bytes of images that wait to be examined; beyond, no further URL is asked
+GROUP = 32_000_000  # bytes of images in a row group of a shard
+
+
+def plan(items: pl.DataFrame, *, placeholders: list[str]) -> pl.DataFrame:
+    """Say of every item which URL to ask, or why none.
+
+    items    item, image_url (nullable)
+    returns  item, url, status: "no_url", "placeholder", or null where the URL is to be asked
+    """
+    url = pl.col("image_url").str.strip_chars()
+    return items.select(
+        "item",
+        url.alias("url"),
+        pl.when(url.is_null() | (url == ""))
+        .then(pl.lit("no_url"))
+        .when(url.str.contains_any(placeholders))
+        .then(pl.lit("placeholder"))
+        .alias("status"),
+    )
+
+
+def name_shards(urls: Sequence[str], settings: Crawl) -> dict[str, Sequence[str]]:
+    """Cut URLs into shards: name of the file -> its URLs. Settings that decide what is kept change the names."""
+    kept_by = (
+        TABLES["image_shard"].version,
+        settings.max_bytes,
+        settings.max_pixels,
+        settings.min_side_px,
+        sorted(settings.allow_hosts),
+        settings.robots_txt,
+    )
+    cuts = [urls[start : start + settings.shard_size] for start in range(0, len(urls), settings.shard_size)]
+    return {shard_name(number, cut, kept_by): cut for number, cut in enumerate(cuts)}
+
+
+def build_manifest(planned: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
+    """Give every item what became of its URL.
+
+    planned   item, url, status, as `plan` returns it
+    outcomes  a row per asked URL: the columns of image_shard without bytes, and shard
+    returns   the table images; shard and row stand where status is "ok"
+    """
+    is_ok = pl.col("status") == "ok"
+    joined = planned.rename({"status": "given"}).join(outcomes, on="url", how="left", maintain_order="left")
+    return joined.with_columns(status=pl.coalesce("given", "status")).select(
+        "item",
+        "status",
+        "http_code",
+        pl.when(is_ok).then("shard").alias("shard"),
+        pl.when(is_ok).then("row").alias("row"),
+        "sha256",
+        "width",
+        "height",
+        "detail",
+        "format",
+        "mode",
+        "is_animated",
+        "orientation",
+    )
+
+
+def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
+    """Raise DataError if fewer of the asked URLs than the config wants gave an image."""
+    failed = outcomes.filter(pl.col("status") != "ok").select("status", "detail", "url").rows()
+    n_ok = len(outcomes) - len(failed)
+    if not failed or n_ok / len(outcomes) >= min_ok:
+        return
+    reason, count = Counter(row[:2] for row in failed).most_common(1)[0]
+    example = next(url for *why, url in failed if tuple(why) == reason)
+    raise DataError(
+        f"{n_ok} of {len(outcomes)} image URLs gave an image, fewer than crawl.min_ok = {min_ok}; most often: "
+        f"{reason[0]} ({reason[1]}), {count} times, for example {example}. Mend the cause or lower crawl.min_ok, "
+        "then run again: what was fetched is kept"
+    )
+
+
+def fetch_row(url: str, *, fetcher: Fetcher | OwnImages) -> Row:
+    """Fetch one URL: its row in the shard, but for the number, with bytes that nobody has looked at."""
+    answer = fetcher.fetch(url)
+    row = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code, "bytes": answer.body}
+    return row | pictures.Verdict(answer.status, detail=answer.detail)._asdict()
+
+
+def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]:
+    """URLs of a shard that are to be asked: all, if it is missing; else those that failed in passing, if wanted."""
+    if not path.exists():
+        return list(urls)
+    rows = read_outcomes(path).select("url", "status", "http_code").iter_rows() if asks_again else ()
+    return [url for url, *end in rows if is_transient(*end)]
+
+
+def cut_rows(rows: Iterable[Row], *, n_rows: int | None = None, n_bytes: int) -> Generator[list[Row]]:
+    """Cut rows into lists of `n_rows`, shorter ones where their images have `n_bytes` or more."""
+    cut, size = list[Row](), 0
+    for row in rows:
+        cut.append(row)
+        size += weigh(row)
+        if len(cut) == n_rows or size >= n_bytes:
+            yield cut
+            cut, size = [], 0
+    if cut:
+        yield cut
+
+
+def weigh(row: Row) -> int:
+    """Bytes of a row's image."""
+    return len(row["bytes"] or b"")
+
+
+def open_examiners(count: int) -> Executor:
+    """Workers that examine so many images: processes of their own, where that pays."""
+    if count < FEW:
+        return ThreadPoolExecutor(1)
+    n_processes = min(4, max(1, (os.cpu_count() or 1) // 2))
+    examiners = ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=pictures.follow_parent)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they inherit it: Ctrl-C is for us alone
+    for _ in range(n_processes):
+        examiners.submit(int)  # starts one
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return examiners
+
+
+def examine_rows(rows: Iterable[Row], examiners: Executor, settings: Crawl) -> Generator[Row]:
+    """Give the fetched rows in order with what they are worth; only images keep their bytes."""
+    judge = partial(pictures.examine_all, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
+    under_way = deque[list[Row]]()  # no tee, which would hold on to 57 batches
+
+    def submit(batch: list[Row]) -> Future[list[pictures.Verdict | None]]:
+        under_way.append(batch)
+        return examiners.submit(judge, [row["bytes"] for row in batch])
+
+    batches = cut_rows(rows, n_rows=AT_ONCE, n_bytes=AT_ONCE_BYTES)
+    with closing(work_ahead(submit, batches, n_begun=AHEAD + 1, n_ahead=AHEAD)) as verdicts:
+        for found in verdicts:
+            for row, verdict in zip(under_way.popleft(), found, strict=True):
+                judged = {} if verdict is None else verdict._asdict()
+                yield row | judged | {"bytes": row["bytes"] if judged.get("status") == "ok" else None}
+
+
+def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: Iterator[Row]) -> None:
+    """Write a shard: the fetched rows of the URLs to do, and of the others what it said of them.
+
+    Holds the images of a row group in memory.
+    """
+    asked, known = set(todo), read_rows(path) if path.exists() else iter(())
+    rows = (next(fetched) if url in asked else old for url, old in zip_longest(urls, known))
+    numbered = ({**row, "row": number} for number, row in enumerate(rows))
+    with files.table_writer(path, "image_shard") as write:
+        for group in cut_rows(numbered, n_bytes=GROUP):
+            write(pl.DataFrame({name: [row[name] for row in group] for name in group[0]}))
+
+
+def open_images(items: pl.DataFrame, folder: str | None, settings: Crawl) -> tuple[pl.DataFrame, Fetcher | OwnImages]:
+    """What is to be asked for each item, as `plan` returns it, and who answers: the web, or a folder of one's own.
+
+    items  item, asin, image_url
+    """
+    if folder is None:
+        return plan(items, placeholders=placeholders()), Fetcher(settings)
+    path = Path(folder).expanduser()
+    return find_images(items, path), OwnImages(path, max_bytes=settings.max_bytes)
+
+
+def fetch_shards(
+    shards: Mapping[Path, Sequence[str]], settings: Crawl, fetcher: Fetcher | OwnImages, *, asks_again: bool
+) -> pl.DataFrame:
+    """Complete all shards; returns their outcomes."""
+    todo = {path: find_todo(path, urls, asks_again=asks_again) for path, urls in shards.items()}
+    urls = [url for part in todo.values() for url in part]
+    outcomes = [no_outcomes()]
+    with closing(fetcher), open_examiners(len(urls)) as examiners, ThreadPoolExecutor(settings.threads) as threads:
+        submit = partial(threads.submit, partial(fetch_row, fetcher=fetcher))
+        begun, ahead = 2 * settings.threads, settings.shard_size
+        rows_ahead = work_ahead(submit, urls, n_begun=begun, n_ahead=ahead, weigh=weigh, max_weight=HELD)
+        # The inner close tells busy threads to try no more, the outer one ends the connections that they kept
+        with closing(rows_ahead) as fetched, closing(fetcher):
+            shown = log.progress(fetched, total=len(urls), what="images")
+            with closing(examine_rows(shown, examiners, settings)) as rows:
+                for path, part in todo.items():
+                    if part:
+                        write_shard(path, shards[path], part, rows)
+                    outcomes.append(read_outcomes(path))
+    return pl.concat(outcomes)
+
+
+def describe(images: pl.DataFrame) -> str:
+    """Count the items by status, and among their images what an encoder reads in its own way."""
+    counts = Counter(images["status"])
+    parts = [f"{counts[status]} {status}" for status in IMAGE_STATUSES if counts[status]]
+    kinds = {
+        "animated (first frame)": images["is_animated"].sum(),
+        "CMYK": images["mode"].eq("CMYK").sum(),
+        "palette": images["mode"].eq("P").sum(),
+        "turned by EXIF (used as stored)": (images["orientation"] > 1).sum(),
+    }
+    noted = [f"{count} {kind}" for kind, count in kinds.items() if count]
+    return ", ".join(parts) + (f" (among them {', '.join(noted)})" if noted else "")
+
+
+def run(config: Config, *, dataset: str, retry_failed: bool = False) -> None:
+    """Fetch the images of one dataset and write the manifest."""
+    started = time.perf_counter()
+    path = locate(config.root, "images", dataset=dataset)
+    items = files.read_table(
+        locate(config.root, "items", dataset=dataset), "items", columns=["item", "asin", "image_url"]
+    )
+    planned, fetcher = open_images(items, config.dataset(dataset).image_folder, config.crawl)
+    urls = planned.filter(pl.col("status").is_null())["url"].unique(maintain_order=True).to_list()
+    shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, config.crawl).items()}
+    with files.sole_writer(path.parent):
+        try:
+            outcomes = fetch_shards(shards, config.crawl, fetcher, asks_again=retry_failed or not path.exists())
+        except BrokenProcessPool:
+            raise DataError(
+                "a process that examines images was killed, maybe for want of memory; run again: shards are kept"
+            ) from None
+        require_share(outcomes, config.crawl.min_ok)
+        images = build_manifest(planned, outcomes)
+        files.write_table(path, "images", images)
+        for stray in set(shard_folder(path).glob("*")) - set(shards):  # of other settings or URLs, or of a killed run
+            stray.unlink()
+    seconds = time.perf_counter() - started
+    log.account(f"{dataset}: {len(urls)} URLs of {len(items)} items: {describe(images)}; {seconds:.1f} s")
+    if n_failed := sum(is_transient(*end) for end in outcomes.select("status", "http_code").iter_rows()):
+        log.account(f"{n_failed} URLs failed in passing; --retry-failed asks for them again")

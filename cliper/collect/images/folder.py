@@ -1,0 +1,68 @@
+"""Images in a folder of one's own, named by item: `<asin>.jpg` (or .jpeg, .png, .gif, .webp, .bmp).
+
+`crawl` reads them in the place of URLs, with the same checks and statuses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from cliper import log
+from cliper.collect.images.fetch import Answer
+from cliper.errors import DataError
+
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp"})
+
+
+def find_images(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Say of every item which file of the folder is its image.
+
+    items    item, asin (nullable)
+    returns  item, url, status: what `OwnImages` reads, or "no_file"
+
+    An id is looked up among the folder's names, never made a path. Raises DataError if the folder is missing, or has no
+    file of any item.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder; put the images there, or mend image_folder")
+    stamped, n_more = dict[str, str](), 0
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in ENDINGS and path.is_file():
+            n_more += path.stem in stamped
+            stamped.setdefault(path.stem, stamp(path))
+    if n_more:
+        log.warn(f"{folder} has {n_more:,} more files of items that have one; the first by name is used")
+    asins = items["asin"].to_list()
+    urls = [stamped.get(asin) for asin in asins]
+    if not any(urls):
+        raise DataError(f"{folder} has no file named by an item, such as {next(filter(None, asins), 'asin')}.jpg")
+    found = items.select("item").with_columns(url=pl.Series(urls, dtype=pl.String))
+    return found.with_columns(status=pl.when(pl.col("url").is_null()).then(pl.lit("no_file")))
+
+
+def stamp(path: Path) -> str:
+    """A file's name with size and time of its last change: what is made of it is made again when it changes."""
+    about = path.stat()
+    return f"{path.name}?{about.st_size}-{about.st_mtime_ns}"
+
+
+class OwnImages:
+    """Reads files as a fetcher does URLs; no fault of a file raises."""
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        self._folder, self._max_bytes = folder, max_bytes
+
+    def fetch(self, stamped: str) -> Answer:
+        """Read a file that `find_images` found."""
+        path = self._folder / stamped.rpartition("?")[0]
+        try:
+            if path.stat().st_size > self._max_bytes:
+                return Answer("too_large", detail=f"more than {self._max_bytes} bytes")
+            return Answer("ok", body=path.read_bytes())
+        except OSError as error:
+            return Answer("no_file", detail=error.strerror)
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,23 @@
+"""One JSON object a line, as Amazon-2018 and Amazon-2023 have their metadata."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cliper.collect.sources.records import joined, require_record
+from cliper.errors import SourceError
+
+
+def parse_object(line: str, key: str, where: str) -> dict[str, Any]:
+    """A line's object with an id under `key`. Raises SourceError."""
+    try:
+        found = json.loads(line, strict=False)  # line breaks and tabs stand unescaped in some texts
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{where}: no JSON ({error}); repair or remove the line") from None
+    return require_record(found, key, where)
+
+
+def describe(record: dict[str, Any], texts: tuple[str, ...], where: str) -> str | None:
+    """The texts under several keys, each a text or a list of texts, in one."""
+    return joined([joined(record.get(name), f"{where}, {name}") for name in texts], where)

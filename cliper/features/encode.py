@@ -1,0 +1,297 @@
+"""Encode texts or cover images with one encoder.
+
+encode-text   In:  the prompts of one view
+              Out: for each item an embedding, the sha256 of its text, its length in tokens, in how many slices it was
+              encoded, whether something of it was not read
+encode-image  In:  the images of crawl
+              Out: for each item a status and an embedding, null unless the status is ok
+encode-default-image
+              Out: the embedding of cliper/data/default_image.png, for arms that put it in missing ones' place
+
+Items are cut into `encode.shards` equal ranges, each a job and a file; --shard names one, without it all are made.
+Within a range a few thousand items are read, encoded and written at a time: memory does not grow with their number.
+
+All read the weights.json of the encoder and note in the file's metadata which weights and libraries made it.
+Each distinct text of a view and range, and each distinct image of a range, is encoded once, and only if `encode.store`
+does not hold its vector from before. A killed job loses at most the items in hand.
+Embeddings are as the model gives them: CLIP's are not normalised, MiniLM's have length 1.
+
+Source: paper, section 3, equation 1. Departs from the released code: texts longer than the context are cut unless
+`overflow` says otherwise; a picture that cannot be read has a status, where it encodes a picture that it does not ship.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from importlib.resources import files as package_files
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cliper import files, log
+from cliper.collect.images.shards import read_bytes
+from cliper.config import Config
+from cliper.errors import ConfigError
+from cliper.features import encoders
+from cliper.features.embeddings.ranges import TOKENS, span, token_report
+from cliper.features.embeddings.store import VectorStore
+from cliper.features.encoders.base import Encoder, Store, Texts
+from cliper.features.encoders.overflow import find as find_overflow
+from cliper.layout import locate
+from cliper.schemas import EMBEDDING_STATUSES
+from cliper.stages import code_id
+
+T = TypeVar("T")
+CHUNK = 4_096  # items in hand; a text's last batch of a width is half empty, so fewer cost time
+LIBRARIES = ("open_clip_torch", "pillow", "timm", "torch", "torchvision", "transformers")
+NO_ITEM = -1  # whose image the default one is
+BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on broken images
+
+
+class Ready(NamedTuple):
+    """An encoder that is loaded, and for what."""
+
+    encoder: Encoder
+    source: str  # table that it reads
+    target: str  # table that is made
+    note: dict[str, Any]  # in the files' metadata
+    facts: dict[str, Any]  # that decide a vector, beside its text or image
+
+
+class Rows(NamedTuple):
+    """Rows of embeddings."""
+
+    table: pl.DataFrame
+    n_encoded: int  # distinct texts or images that were not kept from before
+
+
+class Images(NamedTuple):
+    """Encoded images, and why others could not be decoded."""
+
+    row: dict[str, int]  # sha256 of an image -> its row in embedding
+    embedding: NDArray[np.float32]  # (n, D)
+    broken: dict[str, str]
+    n_encoded: int  # now; the others were kept from before
+
+
+def text_table(prompts: pl.DataFrame, encoded: Texts) -> pl.DataFrame:
+    """Lay embeddings beside the items and views that they are of."""
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in prompts["text"]]
+    return prompts.select("item", "view", "is_missing").with_columns(
+        text_sha256=pl.Series(digests),
+        embedding=pl.Series(encoded.embedding),
+        n_tokens=pl.Series(encoded.n_tokens),
+        n_chunks=pl.Series(encoded.n_chunks),
+        truncated=pl.Series(encoded.truncated),
+    )
+
+
+def encode_images(
+    digests: list[str],
+    read: Callable[[list[str]], Iterable[tuple[str, bytes]]],
+    encoder: Encoder,
+    store: Store | None,
+) -> Images:
+    """Encode images in batches, while one thread decodes the next batch.
+
+    digests  sha256 of distinct images
+    read     gives the bytes of some of them, each with its digest
+    """
+    row, broken = dict[str, int](), dict[str, str]()
+    embeddings = [np.empty((0, encoder.image_dim), np.float32)]
+    for places, vectors in store.find(digests) if store else ():
+        row |= {digests[place]: len(row) + i for i, place in enumerate(places)}
+        embeddings.append(vectors)
+    n_found = len(row)
+    missing = [digest for digest in digests if digest not in row]
+    batches = in_thread(in_batches(decode(read(missing), encoder.read_image), encoder.batch_size))
+    n_batches = -(-len(missing) // encoder.batch_size)
+    for batch in log.progress(batches, total=n_batches, what="batches of images"):
+        whole = {digest: pixels for digest, pixels in batch if isinstance(pixels, Tensor)}
+        broken |= {digest: why for digest, why in batch if isinstance(why, str)}
+        if whole:
+            row |= {digest: len(row) + i for i, digest in enumerate(whole)}
+            embeddings.append(encoder.encode_images(list(whole.values())))
+            if store:
+                store.add(list(whole), embeddings[-1])
+    return Images(row, np.concatenate(embeddings), broken, len(row) - n_found)
+
+
+def decode(images: Iterable[tuple[str, bytes]], read: Callable[[bytes], Tensor]) -> Iterator[tuple[str, Tensor | str]]:
+    """Decode one image after the other; one that cannot be decoded, or is another than its digest says, becomes why."""
+    for digest, data in images:
+        try:
+            is_right = hashlib.sha256(data).hexdigest() == digest
+            yield digest, read(data) if is_right else "its bytes are not those that crawl fetched"
+        except BROKEN as error:
+            yield digest, f"{type(error).__name__}: {error}"
+
+
+def in_batches(values: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Cut a stream into lists of `size`; the last may be shorter.
+
+    >>> list(in_batches(iter("abcde"), 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    while batch := list(islice(values, size)):
+        yield batch
+
+
+def in_thread(values: Iterator[list[T]]) -> Iterator[list[T]]:
+    """The same lists, each made in a thread while the one before is used. An empty list ends the stream."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming = thread.submit(lambda: next(values, []))
+        while value := coming.result():
+            coming = thread.submit(lambda: next(values, []))
+            yield value
+
+
+def image_table(images: pl.DataFrame, encoded: Images) -> pl.DataFrame:
+    """A status and an embedding for each row of the manifest, whose sha256 is null without an image."""
+    digests = images["sha256"]
+    status = ["no_image" if not digest else "undecodable" if digest in encoded.broken else "ok" for digest in digests]
+    rows = pl.Series([encoded.row.get(digest) for digest in digests], dtype=pl.Int32)
+    return images.select("item").with_columns(
+        status=pl.Series(status), embedding=pl.Series(encoded.embedding).gather(rows)
+    )
+
+
+def encode_ranges(
+    config: Config, ready: Ready, shard: int | None, encode: Callable[[pl.DataFrame, Store], Rows], **names: str
+) -> Iterator[tuple[Path, str]]:
+    """Encode ranges of a table's rows, some thousand at a time. Gives the file of each, and what to say of it.
+
+    shard   number of a range; None stands for all
+    encode  makes rows of embeddings from rows of the table
+    names   of the files that are made
+
+    Raises DataError if the table is missing or broken, ConfigError if there is no such range.
+    """
+    shards = config.encode.shards
+    if shard is not None and not 0 <= shard < shards:
+        raise ConfigError(f"--shard {shard}: encode.shards is {shards}, so ranges are numbered from 0 to {shards - 1}")
+    source = locate(config.root, ready.source, **names)
+    n_items = files.count_rows(source, ready.source)
+    for number in range(shards) if shard is None else [shard]:
+        began, n_encoded = time.perf_counter(), 0
+        chunks = files.read_in_batches(source, ready.source, span(n_items, number, shards), size=CHUNK)
+        path = locate(config.root, ready.target, shard=number, shards=shards, **names)
+        with _open_store(config, ready) as store, files.table_writer(path, ready.target, metadata=ready.note) as write:
+            for chunk in chunks:
+                rows = encode(chunk, store)
+                write(rows.table)
+                store.flush()
+                n_encoded += rows.n_encoded
+        which = f" (range {number} of {shards})" if shards > 1 else ""
+        seconds = time.perf_counter() - began
+        yield path, f"{n_encoded} encoded, {store.n_found} found in the store, {seconds:.1f} s{which}"
+
+
+def run_text(config: Config, *, dataset: str, encoder: str, prompts: str, view: str, shard: int | None = None) -> None:
+    """Encode one view. Raises DataError if its prompts or the weights are missing."""
+    ready = _load(config, encoder, "prompts", "text_embeddings", batch_tokens=config.encode.batch_tokens)
+    ready.note["overflow"] = config.overflow(encoder)
+    overflow = find_overflow(config.overflow(encoder), config.slice_prefix(prompts, view))
+
+    def encode(rows: pl.DataFrame, store: Store) -> Rows:
+        encoded = ready.encoder.encode_texts(rows["text"].to_list(), overflow=overflow, store=store)
+        return Rows(text_table(rows, encoded), encoded.n_encoded)
+
+    names = {"dataset": dataset, "encoder": encoder, "prompts": prompts, "view": view}
+    for path, told in encode_ranges(config, ready, shard, encode, **names):
+        report = token_report([files.read_table(path, "text_embeddings", columns=list(TOKENS))])
+        log.account(f"{dataset}, {encoder}, {prompts}, {view}: {_account(report)}; {told}")
+
+
+def run_image(config: Config, *, dataset: str, encoder: str, shard: int | None = None) -> None:
+    """Encode the images of a dataset. Raises DataError if they or the weights are missing."""
+    ready = _load(config, encoder, "images", "image_embeddings", batch_size=config.encode.batch_size)
+    manifest = locate(config.root, "images", dataset=dataset)
+
+    def encode(rows: pl.DataFrame, store: Store) -> Rows:
+        images = rows.with_columns(sha256=pl.when(status="ok").then("sha256"))
+        encoded = encode_rows(manifest, images, ready.encoder, store)
+        return Rows(image_table(images, encoded), encoded.n_encoded)
+
+    for path, told in encode_ranges(config, ready, shard, encode, dataset=dataset, encoder=encoder):
+        status = files.read_table(path, "image_embeddings", columns=["status"])["status"]
+        without = ", ".join(f"{(status == name).sum()} {name}" for name in EMBEDDING_STATUSES[1:])
+        log.account(f"{dataset}, {encoder}: {len(status)} items, {without}; distinct images: {told}")
+
+
+def encode_rows(manifest: Path, images: pl.DataFrame, encoder: Encoder, store: Store) -> Images:
+    """Encode the distinct images of some rows of the manifest, whose sha256 is null without an image."""
+    first = images.drop_nulls("sha256").unique("sha256", keep="first", maintain_order=True)
+
+    def read(digests: list[str]) -> Iterator[tuple[str, bytes]]:
+        rows = first.filter(pl.col("sha256").is_in(digests))
+        yield from zip(rows["sha256"], read_bytes(manifest, rows), strict=True)
+
+    encoded = encode_images(first["sha256"].to_list(), read, encoder, store)
+    broken = images.filter(pl.col("sha256").is_in(list(encoded.broken))).select("item", "sha256").rows()
+    for item, digest in broken[:1]:
+        log.warn(f"{len(broken)} images cannot be decoded (first: item {item}, {encoded.broken[digest]})")
+    return encoded
+
+
+def run_default_image(config: Config, *, encoder: str) -> None:
+    """Encode the picture that may stand for missing ones. Raises DataError if the weights are missing."""
+    ready = _load(config, encoder, "images", "default_image", batch_size=config.encode.batch_size)
+    picture = package_files("cliper").joinpath("data/default_image.png").read_bytes()
+    embedding = ready.encoder.encode_images([ready.encoder.read_image(picture)])
+    table = pl.DataFrame({"item": [NO_ITEM], "embedding": embedding})
+    path = locate(config.root, "default_image", encoder=encoder)
+    files.write_table(path, "default_image", table, metadata=ready.note)
+    log.account(f"{encoder}: the default image is encoded")
+
+
+def _account(report: pl.DataFrame) -> str:
+    """A token report as a part of a sentence."""
+    return (
+        "{n_items} items, {n_distinct} distinct texts, tokens {min_tokens} to {max_tokens} (median {median_tokens:g}), "
+        "{n_truncated} truncated, {n_chunked} in slices".format(**report.row(0, named=True))
+    )
+
+
+@contextmanager
+def _open_store(config: Config, ready: Ready) -> Iterator[VectorStore]:
+    """The store of vectors for an encoder as it is run here; where the config names none, one that is then deleted."""
+    with ExitStack() as opened:
+        folder = config.encode.store or opened.enter_context(TemporaryDirectory(prefix="cliper-vectors-"))
+        yield opened.enter_context(VectorStore(Path(folder), ready.facts))
+
+
+def _load(config: Config, encoder: str, source: str, target: str, **shape: int) -> Ready:
+    """Load an encoder.
+
+    source, target  tables that are read and made
+    shape           of its batches: the last bits of a vector depend on it
+    """
+    path, settings = locate(config.root, "weights", encoder=encoder), config.encoder(encoder)
+    loaded, weights = encoders.load(settings, path, config.encode)
+    note = {
+        "encoder": encoder,
+        "weights": weights.id,
+        "files": weights.files,
+        "origin": weights.origin,
+        "architecture": weights.architecture,
+        "context": weights.context,
+        "precision": loaded.precision,
+        "versions": {library: version(library) for library in LIBRARIES},
+    }
+    how = {"threads": config.encode.threads, "device": loaded.device.type, **shape}
+    decides = {key: note[key] for key in ("weights", "context", "precision", "versions")}
+    facts = {**decides, **how, "code": code_id("weights", settings.kind)}
+    return Ready(loaded, source, target, note, facts)

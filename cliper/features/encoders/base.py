@@ -1,0 +1,283 @@
+"""What all encoders share: two towers, and how texts and images pass through them.
+
+Every batch of a kind has one shape: texts share a width with texts of like length, and what is missing in the last
+batch is filled up. A vector is therefore decided by its text or image alone, never by what is encoded beside it.
+
+Source: paper, section 3, equation 1. Departs from it: nothing; long texts see `cliper.encoders.overflow`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from cliper import log
+from cliper.errors import ConfigError, FeatureError
+from cliper.features.encoders.overflow import Overflow
+
+T = TypeVar("T")
+Vectors = NDArray[np.float32]  # (n, D)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What `weights.json` notes about an encoder that is ready for use, beside its settings."""
+
+    architecture: str
+    files: dict[str, str]  # name -> sha256; in the encoder's folder or, for packaged models, in the package
+    licences: dict[str, str]  # part -> licence
+    text_dim: int | None = None
+    image_dim: int | None = None
+    context: int | None = None  # tokens
+    origin: dict[str, str] = field(default_factory=dict)  # where the weights come from: source, revision, sha256
+
+    @property
+    def id(self) -> str:
+        """Hash of the architecture and of all files: what decides the embeddings."""
+        return hashlib.sha256(json.dumps([self.architecture, self.files]).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class TextTower:
+    """A text encoder in parts.
+
+    tokenise  n texts -> n lists of at most `context` token ids, and the n lengths that they have uncut
+    embed     (B, L) token ids, padded with `pad` -> (B, D), with L = context
+    can_cut   padding decides nothing, so L may be shorter than the context
+    """
+
+    dim: int
+    context: int
+    pad: int
+    tokenise: Callable[[list[str]], tuple[list[list[int]], list[int]]]
+    embed: Callable[[Tensor], Tensor]
+    can_cut: bool
+
+    def width(self, n_tokens: int) -> int:
+        """Tokens to which a text is padded: a function of its length, in steps of about a tenth of it.
+
+        >>> tower = TextTower(1, 77, 0, ..., ..., can_cut=True)
+        >>> [tower.width(n) for n in (2, 17, 33, 76, 300)]
+        [2, 18, 36, 77, 77]
+        """
+        step = max(2, 2 ** (n_tokens.bit_length() - 4))
+        return min(-(-n_tokens // step) * step, self.context) if self.can_cut else self.context
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTower:
+    """An image encoder in parts: a picture to pixels (3, height, width), pixels (B, …) to (B, D)."""
+
+    dim: int
+    preprocess: Callable[[Image.Image], Tensor]
+    embed: Callable[[Tensor], Tensor]
+
+
+class Store(Protocol):
+    """Vectors kept from earlier runs, by the sha256 of what they are of."""
+
+    def find(self, digests: list[str]) -> Iterator[tuple[list[int], Vectors]]:
+        """Places in `digests` whose vectors are known, and these vectors; each place at most once."""
+
+    def add(self, digests: list[str], vectors: Vectors) -> None:
+        """Keep some vectors."""
+
+
+class Texts(NamedTuple):
+    """Encoded texts, in the order they were given."""
+
+    embedding: Vectors
+    n_tokens: NDArray[np.int32]  # (n,) of the whole text, marks of start and end included
+    n_chunks: NDArray[np.int32]  # (n,) slices in which it was encoded
+    truncated: NDArray[np.bool_]  # (n,) something of it was not read
+    n_encoded: int  # distinct texts and slices that were encoded now
+    n_found: int  # those whose vectors were kept from before
+
+
+class Forward:
+    """Runs a tower on batches; in ever more parts, once a GPU's memory was too small for a whole one."""
+
+    def __init__(self) -> None:
+        self.n_parts = 1
+
+    def __call__(self, embed: Callable[[Tensor], Tensor], batch: Tensor, device: torch.device) -> Vectors:
+        """(B, …) on the CPU -> (B, D). Raises ConfigError if the memory does not hold one row."""
+        while True:
+            try:
+                return np.concatenate([_to_numpy(embed(_send(part, device))) for part in batch.chunk(self.n_parts)])
+            except torch.OutOfMemoryError as error:  # of CUDA alone
+                if self.n_parts >= len(batch):
+                    raise ConfigError(
+                        "the GPU's memory does not hold one text or image; write encode.device: cpu"
+                    ) from error
+            self.n_parts *= 2
+            torch.cuda.empty_cache()
+            log.warn(
+                f"the GPU's memory is too small for a whole batch; from here on each is run in {self.n_parts} parts, "
+                "which may change a vector's last bits. Smaller encode.batch_tokens or batch_size avoid that"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One image-text encoder, or one half of one. Embeddings are as the model gives them, in float32."""
+
+    text: TextTower | None
+    image: ImageTower | None
+    batch_size: int  # images
+    batch_tokens: int  # texts times their width
+    device: torch.device
+    precision: str  # fp32 | bf16 | fp16
+    _forward: Forward = field(init=False, repr=False, default_factory=Forward)
+
+    def encode_texts(self, texts: list[str], *, overflow: Overflow | None = None, store: Store | None = None) -> Texts:
+        """Encode each distinct text once, those of like length together.
+
+        overflow  what becomes of texts longer than the context; they are cut without it
+        store     keeps vectors between runs
+
+        Raises ConfigError if the encoder has no text tower, FeatureError if a value is not finite.
+        """
+        tower = self._texts()
+        tokens = _tokenise(tower, sorted(set(texts)))
+        slices = {text: [text] for text in tokens}
+        if overflow is not None:
+            slices |= {text: overflow.slices(text) for text, (_, n) in tokens.items() if n > tower.context}
+            tokens |= _tokenise(tower, sorted({part for parts in slices.values() for part in parts} - tokens.keys()))
+        pieces = sorted({part for parts in slices.values() for part in parts})
+        vectors, n_found = self._embed_texts(pieces, [tokens[piece][0] for piece in pieces], store)
+        row = {piece: i for i, piece in enumerate(pieces)}
+        embedding = vectors[[row[slices[text][0]] for text in texts]]
+        for i, text in enumerate(texts):
+            if len(slices[text]) > 1:
+                assert overflow is not None
+                embedding[i] = overflow.join(vectors[[row[part] for part in slices[text]]])
+        return Texts(
+            embedding,
+            np.array([tokens[text][1] for text in texts], np.int32),
+            np.array([len(slices[text]) for text in texts], np.int32),
+            np.array([any(tokens[part][1] > tower.context for part in slices[text]) for text in texts]),
+            len(pieces) - n_found,
+            n_found,
+        )
+
+    @torch.inference_mode()
+    def _embed_texts(self, texts: list[str], tokens: list[list[int]], store: Store | None) -> tuple[Vectors, int]:
+        """Vectors of distinct texts, longest first, and how many of them the store knew."""
+        tower = self._texts()
+        vectors = np.empty((len(texts), tower.dim), np.float32)
+        digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        missing = set(range(len(texts)))
+        for places, found in store.find(digests) if store else ():
+            vectors[places] = found
+            missing.difference_update(places)
+        n_found = len(texts) - len(missing)
+        order = sorted(missing, key=lambda i: (-len(tokens[i]), i))  # memory runs out at once or never
+        for width, batch in log.progress(self._batches(order, tokens), what="batches of texts"):
+            rows = [tokens[i] + [tower.pad] * (width - len(tokens[i])) for i in _fill(batch, self._height(width))]
+            vectors[batch] = self._forward(tower.embed, torch.tensor(rows), self.device)[: len(batch)]
+            _require_finite(vectors[batch], [repr(texts[i]) for i in batch])
+            if store:
+                store.add([digests[i] for i in batch], vectors[batch])
+        return vectors, n_found
+
+    def _batches(self, order: list[int], tokens: list[list[int]]) -> list[tuple[int, list[int]]]:
+        """Cut texts, sorted by length, into batches of one width: the width, and places of the texts."""
+        buckets = dict[int, list[int]]()
+        for i in order:
+            buckets.setdefault(self._texts().width(len(tokens[i])), []).append(i)
+        return [
+            (width, bucket[start : start + self._height(width)])
+            for width, bucket in buckets.items()
+            for start in range(0, len(bucket), self._height(width))
+        ]
+
+    def _height(self, width: int) -> int:
+        return max(1, self.batch_tokens // width)
+
+    @property
+    def image_dim(self) -> int:
+        """Width D of image embeddings. Raises ConfigError if the encoder has no image tower."""
+        return self._images().dim
+
+    def read_image(self, data: bytes) -> Tensor:
+        """Decode a picture and bring it to the model's size: (3, height, width). Raises what Pillow raises."""
+        with Image.open(io.BytesIO(data)) as image:
+            return self._images().preprocess(image)
+
+    @torch.inference_mode()
+    def encode_images(self, pixels: list[Tensor]) -> Vectors:
+        """Encode at most `batch_size` of what `read_image` gives: (n, D).
+
+        Raises ConfigError if the encoder has no image tower, FeatureError if a value is not finite.
+        """
+        batch = torch.stack(_fill(pixels, self.batch_size))
+        vectors = self._forward(self._images().embed, batch, self.device)[: len(pixels)]
+        _require_finite(vectors, [f"image {i} of the batch" for i in range(len(pixels))])
+        return vectors
+
+    def _texts(self) -> TextTower:
+        if self.text is None:
+            raise ConfigError("this encoder encodes no texts; choose another one for arms.*.text")
+        return self.text
+
+    def _images(self) -> ImageTower:
+        if self.image is None:
+            raise ConfigError("this encoder encodes no images; choose another one for arms.*.image")
+        return self.image
+
+
+def few_at_a_time(embed: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
+    """On a CPU, run a convolutional network on 4 pictures at a time, channels last.
+
+    Its activations then stay in the cache: EfficientNet-Lite0 takes 23 ms a picture, 73 in batches of 32 (one thread).
+    """
+    if device.type != "cpu":
+        return embed
+    return lambda pixels: torch.cat([embed(few) for few in pixels.to(memory_format=torch.channels_last).split(4)])
+
+
+def cut_tokens(ids: list[int], context: int) -> list[int]:
+    """Keep the start of a text and its mark of the end.
+
+    >>> cut_tokens([1, 7, 8, 9, 2], 3)
+    [1, 7, 2]
+    """
+    return ids if len(ids) <= context else [*ids[: context - 1], ids[-1]]
+
+
+def _tokenise(tower: TextTower, texts: list[str]) -> dict[str, tuple[list[int], int]]:
+    """Text -> its token ids, cut to the context, and its length uncut."""
+    return dict(zip(texts, zip(*tower.tokenise(texts), strict=True), strict=True)) if texts else {}
+
+
+def _fill(values: list[T], size: int) -> list[T]:
+    """Repeat the first value until there are `size`."""
+    return values + values[:1] * (size - len(values))
+
+
+def _send(batch: Tensor, device: torch.device) -> Tensor:
+    """Bring a batch to the device; to a GPU from pinned memory, without waiting for it."""
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
+
+
+def _to_numpy(embedding: Tensor) -> Vectors:
+    array: Vectors = embedding.float().cpu().numpy()
+    return array
+
+
+def _require_finite(vectors: Vectors, names: list[str]) -> None:
+    is_finite = np.isfinite(vectors).all(axis=1)
+    if not is_finite.all():
+        name = names[int(np.argmin(is_finite))]
+        raise FeatureError(f"the encoder gave a value that is not finite for {name}; check its weights")

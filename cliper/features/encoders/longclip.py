@@ -1,0 +1,135 @@
+"""Long-CLIP's own files (.pt) as checkpoints of open_clip: texts of 248 tokens.
+
+Its names are open_clip's but for the position embeddings, of which a file holds two tables: rows 0 to 19 stay as CLIP
+trained them, rows 20 to 247 are learned anew.
+
+    positional_embedding      (248, width)  used for rows 0 to 19
+    positional_embedding_res  (248, width)  used for rows 20 to 247
+
+Its code rounds the weights of products to float16 before it computes, on a CPU too: `weights: fp16_rounded` does that,
+`as_stored` does not. With unrounded weights the embeddings differ by about 2e-3.
+
+Source: Long-CLIP (Zhang et al. 2024), model/model_longclip.py; mapping and golden numbers were made by running it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import open_clip
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cliper.config import Encoder as Settings
+from cliper.errors import ConfigError, SourceError, unknown
+from cliper.features.encoders.base import Weights
+from cliper.features.encoders.open_clip import CONFIG, WEIGHTS, check_state, describe, require_digest
+from cliper.files import atomic, first_line, write_json
+
+KEPT = 20  # position embeddings that stay as CLIP trained them
+ROUNDED = re.compile(
+    r"(visual\.conv1|.*\.attn\.out_proj|.*\.mlp\.c_fc|.*\.mlp\.c_proj)\.(weight|bias)"
+    r"|.*\.attn\.in_proj_(weight|bias)|text_projection|visual\.proj"
+)
+PREPROCESSING = {
+    "mean": list(OPENAI_DATASET_MEAN),
+    "std": list(OPENAI_DATASET_STD),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+def prepare(settings: Settings, folder: Path) -> Weights:
+    """Fetch the file unless it is here already, check it, and write it as a checkpoint of open_clip.
+
+    Raises ConfigError for settings that do not fit each other, SourceError if the file cannot be fetched, is another
+    one than the config asks for, or does not hold this architecture's weights.
+    """
+    assert settings.architecture and settings.source, "the schema of the config asks for both"
+    config = _model_config(settings)
+    path = _obtain(settings.source, folder)
+    digest = require_digest(path, settings.sha256)
+    try:
+        state = to_open_clip(
+            torch.load(path, map_location="cpu", weights_only=True), rounds=settings.weights == "fp16_rounded"
+        )
+        _check_fit(state, config)
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise SourceError(
+            f"{path} does not hold Long-CLIP's weights for {settings.architecture} ({first_line(error)}); "
+            "put the right file there, or mend encoders.*.source"
+        ) from error
+    checkpoint = folder / f"{settings.architecture}-longclip-{settings.weights}"
+    checkpoint.mkdir(exist_ok=True)
+    with atomic(checkpoint / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    write_json(checkpoint / CONFIG, {"model_cfg": config, "preprocess_cfg": PREPROCESSING})
+    origin = {"source": settings.source, "sha256": digest}
+    return describe(checkpoint, settings.architecture, {"Long-CLIP": "Apache-2.0 (beichenzbc/Long-CLIP)"}, origin)
+
+
+def to_open_clip(state: Any, *, rounds: bool) -> dict[str, Tensor]:
+    """Bring what a file of Long-CLIP holds into the form of open_clip's CLIP, in float32.
+
+    rounds  through float16, what the reference computes in float16
+
+    Raises ValueError if it is something else.
+    """
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError("it is no mapping of names to tensors")
+    if not {"positional_embedding", "positional_embedding_res"} <= state.keys():
+        raise ValueError("it lacks positional_embedding_res, so it is no Long-CLIP")
+    found = {name: tensor.float() for name, tensor in state.items()}
+    base, stretched = found["positional_embedding"], found.pop("positional_embedding_res")
+    if base.shape != stretched.shape:
+        raise ValueError(f"its two tables of positions have {len(base)} and {len(stretched)} tokens")
+    found["positional_embedding"] = torch.cat([base[:KEPT], stretched[KEPT:]])
+    if rounds:
+        found |= {name: tensor.half().float() for name, tensor in found.items() if ROUNDED.fullmatch(name)}
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+def _model_config(settings: Settings) -> dict[str, Any]:
+    """Config of the architecture with the longer context. Raises ConfigError unless it is one with QuickGELU."""
+    assert settings.architecture, "the schema of the config asks for it"
+    model = open_clip.get_model_config(settings.architecture)
+    if model is None:
+        raise ConfigError(unknown("architecture of open_clip", settings.architecture, open_clip.list_models()))
+    if not model.get("quick_gelu"):
+        raise ConfigError(f"Long-CLIP computes with QuickGELU; add -quickgelu to {settings.architecture}")
+    return {**model, "text_cfg": {**model["text_cfg"], "context_length": settings.context}}
+
+
+def _check_fit(state: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Raise RuntimeError or ValueError unless names and shapes are the model's and all values finite."""
+    with torch.device("meta"):  # no memory for weights that are thrown away
+        model = open_clip.CLIP(**config)
+    check_state(state, model)
+    try:
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise ValueError("; ".join(line.strip() for line in str(error).splitlines()[1:3])) from error
+
+
+def _obtain(source: str, folder: Path) -> Path:
+    """Path of the file: where the config says, or fetched into the encoder's folder."""
+    if not source.startswith(("https://", "http://")):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise SourceError(f"there is no file {path}; put it there, or mend encoders.*.source")
+        return path
+    path = folder / source.rpartition("/")[2]
+    if not path.is_file():
+        try:
+            torch.hub.download_url_to_file(source, str(path), progress=False)  # whole or not at all
+        except (URLError, OSError) as error:
+            raise SourceError(
+                f"cannot fetch the weights ({error}); by hand, put {source} into {folder} and run again"
+            ) from error
+    return path

@@ -1,0 +1,325 @@
+"""Weigh and fuse an item's views into one text feature (paper section 3, equations 2 and 3), or take given features.
+
+In:   image_embeddings, and text_embeddings of every view of the arm;
+      where the arm asks for it, default_image;
+      where the dataset comes with features for the arm: those files, and items (image features alone take the place
+      of image_embeddings)
+Out:  features: image and text feature of every item, with the flags of filled rows;
+      view_weights: similarity to the image, weight and rank of every view of every item; no row for given features;
+      fallbacks: how many items lack an image or a view's fields, and what stands for it;
+      token_report: how long each view's texts are, and how many were cut or sliced; no row for given features
+
+A view whose fields are missing counts with its sentence, or has weight 0 (mask). What stands for a missing image:
+mean           the mean of the others' (over all ranges, as encoded), and uniform weights
+zero           a vector of zeros, and uniform weights
+default_image  the embedding of the picture in cliper/data, by which the views are weighed too (as released)
+drop_item      as mean; the item keeps its number, but backbones neither learn from it nor recommend it
+
+Departs from the paper: the uniform weights, since similarities to the mean image are not the item's own. Given features
+are not fused, whatever the arm says; their rows of zeros are flagged as filled, and other filled rows cannot be told
+from real ones.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from cliper import files, log
+from cliper.config import Arm, Config, Encoder, GivenFeatures
+from cliper.errors import DataError, FeatureError
+from cliper.features.embeddings.ranges import TOKENS, read_ranges, token_report
+from cliper.features.fusion import equations
+from cliper.features.fusion.cnn2014 import read_image_features
+from cliper.features.fusion.equations import Bools, Vectors
+from cliper.layout import locate
+
+SETTINGS = ("fusion", "temperature", "vectors", "missing_field", "missing_image")  # noted in the files
+
+
+class Weighed(NamedTuple):
+    """What is known of each view of each item: (I, V) all of them."""
+
+    similarity: Vectors | None  # None where image and text lie in different spaces
+    weight: Vectors
+    rank: NDArray[np.int16]  # 0 for a view that is not ranked
+
+
+class Views(NamedTuple):
+    """The embeddings of an arm's views."""
+
+    names: tuple[str, ...]
+    text: Vectors  # (I, V, D)
+    is_missing: Bools  # (I, V) every field of the view is
+    tokens: pl.DataFrame  # their token report
+
+
+class Fused(NamedTuple):
+    """What the stage writes."""
+
+    item: NDArray[np.int32]  # (I,)
+    image: Vectors  # (I, D)
+    text: Vectors  # (I, D')
+    image_is_filled: Bools  # (I,)
+    text_is_filled: Bools  # (I,)
+    view_weights: pl.DataFrame
+    fallbacks: pl.DataFrame
+    tokens: pl.DataFrame
+    note: dict[str, Any]  # how it was made
+
+
+def weigh(views: Views, image: Vectors, image_is_filled: Bools, arm: Arm) -> Weighed:
+    """Weigh the views as the arm says.
+
+    image            (I, D)
+    image_is_filled  (I,) items without an image of their own
+    """
+    counts = ~views.is_missing if arm.missing_field == "mask" else np.ones_like(views.is_missing)
+    if arm.fusion == "mean_as_released":
+        counts[:, equations.N_RELEASED :] = False
+    weights, ranks = equations.uniform_weights(counts), np.zeros(counts.shape, dtype=np.int16)
+    if arm.image != arm.text:
+        return Weighed(None, weights, ranks)
+    similarities = equations.cosine_similarities(views.text, image)
+    ranks = equations.rank_views(similarities, counts & ~image_is_filled[:, None])
+    if arm.temperature is not None:
+        by = np.ones_like(image_is_filled) if arm.missing_image == "default_image" else ~image_is_filled
+        weights[by] = equations.similarity_weights(similarities[by], counts[by], temperature=arm.temperature)
+    return Weighed(similarities, weights, ranks)
+
+
+def fill_images(present: Vectors, is_missing: Bools, default: Vectors | None) -> Vectors:
+    """Put what stands for a missing image in its place.
+
+    present     (P, D) embeddings of the items that have an image
+    is_missing  (I,)   the other items
+    default     (D,)   what stands there; the mean of those present without it
+    returns     (I, D)
+
+    Raises FeatureError if no item has an image.
+    """
+    if not len(present):
+        raise FeatureError("no item has an image that could be encoded; see status in the table images of crawl")
+    filled = np.empty((len(is_missing), present.shape[1]), np.float32)
+    filled[~is_missing] = present
+    filled[is_missing] = present.mean(axis=0, dtype=np.float64) if default is None else default
+    return filled
+
+
+def read_views(config: Config, dataset: str, arm: Arm) -> Views:
+    """Read the embeddings of an arm's views. Raises FeatureError if their tables do not list the same items."""
+    where = {"dataset": dataset, "encoder": str(arm.text), "prompts": str(arm.prompts)}
+    names, shards = config.views_of(arm), config.encode.shards
+    tables = [read_ranges(config.root, "text_embeddings", shards, where | {"view": view}) for view in names]
+    for name, table in zip(names, tables, strict=True):
+        if not table["item"].equals(tables[0]["item"]):
+            raise FeatureError(f"{dataset}: view {name} lists other items than {names[0]}; encode the views again")
+    text, is_missing = (
+        np.stack([table[column].to_numpy() for table in tables], axis=1) for column in ("embedding", "is_missing")
+    )
+    return Views(names, text, is_missing, token_report([table.select(TOKENS) for table in tables]))
+
+
+def read_images(config: Config, dataset: str, arm: Arm) -> tuple[NDArray[np.int32], Vectors, Bools]:
+    """Items (I,), their images' embeddings (I, D) with what the arm puts for missing ones, and which these are (I,)."""
+    where = {"dataset": dataset, "encoder": str(arm.image)}
+    images = read_ranges(config.root, "image_embeddings", config.encode.shards, where)
+    is_missing = (images["status"] != "ok").to_numpy()
+    present: Vectors = images.filter(status="ok")["embedding"].to_numpy()
+    default = None
+    if arm.missing_image == "zero":
+        default = np.zeros(present.shape[1:], np.float32)
+    if arm.missing_image == "default_image":
+        path = locate(config.root, "default_image", encoder=str(arm.image))
+        default = files.read_table(path, "default_image")["embedding"].to_numpy()[0]
+    return images["item"].to_numpy(), fill_images(present, is_missing, default), is_missing
+
+
+def read_image_file(config: Config, dataset: str, arm: Arm, name: str) -> tuple[NDArray[np.int32], Vectors, Bools]:
+    """As `read_images`, of the features by asin that come with Amazon-2014. Raises FeatureError if no item has any."""
+    items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item", "asin"])
+    rows = {asin: row for row, asin in enumerate(items["asin"].to_list()) if asin}
+    path = require_raw(config, dataset, name)
+    image, is_there = read_image_features(path, rows, items.height)
+    if not is_there.any():
+        raise FeatureError(f"{path} has no item of {dataset}; name the file of its category")
+    default = np.zeros(image.shape[1], np.float32) if arm.missing_image == "zero" else None
+    return items["item"].to_numpy(), fill_images(image[is_there], ~is_there, default), ~is_there
+
+
+def require_raw(config: Config, dataset: str, name: str) -> Path:
+    """Path of a raw file. Raises DataError if it is not there."""
+    path = locate(config.root, "raw", dataset=dataset, file=name)
+    if not path.is_file():
+        raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {name}")
+    return path
+
+
+def require_finite(what: str, vectors: Vectors, *, mend: str) -> None:
+    """Raise FeatureError naming the first item whose vector holds NaN or infinity, and how to mend it."""
+    broken = ~np.isfinite(vectors).reshape(len(vectors), -1).all(axis=1)
+    if broken.any():
+        raise FeatureError(f"{what}: item {broken.argmax()} has values that are not finite; {mend}")
+
+
+def long_weights(names: tuple[str, ...], weighed: Weighed) -> pl.DataFrame:
+    """The view_weights table: a row for every item and view."""
+    n_items = len(weighed.weight)
+    similarity = [None] * weighed.weight.size if weighed.similarity is None else weighed.similarity.reshape(-1)
+    return (
+        pl.DataFrame(
+            {
+                "item": np.repeat(np.arange(n_items, dtype=np.int32), len(names)),
+                "view": [*names] * n_items,
+                "similarity": similarity,
+                "weight": weighed.weight.reshape(-1),
+                "rank": weighed.rank.reshape(-1),
+            },
+            schema_overrides={"similarity": pl.Float32},
+        )
+        .with_columns(rank=pl.when(pl.col("rank") > 0).then("rank"))
+        .sort("item", "view")
+    )
+
+
+def count_fallbacks(image_is_filled: Bools, views: Views, arm: Arm) -> pl.DataFrame:
+    """The fallbacks table: how many items lack what, and which policy stands in."""
+    field = arm.missing_field
+    rows = [
+        ("cover image", arm.missing_image, image_is_filled.sum()),
+        ("every view", field, views.is_missing.all(axis=1).sum()),
+        *((name, field, n) for name, n in zip(views.names, views.is_missing.sum(axis=0), strict=True)),
+    ]
+    return pl.DataFrame(rows, schema=["missing", "policy", "n_items"], orient="row").sort("missing")
+
+
+def fuse_views(config: Config, dataset: str, arm: Arm, given: GivenFeatures | None) -> Fused:
+    """Weigh and fuse the embeddings of an arm's views.
+
+    given  image features that come with the dataset
+
+    Raises FeatureError if they cannot be used.
+    """
+    item, image, image_is_filled = (
+        read_image_file(config, dataset, arm, given.image) if given else read_images(config, dataset, arm)
+    )
+    views = read_views(config, dataset, arm)
+    if len(image) != len(views.text):
+        raise FeatureError(f"{dataset} has {len(image)} images, but its views {len(views.text)} rows; encode again")
+    require_finite(f"image embeddings of {dataset}", image, mend="encode it again")
+    require_finite(f"text embeddings of {dataset}", views.text, mend="encode it again")
+    if arm.vectors == "normalised":
+        image, views = equations.normalise(image), views._replace(text=equations.normalise(views.text))
+    weighed = weigh(views, image, image_is_filled, arm)
+    lacks_all: Bools = np.all(views.is_missing, axis=1)
+    return Fused(
+        item,
+        image,
+        equations.FUSIONS[str(arm.fusion)](views.text, weighed.weight),
+        image_is_filled,
+        lacks_all,
+        long_weights(views.names, weighed),
+        count_fallbacks(image_is_filled, views, arm),
+        views.tokens,
+        {"encoders": encoders(config, arm, given), **{key: getattr(arm, key) for key in SETTINGS}},
+    )
+
+
+def encoders(config: Config, arm: Arm, given: GivenFeatures | None) -> dict[str, str]:
+    """Kind of the arm's two encoders, for the record; of given image features, their file."""
+
+    def kind(name: str | None) -> str:
+        encoder: Encoder = config.encoder(str(name))
+        return f"{name} ({encoder.kind})"
+
+    return {"image": given.image if given else kind(arm.image), "text": kind(arm.text)}
+
+
+def read_given(path: Path, n_items: int) -> Vectors:
+    """Read features as the toolbox MMRec takes them: a matrix written by `numpy.save`, row i for item i.
+
+    returns  (I, D) float32
+
+    Raises FeatureError if the file holds anything else, or a value that float32 does not hold. Pickles are refused,
+    not opened. That the rows are in another order than the items cannot be seen.
+    """
+    how = "write it with numpy.save, a row an item in the order of itemID"
+    try:
+        stored = np.lib.format.open_memmap(path, mode="r")  # of the formats that numpy reads, the one without pickles
+    except (ValueError, EOFError, OSError) as error:
+        raise FeatureError(f"{path} is no array of numpy's ({error}); {how}") from error
+    if stored.ndim != 2 or not stored.shape[1] or stored.dtype.kind not in "fiu":
+        raise FeatureError(f"{path} has shape {stored.shape} of {stored.dtype}, not (items, width) of numbers; {how}")
+    if len(stored) != n_items:
+        raise FeatureError(f"{path} has {len(stored)} rows, but there are {n_items} items; {how}")
+    with np.errstate(over="ignore"):  # what becomes infinite is told next
+        vectors: Vectors = np.array(stored, dtype=np.float32)
+    require_finite(str(path), vectors, mend="mend the file")
+    return vectors
+
+
+def are_zero(vectors: Vectors) -> Bools:
+    """Which rows (I, D) hold zeros alone: (I,)."""
+    found: Bools = np.all(vectors == 0, axis=1)
+    return found
+
+
+def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:
+    """Take the features that come with a dataset, image and text. Raises FeatureError if they cannot be used."""
+    items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item"])
+    paths = [require_raw(config, dataset, str(name)) for name in (given.image, given.text)]
+    image, text = (read_given(path, items.height) for path in paths)
+    none = np.empty((items.height, 0))
+    no_weights = long_weights((), Weighed(None, none.astype(np.float32), none.astype(np.int16)))
+    no_image, no_text = are_zero(image), are_zero(text)
+    fallbacks = pl.DataFrame(
+        [("cover image", "as given", no_image.sum()), ("every view", "as given", no_text.sum())],
+        schema=["missing", "policy", "n_items"],
+        orient="row",
+    )
+    note = {"given": {"image": given.image, "text": given.text}}
+    no_tokens = token_report([])
+    return Fused(items["item"].to_numpy(), image, text, no_image, no_text, no_weights, fallbacks, no_tokens, note)
+
+
+def run(config: Config, *, dataset: str, arm: str) -> None:
+    """Read an arm's embeddings or the given features, write features and weights."""
+    began, given = time.monotonic(), config.dataset(dataset).given(arm)
+    if given and given.text:
+        fused = take_given(config, dataset, given)
+    else:
+        fused = fuse_views(config, dataset, config.arm_of(dataset, arm), given)
+    features = pl.DataFrame(
+        {
+            "item": fused.item,
+            "image": fused.image,
+            "text": fused.text,
+            "image_is_filled": fused.image_is_filled,
+            "text_is_filled": fused.text_is_filled,
+        }
+    )
+    tables = {"features": features, "view_weights": fused.view_weights, "fallbacks": fused.fallbacks}
+    for kind, table in (tables | {"token_report": fused.tokens}).items():
+        files.write_table(locate(config.root, kind, dataset=dataset, arm=arm), kind, table, metadata=fused.note)
+    log.account(
+        f"{dataset}, {arm}: {features.height:,} items; missing {what_is_missing(fused.fallbacks)}; "
+        f"{how_made(fused)}; {time.monotonic() - began:.1f} s"
+    )
+
+
+def what_is_missing(fallbacks: pl.DataFrame) -> str:
+    """The account's words on what stands for what is missing."""
+    return ", ".join(f"{missing} {n_items:,} ({policy})" for missing, policy, n_items in fallbacks.iter_rows())
+
+
+def how_made(fused: Fused) -> str:
+    """The account's words on where the features come from."""
+    if fused.view_weights.is_empty():
+        return "as given"
+    means = fused.view_weights.group_by("view", maintain_order=True).agg(pl.col("weight").mean())
+    return "mean weights " + ", ".join(f"{view} {mean:.3f}" for view, mean in means.iter_rows())

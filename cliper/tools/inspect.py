@@ -1,0 +1,145 @@
+"""Show what one item's features were made of: its image, and each view's prompt, similarity and weight.
+
+In:   items, images and the shards of crawl; prompts, text_embeddings and view_weights of the arms
+Out:  lines on standard output; with --html also a page with the image, which needs no other file
+
+Looks into the run's datasets until one has the item, and shows every arm whose features were made here, unless told
+otherwise. Similarity and weight are those of equation 2 of the paper.
+"""
+
+from __future__ import annotations
+
+import base64
+import html as escaping
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cliper import files
+from cliper.collect.images.shards import read_images
+from cliper.config import Arm, Config
+from cliper.errors import DataError
+from cliper.features.embeddings.ranges import read_ranges
+from cliper.layout import locate
+
+FIELDS = ("title", "brand", "categories", "description", "image_url")
+COLUMNS = ("view", "similarity", "weight", "rank", "n_tokens", "text")
+MEDIA_TYPES = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"GI": "gif", b"RI": "webp", b"BM": "bmp"}
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font: 16px sans-serif; margin: 2em }} img {{ max-width: 20em }} td, th {{ text-align: left;
+vertical-align: top; padding: .2em .6em; border-bottom: 1px solid #ccc }}</style>
+<h1>{title}</h1>
+{body}
+</html>
+"""
+
+
+class Found(NamedTuple):
+    """One item, as the tables of a run have it."""
+
+    dataset: str
+    item: dict[str, Any]  # its row of items
+    image: dict[str, Any]  # its row of images
+    arms: dict[str, list[dict[str, Any]]]  # arm -> a row a view, of COLUMNS
+
+
+def find_item(config: Config, datasets: Iterable[str], asin: str) -> tuple[str, dict[str, Any]]:
+    """Dataset of an item, the first that has it, and its row. Raises DataError if none has."""
+    paths = {dataset: locate(config.root, "items", dataset=dataset) for dataset in datasets}
+    for dataset, path in paths.items():
+        rows = files.read_table(path, "items").filter(asin=asin)
+        if rows.height:
+            return dataset, rows.row(0, named=True)
+    listed = ", ".join(str(path) for path in paths.values())
+    raise DataError(f"no item {asin!r} in {', '.join(paths)}; column asin of {listed} lists all")
+
+
+def read_views(config: Config, dataset: str, name: str, arm: Arm, item: int) -> list[dict[str, Any]]:
+    """One row for each view of an item in one arm: COLUMNS."""
+    weights = files.read_table(locate(config.root, "view_weights", dataset=dataset, arm=name), "view_weights")
+    by_view = {row["view"]: row for row in weights.filter(item=item).iter_rows(named=True)}
+    rows = []
+    for view in config.views_of(arm):
+        where = {"dataset": dataset, "prompts": str(arm.prompts), "view": view}
+        prompt = files.read_table(locate(config.root, "prompts", **where), "prompts").row(item, named=True)
+        where["encoder"] = str(arm.text)
+        encoded = read_ranges(config.root, "text_embeddings", config.encode.shards, where, columns=["n_tokens"])
+        row = by_view[view] | {"n_tokens": encoded["n_tokens"][item], "text": prompt["text"]}
+        rows.append({column: row[column] for column in COLUMNS})
+    return rows
+
+
+def collect(config: Config, *, asin: str, dataset: str | None, arm: str | None) -> Found:
+    """Read all that is shown of one item. Raises DataError if there is no such item, or a table is missing."""
+    dataset, item = find_item(config, [dataset] if dataset else config.run.datasets, asin)
+    images = files.read_table(locate(config.root, "images", dataset=dataset), "images")
+    made = {name: config.arm_of(dataset, name) for name in ([arm] if arm else config.run.arms)}
+    arms = {
+        name: read_views(config, dataset, name, settings, item["item"])
+        for name, settings in made.items()
+        if settings.fusion
+    }
+    return Found(dataset, item, images.row(item["item"], named=True), arms)
+
+
+def cell(value: Any) -> str:
+    """A value of a row as it is shown.
+
+    >>> [cell(value) for value in (0.25, None, [["Baby", "Prams"]], 3)]
+    ['0.2500', '–', 'Baby > Prams', '3']
+    """
+    if value is None:
+        return "–"
+    if isinstance(value, list):
+        return "; ".join(" > ".join(path) for path in value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def about_image(image: dict[str, Any]) -> str:
+    """One line on what became of the image."""
+    size = f", {image['width']} x {image['height']} px" if image["width"] else ""
+    return f"{image['status']}{size}{', ' + image['detail'] if image['detail'] else ''}"
+
+
+def as_lines(found: Found) -> Iterator[str]:
+    """The item as text."""
+    yield f"{found.item['asin']}: item {found.item['item']} of {found.dataset}"
+    yield from (f"  {field}: {cell(found.item[field])}" for field in FIELDS)
+    yield f"  image: {about_image(found.image)}"
+    for arm, rows in found.arms.items():
+        yield f"{arm}: similarity, weight, rank, tokens"
+        for row in rows:
+            numbers = "  ".join(cell(row[column]) for column in COLUMNS[1:-1])
+            yield f"  {row['view']}: {numbers}"
+            yield f"    {row['text']}"
+
+
+def as_page(found: Found, picture: bytes | None) -> str:
+    """The item as a page of HTML, the picture inside; all texts of the shop are escaped."""
+    fields = {field: cell(found.item[field]) for field in FIELDS} | {"image": about_image(found.image)}
+    body = [table([[name, value] for name, value in fields.items()])]
+    if picture is not None:
+        kind = MEDIA_TYPES.get(picture[:2], "jpeg")
+        body.insert(0, f'<img alt="cover" src="data:image/{kind};base64,{base64.b64encode(picture).decode()}">')
+    for arm, rows in found.arms.items():
+        body += [f"<h2>{escaping.escape(arm)}</h2>", table([list(COLUMNS), *(list(row.values()) for row in rows)])]
+    title = escaping.escape(f"{found.item['asin']} of {found.dataset}")
+    return PAGE.format(title=title, body="\n".join(body))
+
+
+def table(rows: list[list[Any]]) -> str:
+    """Rows of values as an HTML table."""
+    cells = ("".join(f"<td>{escaping.escape(cell(value))}</td>" for value in row) for row in rows)
+    return "<table>" + "".join(f"<tr>{row}</tr>\n" for row in cells) + "</table>"
+
+
+def run(config: Config, *, item: str, dataset: str | None, arm: str | None, html: str | None) -> None:
+    """Print one item; write its page where one is asked for."""
+    found = collect(config, asin=item, dataset=dataset, arm=arm)
+    sys.stdout.write("\n".join(as_lines(found)) + "\n")
+    if html is not None:
+        manifest = locate(config.root, "images", dataset=found.dataset)
+        picture = dict(read_images(manifest, items=[found.item["item"]])).get(found.item["item"])
+        files.write_text(Path(html), as_page(found, picture))

@@ -1,0 +1,60 @@
+"""Show the prompts of a dataset's first items, with their lengths in tokens.
+
+In:   items; where they are ready, the weights.json of the text encoders of the arms
+Out:  lines on standard output
+
+Tokens are counted by the text encoders of the run's arms that read the prompt set, and of all its arms where none does;
+their tokenizers are enough, so no weights are loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+
+import polars as pl
+
+from cliper import files, log
+from cliper.config import Config
+from cliper.errors import DataError
+from cliper.features import encoders
+from cliper.features.prompts.templates import find_views, render_items
+from cliper.layout import locate
+
+
+def run(config: Config, *, rows: int, dataset: str | None, prompts: str | None, view: str | None) -> None:
+    """Print the prompts of a dataset's first items; those of the run's arms, or of one set, or one view of it."""
+    dataset = dataset or config.run.datasets[0]
+    items = files.read_table(locate(config.root, "items", dataset=dataset), "items").head(rows)
+    arms = [arm for arm in (config.arm_of(dataset, name) for name in config.run.arms) if arm.prompts]
+    counters = {encoder: load_counter(config, encoder) for encoder in dict.fromkeys(str(arm.text) for arm in arms)}
+    for name in [prompts] if prompts else dict.fromkeys(str(arm.prompts) for arm in arms):
+        views = find_views(config, name, view) if view else config.prompt_set(name)
+        rendered = pl.concat([render_items(items, views, each) for each in ([view] if view else views)])
+        readers = [str(arm.text) for arm in arms if arm.prompts == name] or list(counters)
+        texts = rendered["text"].to_list()
+        n_tokens = {encoder: counters[encoder](texts) for encoder in dict.fromkeys(readers)}
+        sys.stdout.write("".join(shown(name, items, rendered, {key: n for key, n in n_tokens.items() if n})))
+
+
+def load_counter(config: Config, encoder: str) -> Callable[[list[str]], list[int]]:
+    """How an encoder counts the tokens of texts; it counts none, and says why, where its weights are not ready."""
+    try:
+        return encoders.load_counter(config.encoder(encoder), locate(config.root, "weights", encoder=encoder))
+    except DataError as error:
+        log.warn(f"tokens of {encoder} are not counted: {error}")
+        return lambda texts: []
+
+
+def shown(prompts: str, items: pl.DataFrame, rendered: pl.DataFrame, n_tokens: dict[str, list[int]]) -> Iterator[str]:
+    """Rendered prompts as lines, item by item.
+
+    rendered  item, view, text, is_missing
+    n_tokens  encoder -> the lengths of these texts
+    """
+    for item, asin in items.select("item", "asin").iter_rows():
+        yield f"{prompts}, item {item} ({asin or 'without an asin'})\n"
+        for row in rendered.with_row_index().filter(item=item).iter_rows(named=True):
+            counted = ", ".join(f"{encoder} {counts[row['index']]}" for encoder, counts in n_tokens.items())
+            tokens = f" [{counted} tokens]" if counted else ""
+            yield f"  {row['view']}{tokens}{' (missing)' if row['is_missing'] else ''}: {row['text']}\n"
