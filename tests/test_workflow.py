@@ -40,7 +40,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def edited(demo: Path) -> Iterator[Path]:
     """The same copy; what a test edits is put back."""
     paths = [
-        demo / name for name in ("cliper/data/prompts.yaml", "cliper/backbones/freedom.py", "cliper/data/demo.yaml")
+        demo / name
+        for name in ("cliper/data/prompts.yaml", "cliper/models/backbones/freedom.py", "cliper/data/demo.yaml")
     ]
     before = {path: path.read_text(encoding="utf-8") for path in paths}
     yield demo
@@ -151,12 +152,14 @@ def test_an_edited_setting_plans_the_cells_of_its_backbone(edited: Path) -> None
 
 
 def test_an_edited_equation_plans_the_cells_of_its_backbone(edited: Path) -> None:
-    replace(edited / "cliper/backbones/freedom.py", "items + similar", "items + 2 * similar")
+    replace(edited / "cliper/models/backbones/freedom.py", "items + similar", "items + 2 * similar")
     assert plan(edited, *DEMO) == {"train": 4, "evaluate": 4, "tabulate": 1, "all_tables": 1}
 
 
 def test_an_edited_comment_plans_nothing(edited: Path) -> None:
-    replace(edited / "cliper/backbones/freedom.py", "class Freedom(Backbone):", "# why\nclass Freedom(Backbone):")
+    replace(
+        edited / "cliper/models/backbones/freedom.py", "class Freedom(Backbone):", "# why\nclass Freedom(Backbone):"
+    )
     assert plan(edited, *DEMO) == {}
 
 

@@ -1,0 +1,127 @@
+"""What all settings are made of: frozen typed models whose faults are sentences.
+
+A field declares its bounds, its unit and its meaning: `d: int = Field(ge=1, description="width of the embeddings")`.
+Nothing has a default but None, for what may be left out: values stand in `config.yaml` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+T = TypeVar("T")
+FAULT = "fault"  # pydantic's type of a fault that is a sentence already
+
+
+def fault(text: str) -> PydanticCustomError:
+    """What a validator raises: a sentence; the place is added."""
+    return PydanticCustomError(FAULT, "{text}", {"text": text})
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if len(set(values)) < len(values):
+        raise fault(f"{list(values)} names one twice; remove it")
+    return values
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # becomes a folder's name
+Text = Annotated[str, Field(min_length=1)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # in a mirror's folder
+Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct), Field(min_length=1)]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class Settings(BaseModel):
+    """A section of the config, or what a stage is told. Raises ValidationError with all faults, each a sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _say_faults(cls, value: Any, handler: ModelWrapValidatorHandler[Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            told = [_told(cls, each) for each in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(cls.__name__, told) from None
+
+
+def faults(error: ValidationError) -> list[str]:
+    """All faults of a model, each led by its place."""
+    places = [".".join(str(part) for part in each["loc"] if part != "[key]") for each in error.errors()]
+    return [f"{place or 'config'}: {each['msg']}" for place, each in zip(places, error.errors(), strict=True)]
+
+
+def plain(value: Any) -> Any:
+    """Settings as plain mappings, lists and values, absent values left out: for YAML, JSON and rules' params."""
+    if isinstance(value, BaseModel):
+        return plain(dict(value))
+    if hasattr(value, "as_mapping"):
+        return plain(value.as_mapping())
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items() if item is not None}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _told(model: type[BaseModel], error: ErrorDetails) -> InitErrorDetails:
+    """A fault of a model's own field as a sentence; one of a field of its fields is one already."""
+    if error["type"] == FAULT:
+        return InitErrorDetails(type=fault(error["msg"]), loc=error["loc"], input=error["input"])
+    place = error["loc"]
+    if error["type"] == "extra_forbidden":  # told at the section, whose keys are listed
+        text = f"unknown key {place[-1]!r}; known: {', '.join(_keys(model))}"
+        return InitErrorDetails(type=fault(text), loc=place[:-1], input=error["input"])
+    field = model.model_fields.get(str(place[0])) if place else None
+    text = _sentence(error, field.description if field else None)
+    return InitErrorDetails(type=fault(text), loc=place, input=error["input"])
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _sentence(error: ErrorDetails, meaning: str | None) -> str:
+    value, about = error["input"], error.get("ctx", {})
+    match error["type"]:
+        case "missing":
+            return "missing" + (f" ({meaning})" if meaning else "")
+        case "literal_error":
+            return f"{value!r} is not known; known: {about['expected'].replace(' or ', ', ').replace(chr(39), '')}"
+        case "greater_than":
+            return f"{value!r} must be greater than {about['gt']:g}"
+        case "greater_than_equal":
+            return f"{value!r} must be at least {about['ge']:g}"
+        case "less_than":
+            return f"{value!r} must be less than {about['lt']:g}"
+        case "less_than_equal":
+            return f"{value!r} must be at most {about['le']:g}"
+        case "string_pattern_mismatch":
+            return f"{value!r} does not have the form {about['pattern']}" + (f" ({meaning})" if meaning else "")
+        case "int_type" | "float_type" if isinstance(value, str):
+            return f"{value!r} is a string; write a {'whole ' * (error['type'] == 'int_type')}number without quotes"
+        case "int_type" | "float_type" | "int_from_float":
+            return f"{value!r} is no {'' if error['type'] == 'float_type' else 'whole '}number"
+        case "tuple_type" if isinstance(value, str | int):
+            return f"{value!r} is no list; write [{value}]"
+        case "tuple_type":
+            return f"{value!r} is no list"
+        case "string_type":
+            return f"{value!r} is no text; put it in quotes"
+        case "bool_type":
+            return f"{value!r} is neither true nor false"
+        case "dict_type" | "model_type" | "model_attributes_type" | "mapping_type":
+            return f"{value!r} is no mapping of keys to values"
+        case "too_short" | "string_too_short":
+            return "is empty; give it a value"
+    return error["msg"]
