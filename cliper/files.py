@@ -22,22 +22,9 @@ import pyarrow.parquet as pq
 
 from cliper import log
 from cliper.errors import DataError, SchemaError
-from cliper.schemas import BYTES, TABLES, VECTOR, Column, Table
+from cliper.schemas import BYTES, PATHS, TABLES, VECTOR, Table
 
-# Who makes a table, for the advice when it is missing
-STAGES = {
-    **dict.fromkeys(("train", "valid", "test", "users", "items", "counts"), "catalogue"),
-    **dict.fromkeys(("images", "image_shard"), "crawl"),
-    **dict.fromkeys(("prompts", "cleaning"), "prompt"),
-    **dict.fromkeys(("text_embeddings", "vectors"), "encode-text"),
-    "image_embeddings": "encode-image",
-    "default_image": "encode-default-image",
-    **dict.fromkeys(("features", "view_weights", "fallbacks", "token_report"), "fuse"),
-    "item_neighbours": "neighbours-items",
-    "user_neighbours": "neighbours-users",
-    **dict.fromkeys(("topk", "history"), "train"),
-    **dict.fromkeys(("metrics", "user_metrics"), "evaluate"),
-}
+ARROW_TYPES = {PATHS: pa.list_(pa.list_(pa.string()))}  # of names that Arrow does not know
 
 
 @contextmanager
@@ -204,7 +191,7 @@ def _complaints(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{path} is missing. Run: python -m cliper {STAGES[kind]}") from None
+        raise DataError(f"{path} is missing. Run: python -m cliper {TABLES[kind].maker}") from None
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read ({first_line(error)}); delete it and make it again") from error
 
@@ -258,12 +245,17 @@ def _conform(frame: pl.DataFrame, schema: Table, what: str) -> pa.Table:
     return table
 
 
-def _type(column: Column, found: pa.DataType, what: str) -> pa.DataType:
+def _type(column: str, found: pa.DataType, what: str) -> pa.DataType:
     if column != VECTOR:
-        return column
+        return arrow_type(column)
     if not pa.types.is_fixed_size_list(found):
         raise SchemaError(f"{what} is no vector of fixed length but {found}")
     return pa.list_(pa.float32(), found.list_size)
+
+
+def arrow_type(column: str) -> pa.DataType:
+    """Arrow's type of a column of `schemas.TABLES`, other than a vector."""
+    return ARROW_TYPES.get(column) or pa.type_for_alias(column)
 
 
 def _check_key(frame: pl.DataFrame, key: tuple[str, ...], what: str) -> None:

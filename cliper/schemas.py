@@ -1,36 +1,38 @@
-"""The tables between the stages: key, columns and types of each, as one literal.
+"""The tables between the stages, one row each: who makes it, in which file, its key, columns and types.
 
-The version goes into each file's metadata; raise it when a column changes its meaning.
+Types are Arrow's, by name. The version goes into each file's metadata; raise it when a column changes its meaning.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
-import pyarrow as pa
-
-I16, I32, I64, F32, F64 = pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64()
-STR, BOOL, BYTES = pa.string(), pa.bool_(), pa.binary()
-PATHS = pa.list_(pa.list_(STR))  # category paths: outer list the paths, inner list the levels
+I16, I32, I64, F32, F64 = "int16", "int32", "int64", "float", "double"
+STR, BOOL, BYTES = "string", "bool", "binary"
+PATHS = "category paths"  # list<list<string>>: outer list the paths, inner list the levels
 VECTOR = "vector"  # fixed_size_list<float>[D]; D is the file's own
-
-Column: TypeAlias = pa.DataType | str
 
 
 class Table(NamedTuple):
-    """Shape of one table."""
+    """Shape of one table, and where it comes from."""
 
+    maker: str  # the stage
+    file: str  # in the folder of the maker's job
     key: tuple[str, ...]
-    columns: dict[str, Column]
+    columns: dict[str, str]
     nullable: frozenset[str] = frozenset()
     version: int = 1
 
 
-_INTERACTIONS = Table(
-    key=("user", "item"),
-    columns={"user": I32, "item": I32, "timestamp": I64},  # seconds since 1970
-    nullable=frozenset({"timestamp"}),
-)
+def _interactions(file: str) -> Table:
+    return Table(
+        maker="catalogue",
+        file=file,
+        key=("user", "item"),
+        columns={"user": I32, "item": I32, "timestamp": I64},  # seconds since 1970
+        nullable=frozenset({"timestamp"}),
+    )
+
 
 IMAGE_STATUSES = (
     "ok",
@@ -55,14 +57,16 @@ EMBEDDING_STATUSES = (
 )
 
 # What Pillow says of a picture; the orientation is EXIF's, from 1 (upright) to 8
-_PICTURE: dict[str, Column] = {"format": STR, "mode": STR, "is_animated": BOOL, "orientation": I16}
+_PICTURE = {"format": STR, "mode": STR, "is_animated": BOOL, "orientation": I16}
 
 TABLES: dict[str, Table] = {
-    "train": _INTERACTIONS,
-    "valid": _INTERACTIONS,
-    "test": _INTERACTIONS,
-    "users": Table(key=("user",), columns={"user": I32, "user_id": STR}),
+    "train": _interactions("train.parquet"),
+    "valid": _interactions("valid.parquet"),
+    "test": _interactions("test.parquet"),
+    "users": Table(maker="catalogue", file="users.parquet", key=("user",), columns={"user": I32, "user_id": STR}),
     "items": Table(
+        maker="catalogue",
+        file="items.parquet",
         key=("item",),
         columns={
             "item": I32,
@@ -76,6 +80,8 @@ TABLES: dict[str, Table] = {
         nullable=frozenset({"asin", "title", "brand", "categories", "description", "image_url"}),
     ),
     "counts": Table(
+        maker="catalogue",
+        file="counts.parquet",
         key=("order",),
         columns={
             "order": I16,
@@ -91,6 +97,8 @@ TABLES: dict[str, Table] = {
         version=2,
     ),
     "images": Table(
+        maker="crawl",
+        file="images.parquet",
         key=("item",),
         columns={
             "item": I32,
@@ -108,6 +116,8 @@ TABLES: dict[str, Table] = {
         version=2,
     ),
     "image_shard": Table(
+        maker="crawl",
+        file="shards/{shard}",
         key=("row",),
         columns={
             "row": I32,
@@ -126,10 +136,14 @@ TABLES: dict[str, Table] = {
         version=2,
     ),
     "prompts": Table(
+        maker="prompt",
+        file="prompts.parquet",
         key=("item", "view"),
         columns={"item": I32, "view": STR, "text": STR, "is_missing": BOOL},
     ),
     "cleaning": Table(
+        maker="prompt",
+        file="cleaning.parquet",
         key=("view", "field", "order"),
         columns={
             "view": STR,  # the one whose field it is; a joined view lists those of its parts
@@ -141,6 +155,8 @@ TABLES: dict[str, Table] = {
         },
     ),
     "text_embeddings": Table(
+        maker="encode-text",
+        file="{range}-of-{ranges}.parquet",
         key=("item", "view"),
         columns={
             "item": I32,
@@ -155,6 +171,8 @@ TABLES: dict[str, Table] = {
         version=2,
     ),
     "token_report": Table(
+        maker="fuse",
+        file="tokens.parquet",
         key=("view",),
         columns={
             "view": STR,
@@ -168,20 +186,28 @@ TABLES: dict[str, Table] = {
         },
     ),
     "vectors": Table(
+        maker="encode-text",
+        file="{name}.parquet",
         key=("sha256",),
         columns={"sha256": STR, "embedding": VECTOR},  # of a text or of an image's bytes
     ),
     "image_embeddings": Table(
+        maker="encode-image",
+        file="{range}-of-{ranges}.parquet",
         key=("item",),
         columns={"item": I32, "status": STR, "embedding": VECTOR},  # null unless the status is ok
         nullable=frozenset({"embedding"}),
         version=2,
     ),
     "default_image": Table(
+        maker="encode-default-image",
+        file="default_image.parquet",
         key=("item",),
         columns={"item": I32, "embedding": VECTOR},  # one row, item -1: no item's
     ),
     "features": Table(
+        maker="fuse",
+        file="features.parquet",
         key=("item",),
         columns={
             "item": I32,
@@ -192,6 +218,8 @@ TABLES: dict[str, Table] = {
         },
     ),
     "view_weights": Table(
+        maker="fuse",
+        file="view_weights.parquet",
         key=("item", "view"),
         columns={
             "item": I32,
@@ -204,6 +232,8 @@ TABLES: dict[str, Table] = {
         version=2,
     ),
     "fallbacks": Table(
+        maker="fuse",
+        file="fallbacks.parquet",
         key=("missing",),
         columns={
             "missing": STR,  # "cover image", "every view", or a view of whose fields there is none
@@ -212,26 +242,38 @@ TABLES: dict[str, Table] = {
         },
     ),
     "item_neighbours": Table(
+        maker="neighbours-items",
+        file="{modality}.parquet",
         key=("item", "rank"),
         columns={"item": I32, "rank": I16, "neighbour": I32, "similarity": F32},  # rank from 1; 0 and -1: none
     ),
     "user_neighbours": Table(
+        maker="neighbours-users",
+        file="users.parquet",
         key=("user", "rank"),
         columns={"user": I32, "rank": I16, "neighbour": I32, "n_shared": F32},
     ),
     "history": Table(
+        maker="train",
+        file="history.parquet",
         key=("epoch",),
         columns={"epoch": I32, "loss": F64, "seconds": F64, "valid_recall@20": F64},
     ),
     "topk": Table(
+        maker="train",
+        file="topk.parquet",
         key=("user", "rank"),
         columns={"user": I32, "rank": I16, "item": I32, "score": F32},
     ),
     "user_metrics": Table(
+        maker="evaluate",
+        file="user_metrics.parquet",
         key=("user", "metric", "k"),
         columns={"user": I32, "metric": STR, "k": I32, "value": F64},
     ),
     "metrics": Table(
+        maker="evaluate",
+        file="metrics.parquet",
         key=("dataset", "backbone", "arm", "seed", "split", "metric", "k"),
         columns={
             "dataset": STR,

@@ -49,7 +49,11 @@ def read_rows(shard: Path) -> Iterator[dict[str, Any]]:
 
 def no_outcomes() -> pl.DataFrame:
     """The table of `read_outcomes` without a row."""
-    table = pl.from_arrow(pa.schema([*OUTCOME.items(), ("shard", pa.string())]).empty_table())
+    table = pl.from_arrow(
+        pa.schema(
+            [*((name, files.arrow_type(kind)) for name, kind in OUTCOME.items()), ("shard", pa.string())]
+        ).empty_table()
+    )
     assert isinstance(table, pl.DataFrame)
     return table
 
