@@ -31,62 +31,63 @@ localrules:
 rule all_tables:
     default_target: True
     input:
-        expand(path("table"), table=["table1", "table2"], format=["csv", "md", "tex"]),
+        [
+            result("table", table=table, format=form)
+            for table in ("table1", "table2")
+            for form in ("csv", "md", "tex")
+        ],
 
 
 rule all_download:
     input:
-        [
-            f
-            for d in RUN.datasets
-            for f in raw_files(d, CONFIG.datasets[d].raw_files(RUN.arms))
-        ],
+        [result("raw", **names) for names in RAW],
 
 
 rule all_catalogue:
     input:
-        expand(path("items"), dataset=RUN.datasets),
+        every("catalogue", "items"),
 
 
 rule all_crawl:
     input:
-        expand(path("images"), dataset=CRAWLED),
+        every("crawl", "images"),
 
 
 rule all_prompt:
     input:
-        expand(path("prompts"), zip, **table_of(PROMPTS, "dataset", "prompts", "view")),
+        every("prompt", "prompts"),
 
 
 rule all_weights:
     input:
-        expand(path("weights"), encoder=ENCODERS),
+        every("weights", "weights"),
 
 
 rule all_encode:
     input:
-        [f for cell in MADE for f in [*images_of(*cell), *texts_of(*cell)]],
+        [
+            path
+            for kind in ("text", "image")
+            for names in JOBS[f"encode-{kind}"].values()
+            for path in ranges_of(f"{kind}_embeddings", **names)
+        ],
 
 
 rule all_fuse:
     input:
-        expand(path("features"), dataset=RUN.datasets, arm=RUN.arms),
+        every("fuse", "features"),
 
 
 rule all_neighbours:
     input:
-        [
-            f
-            for dataset, backbone, arm, _ in CONFIG.cells
-            for f in graphs_of_cell(dataset, backbone, arm)
-        ],
+        [path for names in JOBS["train"].values() for path in graphs_of(**names)],
 
 
 rule all_train:
     input:
-        expand(path("topk"), zip, **table_of(CONFIG.cells, *CELL)),
+        every("train", "topk"),
 
 
 rule all_evaluate:
     input:
-        expand(path("metrics"), zip, **table_of(CONFIG.cells, *CELL)),
+        every("evaluate", "metrics"),

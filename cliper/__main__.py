@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import errno
-import importlib
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from cliper import __version__, config, log
+from cliper.config import Config
+from cliper.config.decides import BUILDERS
 from cliper.errors import CliperError, ConfigError
-from cliper.stages import NAME_HELP, STAGES, Stage, documentation
+from cliper.layout import At, Layout
+from cliper.stages import INTEGERS, NAME_HELP, STAGES, documentation, find
 
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
@@ -41,38 +44,63 @@ def build_parser() -> argparse.ArgumentParser:
             help="YAML files; each is laid over the ones before it (default: config.yaml)",
         )
         for option in (*stage.names, *stage.options):
-            kind = int if option in ("seed", "shard") else str
-            is_required = option in stage.names and stage.preview is None
-            command.add_argument(f"--{option}", required=is_required, type=kind, help=NAME_HELP[option])
+            kind = int if option in INTEGERS else str
+            command.add_argument(f"--{option}", type=kind, help=NAME_HELP[option])
         for flag in stage.flags:
             command.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=NAME_HELP[flag])
+        if stage.folder is not None:
+            command.add_argument("--place", metavar="FOLDER", help="a job by its folder, in place of its names")
         if stage.preview is not None:
             command.add_argument("--preview", type=int, metavar="N", help="show N rows and write nothing")
     return parser
 
 
-def chosen(options: argparse.Namespace, stage: Stage) -> tuple[str, str, dict[str, Any]]:
-    """Module and function that the options ask for, and what it is told. Raises ConfigError if a name is missing."""
-    names = {name: getattr(options, name) for name in (*stage.names, *stage.options, *stage.flags)}
+def perform(config: Config, stage: str, **names: Any) -> None:
+    """Run a job of a stage, or a tool. Raises CliperError with a sentence about what the user can do."""
+    log.begin()
+    row = find(stage)
+    given = {name: value for name, value in names.items() if value is not None}
+    layout = Layout(config)
+    do = getattr(import_module(row.module), row.function)
+    if row.folder is None:
+        do(layout, **{name: names.get(name) for name in (*row.names, *row.options)})
+        return
+    value = BUILDERS[stage](config, **{name: given[name] for name in row.names})
+    at = At(layout, {name: given[name] for name in (*row.names, *row.options) if name in given})
+    do(value, at, **{flag: given.get(flag, False) for flag in row.flags})
+
+
+def preview(config: Config, stage: str, rows: int, **names: Any) -> None:
+    """Show what a stage would write."""
+    module = find(stage).preview
+    assert module is not None
+    import_module(module).run(Layout(config), rows=rows, **names)
+
+
+def do_job(options: argparse.Namespace) -> None:
+    """Do what the command line asks for. Raises ConfigError if a name is missing."""
+    stage = STAGES[options.stage]
+    names = {name: getattr(options, name) for name in stage.names}
+    more = {name: getattr(options, name) for name in (*stage.options, *stage.flags)}
+    settings = config.load(options.config)
     if stage.preview is not None and options.preview is not None:
-        return stage.preview, "run", names | {"rows": options.preview}
+        preview(settings, options.stage, options.preview, **names)
+        return
+    if stage.folder is not None and options.place is not None:
+        known = Layout(settings).names_of(options.stage, options.place)
+        names |= {name: value for name, value in known.items() if names.get(name) is None}
     if missing := [f"--{name}" for name in stage.names if names[name] is None]:
-        raise ConfigError(f"{options.stage} needs {', '.join(missing)}, or --preview N")
-    return stage.module, stage.function, names
+        raise ConfigError(f"{options.stage} needs {', '.join(missing)}" + (", or --preview N" if stage.preview else ""))
+    perform(settings, options.stage, **names, **more)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one stage. Returns 0, 2 after a sentence about what the user can mend, or 130 after Ctrl-C."""
+    """Run one stage. Returns 0, 2 after a sentence about what the user can do, or 130 after Ctrl-C."""
     options = build_parser().parse_args(arguments)
-    stage = STAGES[options.stage]
     log.start(options.stage)
+    signal.siginterrupt(signal.SIGINT, True)  # polars lets a wait for a thread go on after Ctrl-C
     try:
-        module, function, names = chosen(options, stage)
-        settings = config.load(options.config)
-        settings.require({name: value for name, value in names.items() if value is not None})
-        do_stage = getattr(importlib.import_module(module), function)
-        signal.siginterrupt(signal.SIGINT, True)  # polars lets a wait for a thread go on after Ctrl-C
-        do_stage(settings, **names)
+        do_job(options)
     except CliperError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 2

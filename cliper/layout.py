@@ -1,47 +1,171 @@
-"""Where each result lies below `results/<name>/`: one pattern a file, used by the stages and by the rules.
+"""Where each result lies, for stages and rules.
 
-The words in braces are the names a stage takes on the command line and the wildcards of its rule.
+    results/<name>/<stage>/…                  what a run's cells and tables are
+    results/shared/<stage>/<words>-<key>/…    what does not depend on a run, such as images and features
+
+The words are the names of the job. The key is a hash of all settings that decide the result, those of the stages before
+included. So every run finds what another has made, and two configs that differ in it have folders of their own.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-PATHS: dict[str, str] = {
-    "raw": "download/{dataset}/{file}",
-    "train": "catalogue/{dataset}/train.parquet",
-    "valid": "catalogue/{dataset}/valid.parquet",
-    "test": "catalogue/{dataset}/test.parquet",
-    "users": "catalogue/{dataset}/users.parquet",
-    "items": "catalogue/{dataset}/items.parquet",
-    "counts": "catalogue/{dataset}/counts.parquet",
-    "images": "crawl/{dataset}/images.parquet",
-    "prompts": "prompt/{dataset}/{prompts}/{view}.parquet",
-    "cleaning": "prompt/{dataset}/{prompts}/cleaning/{view}.parquet",
-    "weights": "weights/{encoder}/weights.json",
-    "text_embeddings": "encode/{dataset}/{encoder}/{prompts}/{view}.{shard}-of-{shards}.parquet",
-    "image_embeddings": "encode/{dataset}/{encoder}/images.{shard}-of-{shards}.parquet",
-    "default_image": "encode/default_image/{encoder}.parquet",
-    "features": "fuse/{dataset}/{arm}/features.parquet",
-    "view_weights": "fuse/{dataset}/{arm}/view_weights.parquet",
-    "fallbacks": "fuse/{dataset}/{arm}/fallbacks.parquet",
-    "token_report": "fuse/{dataset}/{arm}/tokens.parquet",
-    "item_neighbours": "neighbours/{dataset}/{arm}/{modality}.parquet",
-    "user_neighbours": "neighbours/{dataset}/users.parquet",
-    "history": "train/{dataset}/{backbone}/{arm}/{seed}/history.parquet",
-    "topk": "train/{dataset}/{backbone}/{arm}/{seed}/topk.parquet",
-    "run": "train/{dataset}/{backbone}/{arm}/{seed}/run.json",
-    "metrics": "evaluate/{dataset}/{backbone}/{arm}/{seed}/metrics.parquet",
-    "user_metrics": "evaluate/{dataset}/{backbone}/{arm}/{seed}/user_metrics.parquet",
-    "export": "export/{dataset}/{arm}",
-    "table": "tabulate/{table}.{format}",
-}
+from cliper.config import Config, GivenFeatures, MadeFeatures
+from cliper.config.decides import BUILDERS, deciding
+from cliper.errors import ConfigError
+from cliper.schemas import TABLES
+from cliper.stages import SHARED, STAGES
+
+RESULTS = Path("results")
+FILES = {  # maker and file of the results that are no tables
+    "raw": ("download", "{file}"),
+    "weights": ("weights", "weights.json"),
+    "run": ("train", "run.json"),
+    "table": ("tabulate", "{table}.{format}"),
+} | {name: (table.maker, table.file) for name, table in TABLES.items()}
 
 
-def locate(root: Path, result: str, **names: str | int) -> Path:
-    """Path of one result of a run.
+class Job(NamedTuple):
+    """One job of a stage."""
 
-    >>> locate(Path("results/demo"), "items", dataset="shop").as_posix()
-    'results/demo/catalogue/shop/items.parquet'
-    """
-    return root / PATHS[result].format(**names)
+    stage: str
+    names: Mapping[str, Any]
+
+
+class Layout:
+    """The results of one config."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.root = RESULTS / config.name
+        self._folders: dict[tuple[str, tuple[Any, ...]], str] = {}
+
+    def path(self, result: str, **names: Any) -> Path:
+        """Path of one result. Raises ConfigError for names that the config does not have."""
+        stage, file = FILES[result]
+        return self.folder(stage, **names) / file.format(**names)
+
+    def folder(self, stage: str, **names: Any) -> Path:
+        """Folder of a job's results."""
+        return self.home(stage) / self.place(stage, **names)
+
+    def home(self, stage: str) -> Path:
+        """Folder of all results of a stage: that of the run, or the one that all runs share."""
+        return RESULTS / SHARED if STAGES[stage].shared else self.root
+
+    def place(self, stage: str, **names: Any) -> str:
+        """A job's folder below the stage's home."""
+        job = (stage, tuple(names.get(name) for name in STAGES[stage].names if name != "file"))
+        if job not in self._folders:
+            self._folders[job] = self._place(stage, names)
+        return self._folders[job]
+
+    def _place(self, stage: str, names: Mapping[str, Any]) -> str:
+        row = STAGES[stage]
+        if row.folder is None:
+            raise KeyError(stage)
+        if not row.shared:
+            return row.folder.format(**names)
+        words = row.folder.format(**names, features=self._words(names) if "{features}" in row.folder else "")
+        return f"{words}-{self._key(stage, names)}"
+
+    def _words(self, names: Mapping[str, Any]) -> str:
+        """What features are called: by how they are made, since arms may share them."""
+        made = self.config.features(names["dataset"], names["arm"])
+        if isinstance(made, GivenFeatures):
+            return "given"
+        return ".".join((*dict.fromkeys((made.image or "given", made.text)), made.prompts, made.fusion))
+
+    def _key(self, stage: str, names: Mapping[str, Any]) -> str:
+        own = {name: value for name, value in names.items() if name in STAGES[stage].names and name != "file"}
+        decided_by = [deciding(BUILDERS[stage](self.config, **own))]
+        decided_by += [self.place(job.stage, **job.names) for job in self._before(stage, own)]
+        return hashlib.sha256(json.dumps(decided_by).encode()).hexdigest()[:8]
+
+    def _before(self, stage: str, names: Mapping[str, Any]) -> Iterator[Job]:
+        """The shared jobs whose results a shared job reads."""
+        of_dataset = {"dataset": names.get("dataset")}
+        match stage:
+            case "catalogue":
+                yield Job("download", of_dataset)
+            case "crawl" | "prompt" | "neighbours-users":
+                yield Job("catalogue", of_dataset)
+            case "encode-text":
+                yield Job("prompt", names)
+                yield Job("weights", names)
+            case "encode-image":
+                yield Job("crawl", of_dataset)
+                yield Job("weights", names)
+            case "encode-default-image":
+                yield Job("weights", names)
+            case "neighbours-items":
+                yield Job("fuse", names)
+            case "fuse":
+                yield from self._before_fuse(**names)
+
+    def _before_fuse(self, *, dataset: str, arm: str) -> Iterator[Job]:
+        made = self.config.features(dataset, arm)
+        if isinstance(made, GivenFeatures) or made.given:
+            yield Job("catalogue", {"dataset": dataset})
+        if isinstance(made, MadeFeatures):
+            for view in made.views:
+                names = {"dataset": dataset, "encoder": made.text, "prompts": made.prompts, "view": view}
+                yield Job("encode-text", names)
+            if made.image:
+                yield Job("encode-image", {"dataset": dataset, "encoder": made.image})
+            if made.missing_image == "default_image":
+                yield Job("encode-default-image", {"encoder": made.image})
+
+    def jobs(self) -> Iterator[Job]:
+        """Every job of the run, without those of single tables; several may share one folder."""
+        config, datasets = self.config, self.config.run.datasets
+        arms = config.arms_in_use
+        made = {(d, arm): f for d in datasets for arm in arms if isinstance(f := config.features(d, arm), MadeFeatures)}
+        for dataset in datasets:
+            for file in dict.fromkeys(config.dataset(dataset).raw_files(arms)):
+                yield Job("download", {"dataset": dataset, "file": file})
+            yield Job("catalogue", {"dataset": dataset})
+            if any(features.image for (name, _), features in made.items() if name == dataset):
+                yield Job("crawl", {"dataset": dataset})
+        for (dataset, arm), features in made.items():
+            for job in self._before("fuse", {"dataset": dataset, "arm": arm}):
+                if job.stage != "catalogue":
+                    yield from (each for each in self._before(job.stage, job.names) if each.stage in ("prompt", "weights"))
+                    yield job
+        for dataset in datasets:
+            for arm in arms:
+                yield Job("fuse", {"dataset": dataset, "arm": arm})
+        yield from self._graphs()
+        for cell in config.cells:
+            yield Job("train", cell._asdict())
+            yield Job("evaluate", cell._asdict())
+
+    def _graphs(self) -> Iterator[Job]:
+        for dataset, backbone, arm, _ in self.config.cells:
+            settings = self.config.backbone(backbone).settings
+            if settings.uses_item_graph:
+                yield Job("neighbours-items", {"dataset": dataset, "arm": arm})
+            if settings.uses_user_graph:
+                yield Job("neighbours-users", {"dataset": dataset})
+
+    def names_of(self, stage: str, place: str) -> Mapping[str, Any]:
+        """Names of the run's job in a folder. Raises ConfigError if it has none there."""
+        for job in self.jobs():
+            if job.stage == stage and self.place(stage, **job.names) == place:
+                return job.names
+        raise ConfigError(f"this config has no job of {stage} in {place}")
+
+
+class At:
+    """The paths of a job's results and of those that it reads: `at("items")`."""
+
+    def __init__(self, layout: Layout, names: Mapping[str, Any]) -> None:
+        self._layout, self.names = layout, names
+
+    def __call__(self, result: str, **more: Any) -> Path:
+        return self._layout.path(result, **{**self.names, **more})

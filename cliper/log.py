@@ -1,9 +1,10 @@
-"""What a stage tells its user: progress on a terminal, one line of account at its end."""
+"""What a stage says to its user: progress on a terminal, one line of account at its end."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Iterable
 from typing import TypeVar
@@ -11,6 +12,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 LOGGER = logging.getLogger("cliper")
+_began = time.monotonic()
 T = TypeVar("T")
 
 
@@ -22,9 +24,15 @@ def start(stage: str) -> None:
     LOGGER.setLevel(logging.INFO)
 
 
+def begin() -> None:
+    """Start the stopwatch of a stage."""
+    global _began  # noqa: PLW0603 - one process runs one stage
+    _began = time.monotonic()
+
+
 def account(message: str) -> None:
-    """Write one line of account: what was done, counted."""
-    LOGGER.info(message)
+    """Write one line of account: what was done, counted, and the seconds that it took."""
+    LOGGER.info("%s; %.1f s", message, time.monotonic() - _began)
 
 
 def warn(message: str) -> None:

@@ -1,16 +1,18 @@
 # Raw files, who bought what, images.
 
 
-# No code id and no mirror among the params: the bytes of a file do not depend on how it was fetched.
+# No code id among the params: the bytes of a file do not depend on how it was fetched.
 rule download:
     input:
-        own=lambda w: own_file(w.dataset, w.file),
+        own=own_file,
     output:
-        raw=path("raw"),
+        **outputs("download"),
+    wildcard_constraints:
+        place=places("download"),
     log:
-        log_of("download", "{dataset}/{file}"),
+        log_of("download", "/{file}"),
     benchmark:
-        benchmark_of("download", "{dataset}/{file}")
+        benchmark_of("download", "/{file}")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -18,29 +20,22 @@ rule download:
         mem_mb=1000,
         runtime=240,
         net=1,
-    params:
-        config=RESOLVED,
     shell:
-        "python -m cliper download --config {params.config} --dataset {wildcards.dataset} --file {wildcards.file}"
+        "python -m cliper download --config {RESOLVED} --place {wildcards.place} --file {wildcards.file}"
         " 2>&1 | tee {log:q}"
 
 
 rule catalogue:
     input:
-        raw=lambda w: raw_files(
-            w.dataset, CONFIG.datasets[w.dataset].source.files.values()
-        ),
+        raw=of("catalogue", raw_files),
     output:
-        train=path("train"),
-        valid=path("valid"),
-        test=path("test"),
-        users=path("users"),
-        item_table=path("items"),
-        counts=path("counts"),
+        **outputs("catalogue"),
+    wildcard_constraints:
+        place=places("catalogue"),
     log:
-        log_of("catalogue", "{dataset}"),
+        log_of("catalogue"),
     benchmark:
-        benchmark_of("catalogue", "{dataset}")
+        benchmark_of("catalogue")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -48,24 +43,25 @@ rule catalogue:
         mem_mb=8000,
         runtime=60,
     params:
-        config=RESOLVED,
-        dataset=lambda w: cut_by(w.dataset),
-        code=lambda w: code_id("catalogue", CONFIG.datasets[w.dataset].source.kind),
+        decides=decides("catalogue"),
+        code=code("catalogue"),
     shell:
-        "python -m cliper catalogue --config {params.config} --dataset {wildcards.dataset} 2>&1 | tee {log:q}"
+        "python -m cliper catalogue --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 # Resumable: what it has fetched lies in shards beside the manifest and is kept when the job is killed.
 rule crawl:
     input:
-        item_table=path("items"),
-        own_images=lambda w: own_images(w.dataset),
+        item_table=of("crawl", partial(result, "items")),
+        own_images=of("crawl", own_images),
     output:
-        images=path("images"),
+        **outputs("crawl"),
+    wildcard_constraints:
+        place=places("crawl"),
     log:
-        log_of("crawl", "{dataset}"),
+        log_of("crawl"),
     benchmark:
-        benchmark_of("crawl", "{dataset}")
+        benchmark_of("crawl")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -74,16 +70,7 @@ rule crawl:
         runtime=720,
         net=1,
     params:
-        config=RESOLVED,
-        kept=[
-            CONFIG.crawl.max_bytes,
-            CONFIG.crawl.max_pixels,
-            CONFIG.crawl.min_side_px,
-            CONFIG.crawl.allow_hosts,
-            CONFIG.crawl.robots_txt,
-        ],
-        placeholders=configuration.placeholders(),
-        shard_size=CONFIG.crawl.shard_size,
-        code=code_id("crawl"),
+        decides=decides("crawl"),
+        code=code("crawl"),
     shell:
-        "python -m cliper crawl --config {params.config} --dataset {wildcards.dataset} 2>&1 | tee {log:q}"
+        "python -m cliper crawl --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"

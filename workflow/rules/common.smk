@@ -1,16 +1,23 @@
 # Reads and checks the config; names that the rules are made of. No logic of the stages.
+#
+# Every job has a folder, its `place`. Rules are told the place alone: in a param, the names of a config would tell runs
+# apart that share the job's results.
 import os
 import re
 import sys
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from cliper import config as configuration
+from cliper.codeid import code_id
+from cliper.config import GivenFeatures, is_url
+from cliper.config.decides import BUILDERS, deciding
 from cliper.errors import CliperError
-from cliper.layout import PATHS
-from cliper.stages import code_id
+from cliper.layout import FILES, Layout
+from cliper.stages import STAGES
 
 try:
     CONFIG = configuration.structure(config, where="config")
@@ -18,44 +25,14 @@ except CliperError as error:
     raise WorkflowError(str(error)) from None
 
 RUN = CONFIG.run
-ROOT = CONFIG.root.as_posix()
-RESOLVED = f"{ROOT}/config.resolved.yaml"
-CELL = ("dataset", "backbone", "arm", "seed")
-# Features that are made here, at least the text: not those that come with a dataset.
-MADE = [
-    (dataset, arm)
-    for dataset in RUN.datasets
-    for arm in RUN.arms
-    if CONFIG.arm_of(dataset, arm).text
-]
-CRAWLED = sorted(
-    {dataset for dataset, arm in MADE if CONFIG.arm_of(dataset, arm).image}
-)
-ENCODERS = sorted(
-    {
-        name
-        for dataset, arm in MADE
-        for name in (CONFIG.arm_of(dataset, arm).image, CONFIG.arms[arm].text)
-        if name
-    }
-)
-PROMPTS = sorted(
-    {
-        (dataset, CONFIG.arms[arm].prompts, view)
-        for dataset, arm in MADE
-        for view in CONFIG.views_of(CONFIG.arms[arm])
-    }
-)
-FILES = sorted(
-    {f for d in RUN.datasets for f in CONFIG.datasets[d].raw_files(RUN.arms)}
-)
-# Where vectors are kept decides none of them, nor does the range that an item is in, which stands in the file's name.
-ENCODE = {
-    key: value
-    for key, value in configuration.plain(CONFIG.encode).items()
-    if key not in ("store", "shards")
-}
-SHARDS = CONFIG.encode.shards
+LAYOUT = Layout(CONFIG)
+RESOLVED = f"{LAYOUT.root.as_posix()}/config.resolved.yaml"
+RANGES = CONFIG.encode.ranges
+ALL_JOBS = list(LAYOUT.jobs())
+JOBS = {stage: {} for stage in STAGES}  # place -> names; jobs of one place are one
+for stage, names in ALL_JOBS:
+    JOBS[stage].setdefault(LAYOUT.place(stage, **names), names)
+RAW = [names for stage, names in ALL_JOBS if stage == "download"]
 GPUS = {
     "encode": int(CONFIG.encode.device == "cuda"),
     "train": int(CONFIG.train.device == "cuda"),
@@ -75,156 +52,161 @@ def one_of(names):
     return "|".join(re.escape(str(name)) for name in names) or "(?!)"
 
 
+def places(stage):
+    """Pattern of the places of a stage's jobs."""
+    return one_of(JOBS[stage])
+
+
 wildcard_constraints:
-    dataset=one_of(RUN.datasets),
-    backbone=one_of(RUN.backbones),
-    arm=one_of((*RUN.arms, configuration.CONTENT_FREE)),
-    seed=one_of(RUN.seeds),
-    encoder=one_of(ENCODERS),
-    prompts=one_of(sorted({prompts for _, prompts, _ in PROMPTS})),
-    view=one_of(sorted({view for _, _, view in PROMPTS})),
-    file=one_of(FILES),
-    shard=one_of(range(SHARDS)),
+    file=one_of({names["file"] for names in RAW}),
+    range=one_of(range(RANGES)),
     table="table1|table2",
-    modality="image|text",
-    format="csv|md|tex",
 
 
 # The stages read the merged config from here. It is no rule's input: its time stamp would re-run everything.
 onstart:
-    configuration.write(CONFIG, Path(RESOLVED))
+    configuration.write(config, Path(RESOLVED))
 
 
-def path(result):
-    """Pattern of one result, for rules."""
-    return f"{ROOT}/{PATHS[result]}"
+def outputs(stage):
+    """Patterns of what a stage's job writes, by the names of the results."""
+    found = {
+        name: file.replace("{ranges}", str(RANGES))
+        for name, (maker, file) in FILES.items()
+        if maker == stage and "{shard}" not in file and "{content}" not in file
+    }
+    home = LAYOUT.home(stage).as_posix()
+    return {
+        name: expand(
+            f"{home}/{{place}}/{file}", modality=["image", "text"], allow_missing=True
+        )
+        for name, file in found.items()
+    }
 
 
-def log_of(stage, names):
-    return f"{ROOT}/logs/{stage}/{names}.log"
+def log_of(stage, more=""):
+    return f"{LAYOUT.home(stage).as_posix()}/logs/{{place}}{more}.log"
 
 
-def benchmark_of(stage, names):
-    return f"{ROOT}/benchmarks/{stage}/{names}.tsv"
+def benchmark_of(stage, more=""):
+    return f"{LAYOUT.home(stage).as_posix()}/benchmarks/{{place}}{more}.tsv"
 
 
-def raw_files(dataset, names):
-    """Some raw files of a dataset."""
-    return expand(path("raw"), dataset=dataset, file=names)
+def of(stage, find):
+    """Input function: what `find` gives for the names of a job."""
+    return lambda w: find(**JOBS[stage][w.place])
 
 
-def cut_by(dataset):
-    """What decides a dataset's users, items and splits besides its raw files."""
-    settings = CONFIG.datasets[dataset]
-    return [
-        settings.min_rating,
-        settings.k_core,
-        settings.split,
-        settings.split_seed,
-        getattr(settings.source, "columns", None),
-    ]
+def decides(stage):
+    """Param: all settings that decide a job's results."""
+    return lambda w: deciding(BUILDERS[stage](CONFIG, **JOBS[stage][w.place]))
 
 
-def own_file(dataset, file):
+def code(stage):
+    """Param: the id of the code that decides a job's results."""
+
+    def find(dataset=None, encoder=None, backbone=None, **_):
+        if backbone:
+            return code_id(stage, CONFIG.backbone(backbone).place)
+        if encoder:
+            return code_id(stage, CONFIG.encoder(encoder).place)
+        if stage == "catalogue":
+            return code_id(stage, CONFIG.dataset(dataset).source.place)
+        return code_id(stage)
+
+    return of(stage, find)
+
+
+def result(name, **names):
+    """Path of one result."""
+    return LAYOUT.path(name, **names).as_posix()
+
+
+def raw_files(dataset, files=None, **_):
+    """Some raw files of a dataset; those that its catalogue is made of, if none are named."""
+    files = files or CONFIG.dataset(dataset).source.settings.files.values()
+    return [result("raw", dataset=dataset, file=file) for file in files]
+
+
+def own_file(w):
     """A raw file in the first folder that has it, as it may change; [] where it is fetched from a URL.
 
     Once taken it stays an input, though its folder may be gone: Snakemake then keeps what was taken.
     """
-    mirrors = CONFIG.datasets[dataset].source.mirrors or ()
-    folders = takewhile(lambda mirror: not configuration.is_url(mirror), mirrors)
-    paths = [Path(folder).expanduser() / file for folder in folders]
-    is_taken = Path(path("raw").format(dataset=dataset, file=file)).is_file()
+    dataset = JOBS["download"][w.place]["dataset"]
+    mirrors = CONFIG.dataset(dataset).source.settings.mirrors or ()
+    folders = takewhile(lambda mirror: not is_url(mirror), mirrors)
+    paths = [Path(folder).expanduser() / w.file for folder in folders]
+    is_taken = Path(result("raw", dataset=dataset, file=w.file)).is_file()
     found = [own for own in paths if own.is_file()] or (paths if is_taken else [])
     return [str(own) for own in found[:1]]
 
 
 def own_images(dataset):
     """The folder of a dataset's own images, which is newer when files come or go; [] where they are fetched."""
-    folder = CONFIG.datasets[dataset].image_folder
+    folder = CONFIG.dataset(dataset).image_folder
     return str(Path(folder).expanduser()) if folder else []
 
 
-def texts_of(dataset, arm):
-    """What an arm's text features are made of: the ranges of its views in the order of its set, or the given file."""
-    if (given := CONFIG.datasets[dataset].given(arm)) and given.text:
-        return raw_files(dataset, given.text)
-    arm = CONFIG.arms[arm]
-    return expand(
-        path("text_embeddings"),
-        dataset=dataset,
-        encoder=arm.text,
-        prompts=arm.prompts,
-        view=CONFIG.views_of(arm),
-        shard=range(SHARDS),
-        shards=SHARDS,
-    )
+def ranges_of(name, **names):
+    """All ranges of the embeddings of a view, or of images."""
+    return [result(name, range=n, ranges=RANGES, **names) for n in range(RANGES)]
 
 
-def images_of(dataset, arm):
+def image_of(dataset, arm):
     """What an arm's image features are made of: the ranges of its image embeddings, or the given file."""
-    if given := CONFIG.datasets[dataset].given(arm):
-        return raw_files(dataset, given.image)
-    return expand(
-        path("image_embeddings"),
-        dataset=dataset,
-        encoder=CONFIG.arms[arm].image,
-        shard=range(SHARDS),
-        shards=SHARDS,
-    )
+    made = CONFIG.features(dataset, arm)
+    if isinstance(made, GivenFeatures):
+        return raw_files(dataset, [made.image])
+    if made.given:
+        return raw_files(dataset, [made.given])
+    return ranges_of("image_embeddings", dataset=dataset, encoder=made.image)
+
+
+def text_of(dataset, arm):
+    """What an arm's text features are made of: the ranges of its views in their order, or the given file."""
+    made = CONFIG.features(dataset, arm)
+    if isinstance(made, GivenFeatures):
+        return raw_files(dataset, [made.text])
+    names = {"dataset": dataset, "encoder": made.text, "prompts": made.prompts}
+    return [
+        path
+        for view in made.views
+        for path in ranges_of("text_embeddings", view=view, **names)
+    ]
 
 
 def items_of(dataset, arm):
     """The items whose numbers or ids given features belong to."""
-    is_given = CONFIG.datasets[dataset].given(arm)
-    return expand(path("items"), dataset=dataset) if is_given else []
+    made = CONFIG.features(dataset, arm)
+    is_given = isinstance(made, GivenFeatures) or made.given
+    return [result("items", dataset=dataset)] if is_given else []
 
 
 def default_image_of(dataset, arm):
     """The picture that stands for missing ones, where the arm asks for it."""
-    arm = CONFIG.arm_of(dataset, arm)
-    is_asked = arm.missing_image == "default_image"
-    return expand(path("default_image"), encoder=arm.image) if is_asked else []
+    made = CONFIG.features(dataset, arm)
+    is_asked = getattr(made, "missing_image", None) == "default_image"
+    return [result("default_image", encoder=made.image)] if is_asked else []
 
 
-def made_by(dataset, arm):
-    """How an arm's features are made: all of the arm but d; the order of its views is in no file's name."""
-    settings = configuration.plain(CONFIG.arm_of(dataset, arm))
-    return {key: value for key, value in settings.items() if key != "d"}
-
-
-def templates(prompts, view):
-    """Templates that decide a view's text: its own and those of the views it joins."""
-    views = CONFIG.prompt_set(prompts)
-    parts = [
-        part
-        for name in getattr(views[view], "views", ())
-        for part in templates(prompts, name)
-    ]
-    return [configuration.plain(views[view]), *parts]
-
-
-def features_of(wildcards):
+def features_of(dataset, backbone, arm, **_):
     """Features that a cell trains on; none for backbones without features."""
-    if wildcards.arm == configuration.CONTENT_FREE:
-        return []
-    return path("features").format(dataset=wildcards.dataset, arm=wildcards.arm)
+    uses_features = CONFIG.backbone(backbone).settings.uses_features
+    return [result("features", dataset=dataset, arm=arm)] if uses_features else []
 
 
-def graphs_of_cell(dataset, backbone, arm):
+def graphs_of(dataset, backbone, arm, **_):
     """Neighbours that a cell's backbone reads."""
-    found = []
-    if backbone in configuration.ITEM_GRAPH_BACKBONES:
-        found += expand(
-            path("item_neighbours"),
-            dataset=dataset,
-            arm=arm,
-            modality=["image", "text"],
-        )
-    if backbone in configuration.USER_GRAPH_BACKBONES:
-        found += expand(path("user_neighbours"), dataset=dataset)
+    settings, found = CONFIG.backbone(backbone).settings, []
+    if settings.uses_item_graph:
+        find = partial(result, "item_neighbours", dataset=dataset, arm=arm)
+        found += [find(modality="image"), find(modality="text")]
+    if settings.uses_user_graph:
+        found.append(result("user_neighbours", dataset=dataset))
     return found
 
 
-def table_of(rows, *names):
-    """Rows of names as keyword arguments for expand(…, zip)."""
-    return {name: [row[place] for row in rows] for place, name in enumerate(names)}
+def every(stage, name):
+    """One result of each of a stage's jobs."""
+    return [result(name, **names) for names in JOBS[stage].values()]

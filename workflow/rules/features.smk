@@ -1,16 +1,29 @@
 # Prompts, encoders, embeddings, features: one text table a (dataset, encoder, view).
 
 
+def prompts_of(dataset, prompts, view, **_):
+    return result("prompts", dataset=dataset, prompts=prompts, view=view)
+
+
+def weights_of(encoder, **_):
+    return result("weights", encoder=encoder)
+
+
+def images_of(dataset, **_):
+    return result("images", dataset=dataset)
+
+
 rule prompt:
     input:
-        item_table=path("items"),
+        item_table=of("prompt", lambda dataset, **_: result("items", dataset=dataset)),
     output:
-        prompts=path("prompts"),
-        cleaning=path("cleaning"),
+        **outputs("prompt"),
+    wildcard_constraints:
+        place=places("prompt"),
     log:
-        log_of("prompt", "{dataset}.{prompts}.{view}"),
+        log_of("prompt"),
     benchmark:
-        benchmark_of("prompt", "{dataset}.{prompts}.{view}")
+        benchmark_of("prompt")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -18,22 +31,21 @@ rule prompt:
         mem_mb=1000,
         runtime=20,
     params:
-        config=RESOLVED,
-        templates=lambda w: templates(w.prompts, w.view),
-        noise=configuration.noise_values(),
-        code=code_id("prompt"),
+        decides=decides("prompt"),
+        code=code("prompt"),
     shell:
-        "python -m cliper prompt --config {params.config} --dataset {wildcards.dataset} --prompts {wildcards.prompts}"
-        " --view {wildcards.view} 2>&1 | tee {log:q}"
+        "python -m cliper prompt --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule weights:
     output:
-        weights=path("weights"),
+        **outputs("weights"),
+    wildcard_constraints:
+        place=places("weights"),
     log:
-        log_of("weights", "{encoder}"),
+        log_of("weights"),
     benchmark:
-        benchmark_of("weights", "{encoder}")
+        benchmark_of("weights")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG.encode.threads
@@ -42,23 +54,24 @@ rule weights:
         runtime=120,
         net=1,
     params:
-        config=RESOLVED,
-        encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
-        code=lambda w: code_id("weights", CONFIG.encoders[w.encoder].kind),
+        decides=decides("weights"),
+        code=code("weights"),
     shell:
-        "python -m cliper weights --config {params.config} --encoder {wildcards.encoder} 2>&1 | tee {log:q}"
+        "python -m cliper weights --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule encode_text:
     input:
-        prompts=path("prompts"),
-        weights=path("weights"),
+        prompts=of("encode-text", prompts_of),
+        weights=of("encode-text", weights_of),
     output:
-        embeddings=path("text_embeddings").replace("{shards}", str(SHARDS)),
+        **outputs("encode-text"),
+    wildcard_constraints:
+        place=places("encode-text"),
     log:
-        log_of("encode", "{dataset}.{encoder}.{prompts}.{view}.{shard}"),
+        log_of("encode-text", "/{range}"),
     benchmark:
-        benchmark_of("encode", "{dataset}.{encoder}.{prompts}.{view}.{shard}")
+        benchmark_of("encode-text", "/{range}")
     conda:
         ENVIRONMENT["encode"]
     threads: CONFIG.encode.threads
@@ -67,27 +80,25 @@ rule encode_text:
         runtime=720,
         gpu=GPUS["encode"],
     params:
-        config=RESOLVED,
-        encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
-        encode=ENCODE,
-        prefix=lambda w: CONFIG.slice_prefix(w.prompts, w.view),
-        code=lambda w: code_id("encode-text", CONFIG.encoders[w.encoder].kind),
+        decides=decides("encode-text"),
+        code=code("encode-text"),
     shell:
-        "python -m cliper encode-text --config {params.config} --dataset {wildcards.dataset}"
-        " --encoder {wildcards.encoder} --prompts {wildcards.prompts} --view {wildcards.view} --shard {wildcards.shard}"
+        "python -m cliper encode-text --config {RESOLVED} --place {wildcards.place} --range {wildcards.range}"
         " 2>&1 | tee {log:q}"
 
 
 rule encode_image:
     input:
-        images=path("images"),
-        weights=path("weights"),
+        images=of("encode-image", images_of),
+        weights=of("encode-image", weights_of),
     output:
-        embeddings=path("image_embeddings").replace("{shards}", str(SHARDS)),
+        **outputs("encode-image"),
+    wildcard_constraints:
+        place=places("encode-image"),
     log:
-        log_of("encode", "{dataset}.{encoder}.images.{shard}"),
+        log_of("encode-image", "/{range}"),
     benchmark:
-        benchmark_of("encode", "{dataset}.{encoder}.images.{shard}")
+        benchmark_of("encode-image", "/{range}")
     conda:
         ENVIRONMENT["encode"]
     threads: CONFIG.encode.threads
@@ -96,24 +107,24 @@ rule encode_image:
         runtime=1440,
         gpu=GPUS["encode"],
     params:
-        config=RESOLVED,
-        encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
-        encode=ENCODE,
-        code=lambda w: code_id("encode-image", CONFIG.encoders[w.encoder].kind),
+        decides=decides("encode-image"),
+        code=code("encode-image"),
     shell:
-        "python -m cliper encode-image --config {params.config} --dataset {wildcards.dataset}"
-        " --encoder {wildcards.encoder} --shard {wildcards.shard} 2>&1 | tee {log:q}"
+        "python -m cliper encode-image --config {RESOLVED} --place {wildcards.place} --range {wildcards.range}"
+        " 2>&1 | tee {log:q}"
 
 
 rule encode_default_image:
     input:
-        weights=path("weights"),
+        weights=of("encode-default-image", weights_of),
     output:
-        embedding=path("default_image"),
+        **outputs("encode-default-image"),
+    wildcard_constraints:
+        place=places("encode-default-image"),
     log:
-        log_of("encode", "{encoder}.default_image"),
+        log_of("encode-default-image"),
     benchmark:
-        benchmark_of("encode", "{encoder}.default_image")
+        benchmark_of("encode-default-image")
     conda:
         ENVIRONMENT["encode"]
     threads: CONFIG.encode.threads
@@ -122,30 +133,26 @@ rule encode_default_image:
         runtime=60,
         gpu=GPUS["encode"],
     params:
-        config=RESOLVED,
-        encoder=lambda w: configuration.plain(CONFIG.encoders[w.encoder]),
-        encode=ENCODE,
-        code=lambda w: code_id("encode-default-image", CONFIG.encoders[w.encoder].kind),
+        decides=decides("encode-default-image"),
+        code=code("encode-default-image"),
     shell:
-        "python -m cliper encode-default-image --config {params.config} --encoder {wildcards.encoder}"
-        " 2>&1 | tee {log:q}"
+        "python -m cliper encode-default-image --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule fuse:
     input:
-        image=lambda w: images_of(w.dataset, w.arm),
-        text=lambda w: texts_of(w.dataset, w.arm),
-        item_table=lambda w: items_of(w.dataset, w.arm),
-        default_image=lambda w: default_image_of(w.dataset, w.arm),
+        image=of("fuse", image_of),
+        text=of("fuse", text_of),
+        item_table=of("fuse", items_of),
+        default_image=of("fuse", default_image_of),
     output:
-        features=path("features"),
-        view_weights=path("view_weights"),
-        fallbacks=path("fallbacks"),
-        tokens=path("token_report"),
+        **outputs("fuse"),
+    wildcard_constraints:
+        place=places("fuse"),
     log:
-        log_of("fuse", "{dataset}.{arm}"),
+        log_of("fuse"),
     benchmark:
-        benchmark_of("fuse", "{dataset}.{arm}")
+        benchmark_of("fuse")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -153,9 +160,7 @@ rule fuse:
         mem_mb=8000,
         runtime=30,
     params:
-        config=RESOLVED,
-        arm=lambda w: made_by(w.dataset, w.arm),
-        code=code_id("fuse"),
+        decides=decides("fuse"),
+        code=code("fuse"),
     shell:
-        "python -m cliper fuse --config {params.config} --dataset {wildcards.dataset} --arm {wildcards.arm}"
-        " 2>&1 | tee {log:q}"
+        "python -m cliper fuse --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"

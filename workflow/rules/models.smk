@@ -1,17 +1,27 @@
 # One cell is one job: dataset x backbone x arm x seed. Training never sees the test split.
 
 
+def of_dataset(*names):
+    """Tables of a job's dataset."""
+    return lambda dataset, **_: [result(name, dataset=dataset) for name in names]
+
+
+def topk_of(**names):
+    return result("topk", **names)
+
+
 # Item neighbours are keyed by the features they came from, user neighbours by the train split.
 rule neighbours_items:
     input:
-        features=path("features"),
+        features=of("neighbours-items", partial(result, "features")),
     output:
-        image=path("item_neighbours").replace("{modality}", "image"),
-        text=path("item_neighbours").replace("{modality}", "text"),
+        **outputs("neighbours-items"),
+    wildcard_constraints:
+        place=places("neighbours-items"),
     log:
-        log_of("neighbours", "{dataset}.{arm}"),
+        log_of("neighbours-items"),
     benchmark:
-        benchmark_of("neighbours", "{dataset}.{arm}")
+        benchmark_of("neighbours-items")
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG.train.threads
@@ -19,26 +29,23 @@ rule neighbours_items:
         mem_mb=6000,
         runtime=60,
     params:
-        config=RESOLVED,
-        n_neighbours=CONFIG.neighbours.items,
-        behaviour=CONFIG.train.behaviour,
-        threads=CONFIG.train.threads,
-        code=code_id("neighbours-items"),
+        decides=decides("neighbours-items"),
+        code=code("neighbours-items"),
     shell:
-        "python -m cliper neighbours-items --config {params.config} --dataset {wildcards.dataset}"
-        " --arm {wildcards.arm} 2>&1 | tee {log:q}"
+        "python -m cliper neighbours-items --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule neighbours_users:
     input:
-        users=path("users"),
-        train=path("train"),
+        tables=of("neighbours-users", of_dataset("users", "train")),
     output:
-        users=path("user_neighbours"),
+        **outputs("neighbours-users"),
+    wildcard_constraints:
+        place=places("neighbours-users"),
     log:
-        log_of("neighbours", "{dataset}.users"),
+        log_of("neighbours-users"),
     benchmark:
-        benchmark_of("neighbours", "{dataset}.users")
+        benchmark_of("neighbours-users")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -46,29 +53,25 @@ rule neighbours_users:
         mem_mb=6000,
         runtime=60,
     params:
-        config=RESOLVED,
-        n_neighbours=CONFIG.neighbours.users,
-        code=code_id("neighbours-users"),
+        decides=decides("neighbours-users"),
+        code=code("neighbours-users"),
     shell:
-        "python -m cliper neighbours-users --config {params.config} --dataset {wildcards.dataset} 2>&1 | tee {log:q}"
+        "python -m cliper neighbours-users --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule train:
     input:
-        users=path("users"),
-        item_table=path("items"),
-        train=path("train"),
-        valid=path("valid"),
-        features=features_of,
-        graphs=lambda w: graphs_of_cell(w.dataset, w.backbone, w.arm),
+        tables=of("train", of_dataset("users", "items", "train", "valid")),
+        features=of("train", features_of),
+        graphs=of("train", graphs_of),
     output:
-        history=path("history"),
-        topk=path("topk"),
-        run=path("run"),
+        **outputs("train"),
+    wildcard_constraints:
+        place=places("train"),
     log:
-        log_of("train", "{dataset}.{backbone}.{arm}.{seed}"),
+        log_of("train"),
     benchmark:
-        benchmark_of("train", "{dataset}.{backbone}.{arm}.{seed}")
+        benchmark_of("train")
     conda:
         ENVIRONMENT["train"]
     threads: CONFIG.train.threads
@@ -77,30 +80,24 @@ rule train:
         runtime=1440,
         gpu=GPUS["train"],
     params:
-        config=RESOLVED,
-        backbone=lambda w: configuration.plain(getattr(CONFIG.backbones, w.backbone)),
-        d=lambda w: CONFIG.arms[w.arm].d,
-        train=configuration.plain(CONFIG.train),
-        top=max(CONFIG.evaluate.cutoffs),
-        mask_valid=CONFIG.evaluate.mask_valid,
-        code=lambda w: code_id("train", w.backbone),
+        decides=decides("train"),
+        code=code("train"),
     shell:
-        "python -m cliper train --config {params.config} --dataset {wildcards.dataset} --backbone {wildcards.backbone}"
-        " --arm {wildcards.arm} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+        "python -m cliper train --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule evaluate:
     input:
-        topk=path("topk"),
-        valid=path("valid"),
-        test=path("test"),
+        topk=of("evaluate", topk_of),
+        splits=of("evaluate", of_dataset("valid", "test")),
     output:
-        metrics=path("metrics"),
-        user_metrics=path("user_metrics"),
+        **outputs("evaluate"),
+    wildcard_constraints:
+        place=places("evaluate"),
     log:
-        log_of("evaluate", "{dataset}.{backbone}.{arm}.{seed}"),
+        log_of("evaluate"),
     benchmark:
-        benchmark_of("evaluate", "{dataset}.{backbone}.{arm}.{seed}")
+        benchmark_of("evaluate")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -108,10 +105,7 @@ rule evaluate:
         mem_mb=4000,
         runtime=30,
     params:
-        config=RESOLVED,
-        cutoffs=CONFIG.evaluate.cutoffs,
-        mask_valid=CONFIG.evaluate.mask_valid,
+        decides=decides("evaluate"),
         code=code_id("evaluate"),
     shell:
-        "python -m cliper evaluate --config {params.config} --dataset {wildcards.dataset} --backbone {wildcards.backbone}"
-        " --arm {wildcards.arm} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+        "python -m cliper evaluate --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"

@@ -1,21 +1,22 @@
 # The paper's tables.
 
 
+def numbers_of(w):
+    """What a table is made of: the counts of the datasets, or the metrics of every cell."""
+    if w.table == "table1":
+        return [result("counts", dataset=dataset) for dataset in RUN.datasets]
+    return every("evaluate", "metrics")
+
+
 rule tabulate:
     input:
-        numbers=lambda w: (
-            expand(path("counts"), dataset=RUN.datasets)
-            if w.table == "table1"
-            else expand(path("metrics"), zip, **table_of(CONFIG.cells, *CELL))
-        ),
+        numbers=numbers_of,
     output:
-        csv=path("table").replace("{format}", "csv"),
-        md=path("table").replace("{format}", "md"),
-        tex=path("table").replace("{format}", "tex"),
+        expand(f"{LAYOUT.root.as_posix()}/tabulate/{{table}}.{{format}}", format=["csv", "md", "tex"], allow_missing=True),
     log:
-        log_of("tabulate", "{table}"),
+        f"{LAYOUT.root.as_posix()}/logs/tabulate/{{table}}.log",
     benchmark:
-        benchmark_of("tabulate", "{table}")
+        f"{LAYOUT.root.as_posix()}/benchmarks/tabulate/{{table}}.tsv"
     conda:
         "../../envs/cpu.yaml"
     threads: 1
@@ -23,14 +24,7 @@ rule tabulate:
         mem_mb=1000,
         runtime=10,
     params:
-        config=RESOLVED,
-        shown=configuration.plain(CONFIG.tabulate),
-        titles=[CONFIG.datasets[dataset].title for dataset in RUN.datasets],
-        arms=[
-            configuration.plain(CONFIG.arm_of(dataset, arm))
-            for dataset in RUN.datasets
-            for arm in RUN.arms
-        ],
+        decides=lambda w: deciding(BUILDERS["tabulate"](CONFIG, table=w.table)),
         code=code_id("tabulate"),
     shell:
-        "python -m cliper tabulate --config {params.config} --table {wildcards.table} 2>&1 | tee {log:q}"
+        "python -m cliper tabulate --config {RESOLVED} --table {wildcards.table} 2>&1 | tee {log:q}"

@@ -1,0 +1,21 @@
+"""The config: YAML files laid over each other, checked, as frozen typed models; `whole` has its sections.
+
+Values come from `config.yaml` alone: nothing here has a second default.
+"""
+
+from cliper.config.collect import is_url
+from cliper.config.reading import lay_over, load, structure, write
+from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures
+
+__all__ = [
+    "CONTENT_FREE",
+    "Cell",
+    "Config",
+    "GivenFeatures",
+    "MadeFeatures",
+    "is_url",
+    "lay_over",
+    "load",
+    "structure",
+    "write",
+]

@@ -1,0 +1,132 @@
+"""Names in a config that point nowhere, and settings that contradict each other: faults that need several sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cliper.collect.sources.base_settings import SourceSettings
+from cliper.config.collect import Dataset
+from cliper.config.features import MADE_BY, Arm, JoinedView, MadeArm
+from cliper.config.whole import CONTENT_FREE, Config
+from cliper.errors import unknown
+from cliper.features.fusion.rows import FUSIONS
+from cliper.stages import SHARED
+
+
+def find_contradictions(config: Config) -> Iterator[str]:
+    """Every contradiction as a sentence, led by its place."""
+    if config.name == SHARED:
+        yield f"name: {SHARED} is the folder of what all runs share; choose another"
+    yield from _of_run(config)
+    for name, dataset in config.datasets.items():
+        yield from (f"datasets.{name}{fault}" for fault in _of_split(dataset))
+        yield from (f"datasets.{name}.source.features{fault}" for fault in _of_given(config, dataset))
+    for name, arm in config.arms.items():
+        if name != CONTENT_FREE:
+            faults = _of_arm(config, arm) if isinstance(arm, MadeArm) else _of_bare_arm(config, name)
+            yield from (f"arms.{name}.{fault}" for fault in faults)
+    for name, views in config.prompts.items():
+        for view, template in views.items():
+            for part in template.views if isinstance(template, JoinedView) else ():
+                if part not in views:
+                    yield f"prompts.{name}.{view}.views: {unknown('view', part, views)}"
+            if _is_circular(views, view):
+                yield f"prompts.{name}.{view}.views: the view is joined of itself; leave it out"
+    for name, backbone in config.backbones.items():
+        if (k := getattr(backbone.settings, "k", 0)) > config.neighbours.items:
+            yield f"backbones.{name}.k: {k} is more than neighbours.items"
+    if beyond := set(config.tabulate.cutoffs) - set(config.evaluate.cutoffs):
+        yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
+
+
+def _of_run(config: Config) -> Iterator[str]:
+    named = (("dataset", "datasets"), ("backbone", "backbones"), ("arm", "arms"))
+    for kind, section in named:
+        known = getattr(config, section)
+        for name in getattr(config.run, section):
+            if name not in known:
+                yield f"run.{section}: {unknown(kind, name, known)}"
+    if CONTENT_FREE in config.run.arms:
+        yield f"run.arms: {CONTENT_FREE} is run by itself for backbones without features; remove it"
+    if CONTENT_FREE not in config.arms:
+        yield f"arms: {CONTENT_FREE} is missing, which gives backbones without features their d"
+
+
+def _of_split(dataset: Dataset) -> Iterator[str]:
+    """What does not fit the split of a dataset, or its absence."""
+    source = dataset.source.settings
+    split = dataset.split or ("given" if source.has_split else None)
+    if split is None:
+        yield ".split: missing; write random, user_time or global_time"
+        return
+    if source.has_split != (split == "given"):
+        yield f".split: {split}, but the source has {'a' if source.has_split else 'no'} split of its own"
+        return
+    cut = [key for key in ("min_rating", "k_core", "split_seed") if getattr(dataset, key) is not None]
+    if split == "given" and cut:
+        yield f": {', '.join(cut)}: a given split is used as it is; remove it"
+    if split != "given" and not {"k_core", "split_seed"} <= set(cut):
+        yield ": k_core and split_seed are missing"
+    yield from (f".source.{fault}" for fault in _of_columns(source, dataset))
+
+
+def _of_columns(source: SourceSettings, dataset: Dataset) -> Iterator[str]:
+    """Columns that a dataset is cut by and its source lacks."""
+    needed = {"rating": dataset.min_rating is not None, "timestamp": dataset.split in ("user_time", "global_time")}
+    for name in sorted(name for name in needed if needed[name] and not source.has_column(name)):
+        yield f"columns.interactions: {name} is missing, by which this dataset is cut"
+
+
+def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:
+    """Features that come with a dataset, for arms that are unknown or cannot use them."""
+    known = config.arms.keys() - {CONTENT_FREE}
+    for name, given in sorted((dataset.source.settings.features or {}).items()):
+        if name not in known:
+            yield f": {unknown('arm', name, known)}"
+        elif given.text is None and (fault := _of_given_images(config.arms[name])):
+            yield f".{name}: {fault}"
+
+
+def _of_given_images(arm: Arm) -> str | None:
+    """Why an arm cannot do with given image features alone; None if it can."""
+    if not isinstance(arm, MadeArm):
+        return f"the text features are missing; give them too, or name {', '.join(MADE_BY[1:])} in the arm"
+    if FUSIONS[arm.fusion].compares_image:
+        return f"fusion {arm.fusion} compares image and text of one encoder; choose another fusion for this arm"
+    if arm.missing_image == "default_image":
+        return "the default image has no such features; choose another missing_image for this arm"
+    return None
+
+
+def _of_bare_arm(config: Config, arm: str) -> Iterator[str]:
+    """Datasets of the run that give no features for an arm which names no encoders."""
+    for name in config.run.datasets if arm in config.run.arms else ():
+        given = config.datasets[name].given(arm) if name in config.datasets else None
+        if given is None:
+            yield f"{', '.join(MADE_BY)}: missing, and datasets.{name}.source.features has no {arm!r} either"
+
+
+def _of_arm(config: Config, arm: MadeArm) -> Iterator[str]:
+    for key, able, what in (("image", "encodes_images", "images"), ("text", "encodes_texts", "texts")):
+        name = getattr(arm, key)
+        if name not in config.encoders:
+            yield f"{key}: {unknown('encoder', name, config.encoders)}"
+        elif not getattr(config.encoders[name].settings, able):
+            yield f"{key}: encoder {name!r} encodes no {what}"
+    if arm.prompts not in config.prompts:
+        yield f"prompts: {unknown('prompt set', arm.prompts, config.prompts)}"
+    for view in (arm.views or ()) if arm.prompts in config.prompts else ():
+        if view not in (views := config.prompts[arm.prompts]):
+            yield f"views: {unknown('view of ' + arm.prompts, view, views)}"
+    compares = FUSIONS[arm.fusion].compares_image
+    if compares != (arm.temperature is not None):
+        weighers = ", ".join(name for name, row in FUSIONS.items() if row.compares_image)
+        yield f"temperature: given with fusion {weighers}, and only there"
+    if compares and arm.image != arm.text:
+        yield f"fusion: {arm.fusion} compares image and text, so both need the same encoder"
+
+
+def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = ()) -> bool:
+    parts = getattr(views.get(view), "views", ())
+    return view in above or any(_is_circular(views, part, (*above, view)) for part in parts)

@@ -1,0 +1,344 @@
+"""What a stage is given: one typed value a stage, made of the config and the names of a job.
+
+A rule's params are `deciding(value)`: the value without what decides nothing (fields marked `HOW`). Nothing else of the
+config reaches a stage, so what is not in its value cannot decide its results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import BaseModel
+
+from cliper import resources
+from cliper.collect.sources.base_settings import SourceSettings
+from cliper.config import collect, models, report
+from cliper.config.features import JoinedView, View
+from cliper.config.whole import CONTENT_FREE, Config, GivenFeatures, MadeFeatures
+from cliper.errors import ConfigError, unknown
+from cliper.features.encoders.base_settings import EncoderSettings
+from cliper.features.fusion.rows import FUSIONS
+from cliper.models.backbones.base_settings import BackboneSettings
+from cliper.settings import HOW
+from cliper.variants import Variant
+
+Names = Mapping[str, Any]  # of a job: dataset, arm, …
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Whose file it is, and how it is fetched."""
+
+    kind: str  # of the source
+    mirrors: tuple[str, ...] | None  # of one's own; None: those of data/sources.csv
+    how: Annotated[collect.Download, HOW]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """How raw files are read and cut."""
+
+    source: Variant[SourceSettings]  # without mirrors and the features that it brings
+    split: str
+    min_rating: float | None
+    k_core: int | None
+    split_seed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Crawl:
+    """Which images are kept, and how they are fetched."""
+
+    crawl: collect.Crawl
+    image_folder: str | None
+    placeholders: tuple[str, ...]  # parts of URLs that stand for "no image"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The templates of a view, and of the views that it joins."""
+
+    views: dict[str, View]
+    noise: tuple[str, ...]  # values that say that there is no value
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Which encoder is made ready."""
+
+    encoder: Variant[EncoderSettings]
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeText:
+    """How one view's prompts are encoded."""
+
+    encoder: Variant[EncoderSettings]
+    batch_tokens: int
+    threads: int
+    device: str
+    precision: str
+    overflow: str
+    slice_prefix: str
+    ranges: Annotated[int, HOW]
+    store: Annotated[str | None, HOW]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeImage:
+    """How images are encoded."""
+
+    encoder: Variant[EncoderSettings]
+    batch_size: int
+    threads: int
+    device: str
+    precision: str
+    ranges: Annotated[int, HOW]
+    store: Annotated[str | None, HOW]
+
+
+@dataclass(frozen=True, slots=True)
+class Fuse:
+    """What an arm's features are made of."""
+
+    features: MadeFeatures | GivenFeatures
+    kinds: dict[str, str]  # encoder -> its kind, for the record
+    ranges: Annotated[int, HOW]
+
+
+@dataclass(frozen=True, slots=True)
+class NeighboursItems:
+    """How many closest items are found, and whether filled rows may be among them."""
+
+    n_neighbours: int
+    behaviour: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class NeighboursUsers:
+    """How many users are found who share items."""
+
+    n_neighbours: int
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """How a cell is trained, and how many items it ranks."""
+
+    backbone: Variant[BackboneSettings]
+    d: int
+    train: models.Train
+    top: int  # items ranked for a user: the largest cutoff
+    mask_valid: bool  # as many more as validation items may be left out
+    drops_items: bool  # without an image of their own
+    n_learned_views: int | None  # views side by side that pass through a learned layer (fusion mlp)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """At which ranks metrics are cut."""
+
+    cutoffs: tuple[int, ...]
+    mask_valid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table1:
+    """Which datasets are counted."""
+
+    titles: dict[str, str]  # dataset -> title
+
+
+@dataclass(frozen=True, slots=True)
+class Table2:
+    """Which cells are shown, and what is said of them."""
+
+    titles: dict[str, str]  # dataset -> title
+    backbones: dict[str, str]  # backbone -> title
+    widths: dict[str, int]  # arm -> d
+    features: dict[str, dict[str, MadeFeatures | GivenFeatures]]  # arm -> dataset -> how they were made
+    stand_ins: tuple[str, ...]  # sentences about encoders that stand in for the paper's
+    cells: tuple[tuple[str, str, str, int], ...]
+    shown: report.Tabulate
+    mask_valid: bool
+
+
+def of_download(config: Config, *, dataset: str, file: str | None = None) -> Download:
+    """Raises ConfigError if the file is none of the dataset's."""
+    chosen = config.dataset(dataset)
+    if file is not None and file not in (known := chosen.raw_files(config.arms)):
+        raise ConfigError(unknown(f"file of {dataset}", file, known))
+    return Download(chosen.source.kind, chosen.source.settings.mirrors, config.download)
+
+
+def of_catalogue(config: Config, *, dataset: str) -> Catalogue:
+    """What of a dataset decides its users, items and splits."""
+    chosen = config.dataset(dataset)
+    settings = chosen.source.settings.model_copy(update={"mirrors": None, "features": None})
+    split = chosen.split or "given"
+    return Catalogue(
+        chosen.source._replace(settings=settings), split, chosen.min_rating, chosen.k_core, chosen.split_seed
+    )
+
+
+def of_crawl(config: Config, *, dataset: str) -> Crawl:
+    return Crawl(config.crawl, config.dataset(dataset).image_folder, tuple(resources.read_lines("placeholders.txt")))
+
+
+def of_prompt(config: Config, *, dataset: str, prompts: str, view: str) -> Prompt:
+    config.dataset(dataset)
+    config.view(prompts, view)
+    views = dict(_with_parts(config.prompt_set(prompts), view))
+    return Prompt(views, tuple(resources.read_lines("noise_values.txt")))
+
+
+def _with_parts(views: Mapping[str, View], view: str) -> list[tuple[str, View]]:
+    """A view, and those that it joins."""
+    template = views[view]
+    parts = template.views if isinstance(template, JoinedView) else ()
+    return [(view, template), *(pair for part in parts for pair in _with_parts(views, part))]
+
+
+def of_weights(config: Config, *, encoder: str) -> Weights:
+    return Weights(_without_overflow(config.encoder(encoder)), config.encode.threads)
+
+
+def _without_overflow(encoder: Variant[EncoderSettings]) -> Variant[EncoderSettings]:
+    return encoder._replace(settings=encoder.settings.model_copy(update={"overflow": None}))
+
+
+def of_encode_text(config: Config, *, dataset: str, encoder: str, prompts: str, view: str, **_: Any) -> EncodeText:
+    config.dataset(dataset)
+    how, chosen, template = config.encode, config.encoder(encoder), config.view(prompts, view)
+    prefix = template.prompt.partition("___")[0] if template.slice_prefix is None else template.slice_prefix
+    return EncodeText(
+        encoder=_without_overflow(chosen),
+        batch_tokens=how.batch_tokens,
+        threads=how.threads,
+        device=how.device,
+        precision=how.precision,
+        overflow=chosen.settings.overflow or how.overflow,
+        slice_prefix=prefix,
+        ranges=how.ranges,
+        store=how.store,
+    )
+
+
+def of_encode_image(config: Config, *, encoder: str, dataset: str | None = None, **_: Any) -> EncodeImage:
+    how = config.encode
+    if dataset is not None:
+        config.dataset(dataset)
+    return EncodeImage(
+        encoder=_without_overflow(config.encoder(encoder)),
+        batch_size=how.batch_size,
+        threads=how.threads,
+        device=how.device,
+        precision=how.precision,
+        ranges=how.ranges,
+        store=how.store,
+    )
+
+
+def of_fuse(config: Config, *, dataset: str, arm: str) -> Fuse:
+    chosen = config.features(dataset, arm)
+    names = (chosen.image, chosen.text) if isinstance(chosen, MadeFeatures) else ()
+    return Fuse(chosen, {name: config.encoder(name).kind for name in names if name}, config.encode.ranges)
+
+
+def of_neighbours_items(config: Config, *, dataset: str, arm: str) -> NeighboursItems:
+    config.features(dataset, arm)
+    return NeighboursItems(config.neighbours.items, config.train.behaviour, config.train.threads)
+
+
+def of_neighbours_users(config: Config, *, dataset: str) -> NeighboursUsers:
+    config.dataset(dataset)
+    return NeighboursUsers(config.neighbours.users)
+
+
+def of_train(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> Train:
+    """Raises ConfigError if the backbone does not go with the arm."""
+    chosen, d = config.backbone(backbone), config.arm(arm).d
+    uses_features = chosen.settings.uses_features
+    if uses_features == (arm == CONTENT_FREE):
+        wanted = "an arm with features" if uses_features else f"the arm {CONTENT_FREE}"
+        raise ConfigError(f"backbone {backbone} does not run with arm {arm!r}; give it {wanted}")
+    made = config.features(dataset, arm) if uses_features else None
+    is_made = isinstance(made, MadeFeatures)
+    return Train(
+        backbone=chosen,
+        d=d,
+        train=config.train,
+        top=max(config.evaluate.cutoffs),
+        mask_valid=config.evaluate.mask_valid,
+        drops_items=is_made and made.missing_image == "drop_item",
+        n_learned_views=len(made.views) if is_made and FUSIONS[made.fusion].is_learned else None,
+    )
+
+
+def of_evaluate(config: Config, **_: Any) -> Evaluate:
+    return Evaluate(config.evaluate.cutoffs, config.evaluate.mask_valid)
+
+
+def of_tabulate(config: Config, *, table: str) -> Table1 | Table2:
+    """Raises ConfigError for a table that is not made."""
+    titles = {name: config.dataset(name).title for name in config.run.datasets}
+    if table == "table1":
+        return Table1(titles)
+    if table != "table2":
+        raise ConfigError(unknown("table", table, ["table1", "table2"]))
+    made = {arm: {dataset: config.features(dataset, arm) for dataset in titles} for arm in config.arms_in_use}
+    encoders = {e for each in made.values() for f in each.values() if isinstance(f, MadeFeatures) for e in f.encoders}
+    stand_ins = [config.encoder(name).settings.stands_in for name in sorted(encoders)]
+    return Table2(
+        titles=titles,
+        backbones={name: config.backbone(name).settings.title for name in config.run.backbones},
+        widths={arm: config.arm(arm).d for arm in made},
+        features=made,
+        stand_ins=tuple(dict.fromkeys(text for text in stand_ins if text)),
+        cells=tuple(config.cells),
+        shown=config.tabulate,
+        mask_valid=config.evaluate.mask_valid,
+    )
+
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    "download": of_download,
+    "catalogue": of_catalogue,
+    "crawl": of_crawl,
+    "prompt": of_prompt,
+    "weights": of_weights,
+    "encode-text": of_encode_text,
+    "encode-image": of_encode_image,
+    "encode-default-image": of_encode_image,
+    "fuse": of_fuse,
+    "neighbours-items": of_neighbours_items,
+    "neighbours-users": of_neighbours_users,
+    "train": of_train,
+    "evaluate": of_evaluate,
+    "tabulate": of_tabulate,
+}
+
+
+def deciding(value: Any) -> Any:
+    """A value as plain mappings and lists, without what decides nothing: a rule's params, and what keys are made of."""
+    if isinstance(value, BaseModel):
+        marked = {name for name, field in type(value).model_fields.items() if HOW in field.metadata}
+        return {name: deciding(item) for name, item in value if name not in marked}
+    if is_dataclass(value):
+        return {name: deciding(getattr(value, name)) for name in _deciding_fields(type(value))}
+    if isinstance(value, Mapping):
+        return {key: deciding(item) for key, item in value.items()}
+    if isinstance(value, Variant):
+        return deciding(value.as_mapping())
+    return [deciding(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@cache
+def _deciding_fields(model: Any) -> tuple[str, ...]:
+    hints = get_type_hints(model, include_extras=True)
+    return tuple(name for name, hint in hints.items() if HOW not in getattr(hint, "__metadata__", ()))

@@ -1,0 +1,69 @@
+"""Sections of the wing `models`: neighbours, train, backbones, evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+
+from cliper.models.backbones import BACKBONES
+from cliper.models.backbones.base_settings import BackboneSettings
+from cliper.settings import Device, Distinct, Name, Settings, fault
+from cliper.variants import Variant
+
+STOPPED_BY = 20  # training stops by validation Recall@20
+
+
+class Neighbours(Settings):
+    """How many neighbours are found for backbones that use graphs."""
+
+    items: int = Field(ge=1, description="closest items of an item, by its features")
+    users: int = Field(ge=1, description="users who share most items with a user")
+
+
+class Train(Settings):
+    """How a backbone is trained."""
+
+    behaviour: Literal["as_published", "as_mmrec"] = Field(
+        description="as_mmrec: the toolbox's deviations, bug for bug"
+    )
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    weight_decay_on: Literal["batch", "parameters"] = Field(
+        description="batch: half the squared embeddings of a batch's triples, before propagation; parameters: all, by Adam"
+    )
+    batch_size: int = Field(ge=1, description="triples")
+    max_epochs: int = Field(ge=1)
+    patience: int = Field(ge=1, description="epochs without a better validation Recall@20")
+    threads: int = Field(ge=1, description="numeric threads a cell")
+    device: Device
+
+
+def _with_names(raw: Any) -> Any:
+    """Each backbone's section with its name, by which it is chosen."""
+    return {name: (name, section) for name, section in raw.items()} if isinstance(raw, Mapping) else raw
+
+
+def _as_backbone(named: Any) -> Variant[BackboneSettings]:
+    name, section = named
+    return BACKBONES.choose(section, kind=name)
+
+
+Backbone = Annotated[Variant[BackboneSettings], PlainValidator(_as_backbone)]
+Backbones = Annotated[dict[Name, Backbone], BeforeValidator(_with_names)]
+
+
+def _has_20(cutoffs: tuple[int, ...]) -> tuple[int, ...]:
+    if STOPPED_BY not in cutoffs:
+        raise fault(f"{list(cutoffs)} lacks {STOPPED_BY}, by which training stops; add it")
+    return cutoffs
+
+
+class Evaluate(Settings):
+    """At which ranks the metrics are cut, and what the test ranking leaves out besides train items."""
+
+    cutoffs: Annotated[Distinct[Annotated[int, Field(ge=1)]], AfterValidator(_has_20)] = Field(
+        description="K of Recall@K and its like"
+    )
+    mask_valid: bool = Field(description="leave a user's validation items out of the test ranking")

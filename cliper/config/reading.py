@@ -1,0 +1,117 @@
+"""Read config files: YAML laid over YAML, completed, checked; all faults at once, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cliper import resources
+from cliper.config.contradictions import find_contradictions
+from cliper.config.features import is_made
+from cliper.config.whole import Config
+from cliper.errors import ConfigError
+from cliper.settings import faults, plain
+
+try:
+    from yaml import CSafeLoader as SafeLoader  # libyaml's: eight times as fast
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
+
+def load(paths: list[Path]) -> Config:
+    """Read YAML files, lay each over the ones before it, check the result.
+
+    Raises ConfigError with all faults at once.
+    """
+    raw: dict[str, Any] = {}
+    for path in paths:
+        lay_over(raw, _read(path))
+    return structure(raw, where=", ".join(str(path) for path in paths))
+
+
+def structure(raw: Mapping[str, Any], *, where: str) -> Config:
+    """Check a config and give it its types. Raises ConfigError with all faults at once."""
+    complete, inherited = _complete(raw)
+    try:
+        config = Config.model_validate(_as_tuples(complete))
+        found = list(find_contradictions(config))
+    except ValidationError as error:
+        # a wrong value of the section prompt or fuse is a fault there, not of each view or arm that inherits it
+        found = [f"{place}: {text}" for place, text in faults(error) if not place.startswith(inherited)]
+    if found:
+        raise ConfigError("; ".join(f"{where}: {fault}" for fault in found))
+    return config
+
+
+def write(raw: Mapping[str, Any], path: Path) -> None:
+    """Write a merged config where the stages of a run read it."""
+    from cliper import files
+
+    files.write_text(path, yaml.safe_dump(plain(raw), sort_keys=False, allow_unicode=True))
+
+
+def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one config over another, in place: mappings merge, all else is replaced (as Snakemake does).
+
+    >>> lay_over({"run": {"seeds": [1, 2]}, "name": "a"}, {"run": {"seeds": [3]}})
+    {'run': {'seeds': [3]}, 'name': 'a'}
+    """
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            lay_over(base[key], value)
+        else:
+            base[key] = dict(value) if isinstance(value, Mapping) else value
+    return base
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), SafeLoader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; name a config file with --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} is no mapping of sections; see config.yaml for their names")
+    return raw
+
+
+def _complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The config with what views, arms and datasets leave to other sections written into them; and the places of that."""
+    complete = {**raw, "prompts": _prompt_sets(raw.get("prompts", {}))}
+    inherited = []
+
+    def inherit(place: str, own: Any, section: str) -> Any:
+        absent = [key for key in _mapping(raw.get(section)) if key not in own]
+        inherited.extend(f"{place}.{key}" for key in absent)
+        return {**{key: raw[section][key] for key in absent}, **own}
+
+    for name, views in _mapping(complete["prompts"]).items():
+        for view, parts in _mapping(views).items():
+            if isinstance(parts, Mapping) and "views" not in parts:
+                views[view] = inherit(f"prompts.{name}.{view}", parts, "prompt")
+    complete["arms"] = {
+        name: inherit(f"arms.{name}", arm, "fuse") if is_made(arm) else arm
+        for name, arm in _mapping(raw.get("arms")).items()
+    }
+    return complete, tuple(inherited)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A value if it is a mapping; else an empty one: what is wrong with it is said where types are checked."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _prompt_sets(own: Any) -> Any:
+    return lay_over(resources.read_yaml("prompts.yaml"), own) if isinstance(own, Mapping) else own
+
+
+def _as_tuples(value: Any) -> Any:
+    """YAML's lists as tuples, all the way down."""
+    if isinstance(value, Mapping):
+        return {key: _as_tuples(item) for key, item in value.items()}
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list | tuple) else value

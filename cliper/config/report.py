@@ -1,0 +1,16 @@
+"""Section of the wing `report`: tabulate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from cliper.settings import Distinct, Settings
+
+
+class Tabulate(Settings):
+    """What Table 2 shows."""
+
+    metrics: Distinct[Literal["recall", "ndcg", "precision", "map"]]
+    cutoffs: Distinct[Annotated[int, Field(ge=1)]]

@@ -1,0 +1,24 @@
+"""List the folders of a run's results, a line a job, in the order of the line.
+
+In:   the config
+Out:  lines on standard output: stage, names of the job, folder
+
+Folders that do not depend on a run end in a key of the settings that decide them; this command says which are whose.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from cliper.layout import Layout
+
+
+def run(layout: Layout, *, dataset: str | None, arm: str | None) -> None:
+    """Print the folders, of one dataset or arm where it is named."""
+    shown = dict[str, None]()
+    for stage, names in layout.jobs():
+        is_asked = all(asked in (None, names.get(key, asked)) for key, asked in (("dataset", dataset), ("arm", arm)))
+        if is_asked:
+            words = " ".join(str(value) for key, value in names.items() if key != "file")
+            shown[f"{stage:17} {words}: {layout.folder(stage, **names)}"] = None
+    sys.stdout.write("".join(f"{line}\n" for line in shown))
