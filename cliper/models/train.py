@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 
 from cliper import files, log
+from cliper.arrays import Ints
 from cliper.config import CONTENT_FREE, Config, Evaluate
 from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError
@@ -166,7 +166,7 @@ def read_features(config: Config, dataset: str, arm: str, n_items: int) -> ItemF
     return features._replace(mlp_width=features.text.shape[1] // len(config.views_of(settings)))
 
 
-def items_to_drop(config: Config, dataset: str, arm: str) -> npt.NDArray[np.int64]:
+def items_to_drop(config: Config, dataset: str, arm: str) -> Ints:
     """Items without an image of their own, where the arm drops them: (m,)."""
     if config.arm_of(dataset, arm).missing_image != "drop_item":
         return NO_ITEMS
@@ -174,7 +174,7 @@ def items_to_drop(config: Config, dataset: str, arm: str) -> npt.NDArray[np.int6
     return np.flatnonzero(files.read_table(path, "features", columns=["image_is_filled"])["image_is_filled"].to_numpy())
 
 
-def leave_out(interactions: Interactions, items: npt.NDArray[np.int64]) -> Interactions:
+def leave_out(interactions: Interactions, items: Ints) -> Interactions:
     """Leave all interactions with some items (m,) out. Raises DataError if none stay."""
     stays = ~np.isin(interactions.items, items)
     if not stays.any():
