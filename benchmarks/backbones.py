@@ -54,8 +54,7 @@ from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFea
 from cliper.models.maths.metrics import METRICS, hits_by_user
 from cliper.models.maths.nearest import Neighbours, nearest_items, sharing_users
 from cliper.models.maths.sampling import sample_triples
-from cliper.models.neighbours import as_table
-from cliper.models.train import as_neighbours
+from cliper.models.maths.tables import neighbours_from_table, neighbours_to_table
 from cliper.models.training.fitting import rank
 
 T = TypeVar("T")
@@ -163,9 +162,10 @@ def find_graphs(world: World, name: str) -> dict[str, pl.DataFrame]:
     """Find the neighbours that a backbone uses, as the workflow keeps them for all cells."""
     chosen, found = backbones.find(name), {}
     if chosen.uses_item_graph:
-        found |= {part: as_table(neighbours, "item", "similarity") for part, neighbours in item_graphs(world).items()}
+        nearest = item_graphs(world).items()
+        found |= {part: neighbours_to_table(neighbours, "item", "similarity") for part, neighbours in nearest}
     if chosen.uses_user_graph:
-        found["users"] = as_table(share_users(world), "user", "n_shared")
+        found["users"] = neighbours_to_table(share_users(world), "user", "n_shared")
     return found
 
 
@@ -184,7 +184,7 @@ def share_users(world: World) -> Neighbours:
 
 def build_ours(world: World, name: str, tables: dict[str, pl.DataFrame]) -> Backbone:
     """Read the interactions and make our model, with the graphs that were found before."""
-    graphs = Graphs(**{part: as_neighbours(table) for part, table in tables.items()})
+    graphs = Graphs(**{part: neighbours_from_table(table) for part, table in tables.items()})
     train, *_ = read_interactions(world.path)
     generator = torch.Generator().manual_seed(SEED)
     return backbones.find(name)(

@@ -45,12 +45,12 @@ import numpy as np
 import open_clip
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
 from benchmarks.backbones import Cost, Meter
 from cliper import config, files
+from cliper.arrays import Ints, Vectors
 from cliper.collect.sources import amazon2014
 from cliper.collect.sources.records import ITEMS, read_lines
 from cliper.config import Encoder as Settings
@@ -157,13 +157,13 @@ def render(items: pl.DataFrame, views: dict[str, View]) -> dict[str, list[str]]:
     return {view: render_items(items, views, view)["text"].to_list() for view in views}
 
 
-def embed_plainly(sides: Sides, texts: list[str]) -> NDArray[np.float32]:
+def embed_plainly(sides: Sides, texts: list[str]) -> Vectors:
     with torch.no_grad():
         rows = [sides.model.encode_text(sides.tokenizer([text])) for text in texts]
     return torch.cat(rows).numpy()
 
 
-def require_equal(name: str, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+def require_equal(name: str, ours: Vectors, theirs: Vectors) -> float:
     """The largest difference. Stops the run if it is no rounding."""
     difference = float(np.abs(ours - theirs).max())
     if not difference <= TOLERANCE:
@@ -177,9 +177,9 @@ def measure_texts(sides: Sides, prompts: dict[str, list[str]], store: VectorStor
     n_sampled = min(N_PLAIN * (len(prompts) + 1), len(texts))
     sample = np.random.default_rng(SEED).choice(len(texts), n_sampled, replace=False)
     groups = np.array_split(sample, len(prompts) + 1)
-    plain, ours, theirs, encoded = list[Cost](), list[Cost](), list[NDArray[np.float32]](), dict[str, Texts]()
+    plain, ours, theirs, encoded = list[Cost](), list[Cost](), list[Vectors](), dict[str, Texts]()
 
-    def encode_plainly(group: NDArray[np.int64]) -> None:
+    def encode_plainly(group: Ints) -> None:
         cost, rows = Meter().measure(lambda: embed_plainly(sides, [texts[i] for i in group]))
         plain.append(Cost(cost.cpu_s / len(group), cost.wall_s / len(group)))
         theirs.append(rows)
@@ -248,7 +248,7 @@ def measure_images(sides: Sides, n: int) -> dict[str, Any]:
     """Decode and encode images on both sides."""
     jpegs = draw_jpegs(n)
 
-    def embed_one_by_one() -> NDArray[np.float32]:
+    def embed_one_by_one() -> Vectors:
         with torch.no_grad():
             pixels = (sides.preprocess(Image.open(io.BytesIO(data))) for data in jpegs.values())
             return torch.cat([sides.model.encode_image(one[None]) for one in pixels]).numpy()
@@ -256,7 +256,7 @@ def measure_images(sides: Sides, n: int) -> dict[str, Any]:
     def read(chosen: list[str]) -> Iterator[tuple[str, bytes]]:
         yield from ((name, jpegs[name]) for name in chosen)
 
-    def embed_ours() -> NDArray[np.float32]:
+    def embed_ours() -> Vectors:
         return encode.encode_images([*jpegs], read, sides.ours, None).embedding
 
     plain, ours, difference = list[Cost](), list[Cost](), 0.0

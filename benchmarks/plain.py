@@ -15,18 +15,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
+from cliper.arrays import Ints
 from cliper.models.backbones import dualgnn, mmgcn
 from cliper.models.backbones.base import Backbone, Interactions, ItemFeatures, Triples
 from cliper.models.maths.metrics import METRICS
 from cliper.models.maths.sampling import sample_edges
 from cliper.models.maths.sparse import DEGREE_FLOOR, edge_weights
 
-Ints = npt.NDArray[np.int64]
 Draw = Any  # what a backbone draws for an epoch: kept edges, lists of neighbours, or nothing
 
 USERS_AT_A_TIME = 4096  # of an evaluation batch

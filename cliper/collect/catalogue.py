@@ -20,7 +20,8 @@ import numpy as np
 import polars as pl
 
 from cliper import files, log
-from cliper.collect.interactions.kcore import Bools, Ints, are_first, are_in_core
+from cliper.arrays import Bools, Ints
+from cliper.collect.interactions.kcore import are_first, are_in_core
 from cliper.collect.interactions.splits import SPLITTERS
 from cliper.collect.sources import SOURCES
 from cliper.config import Config, Dataset, Table

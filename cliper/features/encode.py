@@ -36,11 +36,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from cliper import files, log
+from cliper.arrays import Vectors
 from cliper.collect.images.shards import read_bytes
 from cliper.config import Config
 from cliper.errors import ConfigError
@@ -81,7 +81,7 @@ class Images(NamedTuple):
     """Encoded images, and why others could not be decoded."""
 
     row: dict[str, int]  # sha256 of an image -> its row in embedding
-    embedding: NDArray[np.float32]  # (n, D)
+    embedding: Vectors  # (n, D)
     broken: dict[str, str]
     n_encoded: int  # now; the others were kept from before
 

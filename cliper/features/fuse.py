@@ -28,15 +28,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from cliper import files, log
+from cliper.arrays import Bools, Int16s, Int32s, Vectors
 from cliper.config import Arm, Config, Encoder, GivenFeatures
 from cliper.errors import DataError, FeatureError
 from cliper.features.embeddings.ranges import TOKENS, read_ranges, token_report
 from cliper.features.fusion import equations
 from cliper.features.fusion.cnn2014 import read_image_features
-from cliper.features.fusion.equations import Bools, Vectors
 from cliper.layout import locate
 
 SETTINGS = ("fusion", "temperature", "vectors", "missing_field", "missing_image")  # noted in the files
@@ -47,7 +46,7 @@ class Weighed(NamedTuple):
 
     similarity: Vectors | None  # None where image and text lie in different spaces
     weight: Vectors
-    rank: NDArray[np.int16]  # 0 for a view that is not ranked
+    rank: Int16s  # 0 for a view that is not ranked
 
 
 class Views(NamedTuple):
@@ -62,7 +61,7 @@ class Views(NamedTuple):
 class Fused(NamedTuple):
     """What the stage writes."""
 
-    item: NDArray[np.int32]  # (I,)
+    item: Int32s  # (I,)
     image: Vectors  # (I, D)
     text: Vectors  # (I, D')
     image_is_filled: Bools  # (I,)
@@ -125,7 +124,7 @@ def read_views(config: Config, dataset: str, arm: Arm) -> Views:
     return Views(names, text, is_missing, token_report([table.select(TOKENS) for table in tables]))
 
 
-def read_images(config: Config, dataset: str, arm: Arm) -> tuple[NDArray[np.int32], Vectors, Bools]:
+def read_images(config: Config, dataset: str, arm: Arm) -> tuple[Int32s, Vectors, Bools]:
     """Items (I,), their images' embeddings (I, D) with what the arm puts for missing ones, and which these are (I,)."""
     where = {"dataset": dataset, "encoder": str(arm.image)}
     images = read_ranges(config.root, "image_embeddings", config.encode.shards, where)
@@ -140,7 +139,7 @@ def read_images(config: Config, dataset: str, arm: Arm) -> tuple[NDArray[np.int3
     return images["item"].to_numpy(), fill_images(present, is_missing, default), is_missing
 
 
-def read_image_file(config: Config, dataset: str, arm: Arm, name: str) -> tuple[NDArray[np.int32], Vectors, Bools]:
+def read_image_file(config: Config, dataset: str, arm: Arm, name: str) -> tuple[Int32s, Vectors, Bools]:
     """As `read_images`, of the features by asin that come with Amazon-2014. Raises FeatureError if no item has any."""
     items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item", "asin"])
     rows = {asin: row for row, asin in enumerate(items["asin"].to_list()) if asin}

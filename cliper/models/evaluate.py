@@ -21,6 +21,7 @@ from cliper.config import Config
 from cliper.errors import DataError
 from cliper.layout import locate
 from cliper.models.maths.metrics import METRICS, hits_by_user
+from cliper.models.maths.tables import ranked_items_from_table
 
 
 def measure(topk: pl.DataFrame, split: pl.DataFrame, cutoffs: tuple[int, ...]) -> pl.DataFrame:
@@ -31,7 +32,7 @@ def measure(topk: pl.DataFrame, split: pl.DataFrame, cutoffs: tuple[int, ...]) -
     returns  user, metric, k, value; sorted
     """
     users, items = (split[name].to_numpy().astype(np.int64) for name in ("user", "item"))
-    known, n_relevant, hits = hits_by_user(as_matrix(topk, n_users=users.max() + 1), users, items)
+    known, n_relevant, hits = hits_by_user(ranked_items_from_table(topk, n_users=users.max() + 1), users, items)
     parts = [
         pl.DataFrame({"user": known, "value": metric(hits, n_relevant, k)}).with_columns(
             metric=pl.lit(name), k=pl.lit(k)
@@ -40,14 +41,6 @@ def measure(topk: pl.DataFrame, split: pl.DataFrame, cutoffs: tuple[int, ...]) -
         for k in cutoffs
     ]
     return pl.concat(parts).sort("user", "metric", "k")
-
-
-def as_matrix(topk: pl.DataFrame, *, n_users: int) -> np.ndarray:
-    """Lay a ranking out as items (U, K), at least n_users rows, -1 where a user's list ends early."""
-    users, ranks, items = (topk[name].to_numpy().astype(np.int64) for name in ("user", "rank", "item"))
-    matrix = np.full((max(n_users, users.max(initial=-1) + 1), ranks.max(initial=0)), -1)
-    matrix[users, ranks - 1] = items
-    return matrix
 
 
 def leave_out(topk: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:

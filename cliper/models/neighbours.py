@@ -14,26 +14,13 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import polars as pl
 import torch
 
 from cliper import files, log
 from cliper.config import Config
 from cliper.layout import locate
-from cliper.models.maths.nearest import Neighbours, nearest_items, sharing_users
-
-
-def as_table(neighbours: Neighbours, row: str, value: str) -> pl.DataFrame:
-    """Lay neighbours out as rows: row, rank from 1, neighbour, value; a row without any keeps one of rank 0."""
-    rows, places = np.nonzero(neighbours.nearest >= 0)
-    none = np.flatnonzero((neighbours.nearest < 0).all(axis=1))
-    found = {
-        row: np.concatenate([rows, none]),
-        "rank": np.concatenate([places + 1, np.zeros_like(none)]),
-        "neighbour": np.concatenate([neighbours.nearest[rows, places], np.full_like(none, -1)]),
-        value: np.concatenate([neighbours.closeness[rows, places], np.zeros(len(none), dtype=np.float32)]),
-    }
-    return pl.DataFrame(found).sort(row, "rank")
+from cliper.models.maths.nearest import nearest_items, sharing_users
+from cliper.models.maths.tables import neighbours_to_table
 
 
 def run_items(config: Config, *, dataset: str, arm: str) -> None:
@@ -45,7 +32,7 @@ def run_items(config: Config, *, dataset: str, arm: str) -> None:
         is_filled = features[f"{modality}_is_filled"].to_numpy() & (config.train.behaviour == "as_published")
         found = nearest_items(features[modality].to_numpy(), is_filled, config.neighbours.items)
         path = locate(config.root, "item_neighbours", dataset=dataset, arm=arm, modality=modality)
-        files.write_table(path, "item_neighbours", as_table(found, "item", "similarity"))
+        files.write_table(path, "item_neighbours", neighbours_to_table(found, "item", "similarity"))
     seconds = time.monotonic() - began
     log.account(f"{dataset}, {arm}: {features.height:,} items, {config.neighbours.items} neighbours, {seconds:.1f} s")
 
@@ -58,6 +45,6 @@ def run_users(config: Config, *, dataset: str) -> None:
     pairs = (train[name].to_numpy().astype(np.int64) for name in ("user", "item"))
     found = sharing_users(*pairs, n_users=users.height, k=config.neighbours.users)
     path = locate(config.root, "user_neighbours", dataset=dataset)
-    files.write_table(path, "user_neighbours", as_table(found, "user", "n_shared"))
+    files.write_table(path, "user_neighbours", neighbours_to_table(found, "user", "n_shared"))
     alone = int((found.nearest < 0).all(axis=1).sum())
     log.account(f"{dataset}: {users.height:,} users, {alone:,} who share no item, {time.monotonic() - began:.1f} s")

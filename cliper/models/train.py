@@ -27,19 +27,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 
 from cliper import files, log
+from cliper.arrays import Ints
 from cliper.config import CONTENT_FREE, Config, Evaluate
 from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError
 from cliper.layout import locate
 from cliper.models import backbones
 from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFeatures
-from cliper.models.maths.nearest import Neighbours
-from cliper.models.maths.ranking import NO_ITEMS, Ranking
+from cliper.models.maths.ranking import NO_ITEMS
+from cliper.models.maths.tables import neighbours_from_table, ranking_to_table
 from cliper.models.training.checkpoint import Checkpoint
 from cliper.models.training.fitting import Epoch, best_epoch, fit, rank, spawn_generators
 from cliper.schemas import TABLES
@@ -90,19 +90,6 @@ def list_length(settings: Evaluate, valid: pl.DataFrame) -> int:
 def history_table(history: list[Epoch]) -> pl.DataFrame:
     """The epochs as rows of the history table."""
     return pl.DataFrame(history, schema=list(TABLES["history"].columns), orient="row")
-
-
-def ranking_table(ranking: Ranking) -> pl.DataFrame:
-    """The ranking as rows of the topk table."""
-    users, ranks = np.nonzero(ranking.items >= 0)
-    return pl.DataFrame(
-        {
-            "user": users.astype(np.int32),
-            "rank": (ranks + 1).astype(np.int16),
-            "item": ranking.items[users, ranks].astype(np.int32),
-            "score": ranking.scores[users, ranks],
-        }
-    )
 
 
 def describe(model: Backbone, history: list[Epoch], device: torch.device) -> dict[str, Any]:
@@ -166,7 +153,7 @@ def read_features(config: Config, dataset: str, arm: str, n_items: int) -> ItemF
     return features._replace(mlp_width=features.text.shape[1] // len(config.views_of(settings)))
 
 
-def items_to_drop(config: Config, dataset: str, arm: str) -> npt.NDArray[np.int64]:
+def items_to_drop(config: Config, dataset: str, arm: str) -> Ints:
     """Items without an image of their own, where the arm drops them: (m,)."""
     if config.arm_of(dataset, arm).missing_image != "drop_item":
         return NO_ITEMS
@@ -174,7 +161,7 @@ def items_to_drop(config: Config, dataset: str, arm: str) -> npt.NDArray[np.int6
     return np.flatnonzero(files.read_table(path, "features", columns=["image_is_filled"])["image_is_filled"].to_numpy())
 
 
-def leave_out(interactions: Interactions, items: npt.NDArray[np.int64]) -> Interactions:
+def leave_out(interactions: Interactions, items: Ints) -> Interactions:
     """Leave all interactions with some items (m,) out. Raises DataError if none stay."""
     stays = ~np.isin(interactions.items, items)
     if not stays.any():
@@ -187,25 +174,11 @@ def read_graphs(root: Path, dataset: str, arm: str, chosen: type[Backbone]) -> G
     found = {}
     for name in ("image", "text") if chosen.uses_item_graph else ():
         path = locate(root, "item_neighbours", dataset=dataset, arm=arm, modality=name)
-        found[name] = as_neighbours(files.read_table(path, "item_neighbours"))
+        found[name] = neighbours_from_table(files.read_table(path, "item_neighbours"))
     if chosen.uses_user_graph:
         path = locate(root, "user_neighbours", dataset=dataset)
-        found["users"] = as_neighbours(files.read_table(path, "user_neighbours"))
+        found["users"] = neighbours_from_table(files.read_table(path, "user_neighbours"))
     return Graphs(**found)
-
-
-def as_neighbours(table: pl.DataFrame) -> Neighbours:
-    """Lay a table of neighbours out as a matrix; its first column names the row, -1 ends a list early.
-
-    table   row, rank (from 1, or 0 for a row that has none), neighbour (-1 for none), value
-    """
-    n_rows = table[table.columns[0]].to_numpy().max(initial=-1) + 1
-    row, rank, neighbour, value = (column.to_numpy() for column in table.filter(pl.col("rank") > 0))
-    width = max(1, rank.max(initial=0))
-    index, closeness = np.full(n_rows * width, -1), np.zeros(n_rows * width, dtype=np.float32)
-    place = row.astype(np.int64) * width + rank - 1
-    index[place], closeness[place] = neighbour, value
-    return Neighbours(index.reshape(n_rows, width), closeness.reshape(n_rows, width))
 
 
 def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:
@@ -234,7 +207,7 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
         key=run_key(provenance, [interactions, features or (), *graphs]),
     )
     history = fit(model, interactions, valid, config.train, generators, checkpoint, dropped)
-    ranking = ranking_table(rank(model, interactions, list_length(config.evaluate, valid), dropped))
+    ranking = ranking_to_table(rank(model, interactions, list_length(config.evaluate, valid), dropped))
     outcome = describe(model, history, device)
     files.write_table(locate(config.root, "history", **names), "history", history_table(history))
     note = {"mask_valid": True} if config.evaluate.mask_valid else {}

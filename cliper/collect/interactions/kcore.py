@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+from cliper.arrays import Bools, Ints
 
 
 def are_first(users: Ints, items: Ints) -> Bools:

@@ -18,10 +18,8 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 from numpy.random import Generator
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Labels = NDArray[np.str_]
+from cliper.arrays import Ints, Labels
 
 
 def cut_by_rule(groups: Ints, places: Ints) -> Labels:

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from cliper import files, log
+from cliper.arrays import Vectors
 from cliper.errors import DataError
 
 FLUSH_S = 60  # a killed job loses what it encoded since
@@ -42,7 +42,7 @@ class VectorStore:
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         self._folder, self._facts = folder / key, facts
-        self._digests, self._vectors = list[str](), list[NDArray[np.float32]]()
+        self._digests, self._vectors = list[str](), list[Vectors]()
         self._flushed = time.monotonic()
         self._paths = sorted(self._folder.glob("*.parquet"))
         parts = [_index(path, number) for number, path in enumerate(self._paths)]
@@ -54,7 +54,7 @@ class VectorStore:
         """Vectors that were found and had been kept before this store was opened."""
         return int(self._is_found.sum())
 
-    def find(self, digests: list[str]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    def find(self, digests: list[str]) -> Iterator[tuple[list[int], Vectors]]:
         """Places in `digests` whose vectors are kept, and these vectors; each place once.
 
         digests  distinct
@@ -63,7 +63,7 @@ class VectorStore:
         wanted = pl.DataFrame({"digest": digests}, schema={"digest": pl.String}).with_row_index("place")
         yield from self._find(wanted.with_columns(pl.col("digest").str.decode("hex")))
 
-    def _find(self, wanted: pl.DataFrame) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    def _find(self, wanted: pl.DataFrame) -> Iterator[tuple[list[int], Vectors]]:
         entries = self._index.with_row_index("entry")
         kept = wanted.join(entries, on="digest", maintain_order="left_right")
         hits = kept.unique("place", keep="first", maintain_order=True)
@@ -83,7 +83,7 @@ class VectorStore:
             self._index = self._index.with_columns(digest=pl.when(~pl.col("file").is_in(broken)).then("digest"))
             yield from self._find(lost.select("place", "digest"))
 
-    def add(self, digests: list[str], vectors: NDArray[np.float32]) -> None:
+    def add(self, digests: list[str], vectors: Vectors) -> None:
         """Keep some vectors (n, D); they are written now and then, and at the end."""
         self._digests += digests
         self._vectors.append(vectors)
@@ -127,10 +127,10 @@ def _entries(digests: pl.Series, number: int) -> pl.DataFrame:
     return pl.DataFrame({"digest": digests.str.decode("hex"), "file": number, "row": row}, schema=INDEX)
 
 
-def _read(path: Path) -> NDArray[np.float32]:
+def _read(path: Path) -> Vectors:
     """Vectors of a file (n, D). Raises DataError if it is broken or does not hold what its name says."""
     table = files.read_table(path, "vectors")
-    vectors: NDArray[np.float32] = table["embedding"].to_numpy()
+    vectors: Vectors = table["embedding"].to_numpy()
     _require(_name(table["sha256"], vectors), path.stem, path)
     return vectors
 
@@ -140,7 +140,7 @@ def _require(found: str, wanted: str, path: Path) -> None:
         raise DataError(f"{path} was changed after it was written; delete it")
 
 
-def _name(digests: pl.Series, vectors: NDArray[np.float32]) -> str:
+def _name(digests: pl.Series, vectors: Vectors) -> str:
     """Name of a file: a hash of its digests, which is looked at first, and one of its vectors."""
     return f"{_name_of(digests)}-{hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()[:16]}"
 

@@ -17,16 +17,15 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from cliper import log
+from cliper.arrays import Bools, Int32s, Vectors
 from cliper.errors import ConfigError, FeatureError
 from cliper.features.encoders.overflow import Overflow
 
 T = TypeVar("T")
-Vectors = NDArray[np.float32]  # (n, D)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +96,9 @@ class Texts(NamedTuple):
     """Encoded texts, in the order they were given."""
 
     embedding: Vectors
-    n_tokens: NDArray[np.int32]  # (n,) of the whole text, marks of start and end included
-    n_chunks: NDArray[np.int32]  # (n,) slices in which it was encoded
-    truncated: NDArray[np.bool_]  # (n,) something of it was not read
+    n_tokens: Int32s  # (n,) of the whole text, marks of start and end included
+    n_chunks: Int32s  # (n,) slices in which it was encoded
+    truncated: Bools  # (n,) something of it was not read
     n_encoded: int  # distinct texts and slices that were encoded now
     n_found: int  # those whose vectors were kept from before
 

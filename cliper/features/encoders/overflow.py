@@ -15,9 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cliper.arrays import Vectors
 from cliper.errors import ConfigError, unknown
 
 CHARACTERS = 230  # of a slice, from the released code; about 50 tokens of English
@@ -27,7 +25,7 @@ class Overflow(NamedTuple):
     """What becomes of one overlong text: its slices, and how their vectors (n, D) are joined to (D,)."""
 
     slices: Callable[[str], list[str]]
-    join: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    join: Callable[[Vectors], Vectors]
 
 
 def find(name: str, prefix: str) -> Overflow | None:

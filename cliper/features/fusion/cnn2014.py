@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cliper import log
+from cliper.arrays import Bools, Vectors
 from cliper.errors import SourceError
-
-Vectors = NDArray[np.float32]
-Bools = NDArray[np.bool_]
 
 D = 4096
 RECORD = np.dtype([("asin", "S10"), ("features", "<f4", (D,))])

@@ -12,10 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
-Bools = NDArray[np.bool_]
+from cliper.arrays import Bools, Int16s, Vectors
 
 FLOOR = 1e-8  # that of torch's cosine_similarity, which the released code uses
 N_RELEASED = 3  # views that the released code's mean takes: title, brand, categories
@@ -69,7 +67,7 @@ def _shares(amounts: Vectors) -> Vectors:
     return parts
 
 
-def rank_views(similarities: Vectors, counts: Bools) -> NDArray[np.int16]:
+def rank_views(similarities: Vectors, counts: Bools) -> Int16s:
     """Rank an item's views by their similarity to its image: 1 is the closest, ties go to the earlier view.
 
     similarities  (I, V)
@@ -80,7 +78,7 @@ def rank_views(similarities: Vectors, counts: Bools) -> NDArray[np.int16]:
     [[2, 0, 3, 1]]
     """
     order = np.where(counts, -similarities, np.inf).argsort(axis=1, kind="stable")
-    ranks: NDArray[np.int16] = np.where(counts, order.argsort(axis=1) + 1, 0).astype(np.int16)
+    ranks: Int16s = np.where(counts, order.argsort(axis=1) + 1, 0).astype(np.int16)
     return ranks
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
+from cliper.arrays import Bools, Ints, Vectors
 from cliper.models.maths.nearest import Neighbours
 from cliper.models.maths.ranking import dot_products
 
@@ -19,8 +19,8 @@ from cliper.models.maths.ranking import dot_products
 class Interactions(NamedTuple):
     """The training split, and how many users and items there are in all splits."""
 
-    users: npt.NDArray[np.int64]  # (n,)
-    items: npt.NDArray[np.int64]  # (n,)
+    users: Ints  # (n,)
+    items: Ints  # (n,)
     n_users: int
     n_items: int
 
@@ -28,10 +28,10 @@ class Interactions(NamedTuple):
 class ItemFeatures(NamedTuple):
     """Features of every item, in item order."""
 
-    image: npt.NDArray[np.float32]  # (I, D)
-    text: npt.NDArray[np.float32]  # (I, D')
-    image_is_filled: npt.NDArray[np.bool_]  # (I,) no image of its own: no part of any item graph
-    text_is_filled: npt.NDArray[np.bool_]  # (I,) no text of its own
+    image: Vectors  # (I, D)
+    text: Vectors  # (I, D')
+    image_is_filled: Bools  # (I,) no image of its own: no part of any item graph
+    text_is_filled: Bools  # (I,) no text of its own
     mlp_width: int | None = None  # the text passes through a learned layer to this width (fusion MLP)
 
 

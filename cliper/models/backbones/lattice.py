@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from cliper import config
+from cliper.arrays import Bools, Ints
 from cliper.models.backbones.base import (
     Backbone,
     Graphs,
@@ -155,7 +155,7 @@ class Modality(nn.Module):
     def __init__(
         self,
         rows: FeatureRows,
-        is_filled: npt.NDArray[np.bool_],
+        is_filled: Bools,
         neighbours: Neighbours | None,
         *,
         k: int,
@@ -218,7 +218,7 @@ class _Products(torch.autograd.Function):
         return ItemGraph(nearest, gradient).product(x) + transposed, None, None
 
 
-def walk_graph(users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], n_users: int, n_items: int) -> SparseMatrix:
+def walk_graph(users: Ints, items: Ints, n_users: int, n_items: int) -> SparseMatrix:
     """Build the user-item graph with self-loops, row-normalised: (D + I)^-1 (A + I), (N, N), users first."""
     nodes = np.arange(n_users + n_items)
     rows = np.concatenate([users, items + n_users, nodes])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
+
+from cliper.arrays import Vectors
 
 PADDING = 16  # values, a cache line
 
@@ -23,7 +23,7 @@ class FeatureRows(nn.Module):
 
     def __init__(
         self,
-        features: npt.NDArray[np.float32],
+        features: Vectors,
         *,
         is_trained: bool,
         mlp_width: int | None = None,

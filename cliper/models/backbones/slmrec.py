@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from cliper import config
+from cliper.arrays import Vectors
 from cliper.models.backbones.base import (
     Backbone,
     Graphs,
@@ -154,10 +154,10 @@ def spread(
     return sum(layers[2::2], start=layers[0]), sum(layers[3::2], start=layers[1])
 
 
-def unit_rows(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def unit_rows(features: Vectors) -> Vectors:
     """Scale rows (n, D) to unit length; a row of zeros stays."""
     lengths = np.sqrt(np.einsum("ij,ij->i", features, features))
-    unit: npt.NDArray[np.float32] = features / np.maximum(lengths, 1e-12)[:, None]
+    unit: Vectors = features / np.maximum(lengths, 1e-12)[:, None]
     return unit
 
 

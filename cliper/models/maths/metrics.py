@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from cliper.arrays import Bools, Floats, Ints
 
 
 def find_hits(ranking: Ints, users: Ints, items: Ints) -> Bools:

@@ -5,23 +5,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
+from cliper.arrays import Bools, Ints, Scores, Vectors
 from cliper.models.maths.ranking import BLOCK, top_k
-
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 
 
 class Neighbours(NamedTuple):
     """The closest rows of each row, closest first; -1 where a list ends early."""
 
     nearest: Ints  # (n, k)
-    closeness: npt.NDArray[np.float32]  # (n, k) how close: a cosine or a count
+    closeness: Scores  # (n, k) how close: a cosine or a count
 
 
 @torch.no_grad()
@@ -41,7 +38,7 @@ def nearest_rows(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return products, nearest
 
 
-def nearest_items(features: npt.NDArray[np.float32], is_left_out: Bools, k: int) -> Neighbours:
+def nearest_items(features: Vectors, is_left_out: Bools, k: int) -> Neighbours:
     """Find the k items of highest cosine for each item, itself among them.
 
     features     (I, D) raw

@@ -6,20 +6,21 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cliper.arrays import Ints, Scores
+
 BLOCK = 2**22  # scores at a time at most, 16 MiB as float32
 GROUP = 32  # columns at most that share one maximum
-NO_ITEMS: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+NO_ITEMS: Ints = np.empty(0, dtype=np.int64)
 
 
 class Ranking(NamedTuple):
     """Best items of every user, best first; -1 where a user has no item left."""
 
-    items: npt.NDArray[np.int64]  # (U, K)
-    scores: npt.NDArray[np.float32]  # (U, K); -inf where there is no item
+    items: Ints  # (U, K)
+    scores: Scores  # (U, K); -inf where there is no item
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -64,10 +65,10 @@ def rank_items(
     users: Tensor,
     items: Tensor,
     *,
-    train_users: npt.NDArray[np.int64],
-    train_items: npt.NDArray[np.int64],
+    train_users: Ints,
+    train_items: Ints,
     k: int,
-    left_out: npt.NDArray[np.int64] = NO_ITEMS,
+    left_out: Ints = NO_ITEMS,
     score: Callable[[Tensor, Tensor], Tensor] = dot_products,
 ) -> Ranking:
     """Rank the items for every user by score, without the items the user has in train and those left out.

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from cliper.arrays import Floats, Ints
 from cliper.errors import DataError
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 def sample_triples(users: Ints, items: Ints, *, shuffle: np.random.Generator, negatives: np.random.Generator) -> Ints:

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from cliper.arrays import Floats, Ints
+
 Product = Callable[..., tuple[Tensor, ...]]
 
 DEGREE_FLOOR = 1e-7  # from FREEDOM: a node without edges must not divide by zero

@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 
 from cliper import log
+from cliper.arrays import Ints
 from cliper.config import Train
 from cliper.errors import TrainingError
 from cliper.models.backbones.base import Backbone, Interactions, Triples
@@ -87,7 +87,7 @@ def train_epoch(
 
 
 @torch.no_grad()
-def rank(model: Backbone, interactions: Interactions, k: int, left_out: npt.NDArray[np.int64] = NO_ITEMS) -> Ranking:
+def rank(model: Backbone, interactions: Interactions, k: int, left_out: Ints = NO_ITEMS) -> Ranking:
     """Rank the k best items for every user; train items stay out of it, and for all users those left out (m,).
 
     Raises TrainingError if an embedding is not finite.
@@ -120,7 +120,7 @@ def fit(
     settings: Train,
     generators: Generators,
     checkpoint: Checkpoint,
-    left_out: npt.NDArray[np.int64] = NO_ITEMS,
+    left_out: Ints = NO_ITEMS,
 ) -> list[Epoch]:
     """Train until validation stops to get better, and leave the model in the state of its best epoch.
 
