@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,14 +16,11 @@ import cattrs
 import jsonschema
 import yaml
 
+from cliper import resources
 from cliper.errors import ConfigError, unknown
 
-try:
-    from yaml import CSafeLoader as SafeLoader  # libyaml's: eight times as fast
-except ImportError:
-    from yaml import SafeLoader  # type: ignore[assignment]
-
 T = TypeVar("T")
+noise_values, placeholders = resources.noise_values, resources.placeholders  # for the workflow
 
 CONTENT_FREE = "content_free"  # the arm of backbones that use no features
 CONTENT_FREE_BACKBONES = frozenset({"lightgcn", "bpr"})
@@ -590,7 +586,7 @@ def _plain(value: Any) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), SafeLoader)
+        raw = resources.parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name a config file with --config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -601,7 +597,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _prompt_sets(raw: Mapping[str, Any]) -> dict[str, Any]:
-    shipped = yaml.load(package_files("cliper").joinpath("data/prompts.yaml").read_text(encoding="utf-8"), SafeLoader)
+    shipped: dict[str, Any] = resources.read_yaml("prompts.yaml")
     own = raw.get("prompts", {})
     return lay_over(shipped, own) if isinstance(own, Mapping) else own
 
@@ -611,22 +607,9 @@ def is_url(place: str) -> bool:
     return place.startswith(("http://", "https://"))
 
 
-def noise_values() -> list[str]:
-    """Values that say that there is no value, in small letters."""
-    lines = package_files("cliper").joinpath("data/noise_values.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def placeholders() -> list[str]:
-    """Parts of URLs that shops use for "no image"."""
-    lines = package_files("cliper").joinpath("data/placeholders.txt").read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
 def schema() -> dict[str, Any]:
     """The JSON schema of the config."""
-    text = package_files("cliper").joinpath("data/config.schema.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = json.loads(text)
+    loaded: dict[str, Any] = json.loads(resources.read_text("config.schema.json"))
     return loaded
 
 
