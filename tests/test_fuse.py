@@ -18,6 +18,7 @@ from cliper.features import fuse
 from cliper.features.embeddings.ranges import span
 from cliper.features.fusion import cnn2014, equations
 from cliper.features.fusion.cnn2014 import RECORD, D
+from cliper.features.fusion.rows import FUSIONS
 from cliper.layout import locate
 from cliper.schemas import TABLES
 
@@ -27,6 +28,10 @@ SA = Arm(d=4, image="bridge", text="bridge", prompts="as_described", fusion="sa"
 
 def f32(values: object) -> np.ndarray:
     return np.asarray(values, dtype=np.float32)
+
+
+def join(fusion: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    return equations.JOINS[FUSIONS[fusion].join]
 
 
 def views(text: np.ndarray, missing: object = False) -> fuse.Views:
@@ -75,19 +80,24 @@ def test_a_view_of_weight_0_is_left_out_of_every_fusion() -> None:
 
 def test_the_fusions_are_those_of_the_schema() -> None:
     arm = config.schema()["properties"]["arms"]["additionalProperties"]["properties"]
-    assert list(equations.FUSIONS) == arm["fusion"]["enum"]
+    assert list(FUSIONS) == arm["fusion"]["enum"]
 
 
-@pytest.mark.parametrize("name", equations.FUSIONS)
+def test_every_row_names_functions_that_exist_and_each_is_used() -> None:
+    assert {fusion.weigh for fusion in FUSIONS.values()} == set(equations.WEIGHTS)
+    assert {fusion.join for fusion in FUSIONS.values()} == set(equations.JOINS)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
 def test_every_fusion_ignores_zero_vectors_that_are_added_and_keeps_items_apart(name: str) -> None:
     text = f32(np.random.default_rng(0).standard_normal((4, 2, 3)))
     text[1] = 0
     weights = np.full((4, 2), 0.5, dtype=np.float32)
-    fused = equations.FUSIONS[name](text, weights)
+    fused = join(name)(text, weights)
     assert fused.dtype == np.float32
     assert (fused[1] == 0).all()
     for item in range(4):  # the slow twin: one item at a time
-        alone = equations.FUSIONS[name](text[item : item + 1], weights[item : item + 1])
+        alone = join(name)(text[item : item + 1], weights[item : item + 1])
         np.testing.assert_allclose(fused[item : item + 1], alone, atol=1e-6)
 
 
@@ -125,7 +135,7 @@ def test_a_masked_view_has_weight_0_and_the_others_share_what_it_had(name: str) 
     weighed = fuse.weigh(views(text, missing), image, np.zeros(2, bool), masking)
     assert weighed.weight.tolist() == [[0, 0.5, 0.5], [0, 0, 0]]  # an item without any field has no text at all
     assert weighed.rank.tolist() == [[0, 1, 2], [0, 0, 0]]
-    assert (equations.FUSIONS[name](text, weighed.weight)[1] == 0).all()
+    assert (join(name)(text, weighed.weight)[1] == 0).all()
 
 
 def test_the_released_mean_takes_the_first_three_views() -> None:
@@ -158,7 +168,7 @@ def test_golden_fusion_equals_the_released_codes(name: str, by: str, tau: float 
     text, image = golden["text_views"].transpose(1, 0, 2), golden["image"]
     arm = dataclasses.replace(SA, fusion=by, temperature=tau)
     weighed = fuse.weigh(views(text), image, np.zeros(len(image), bool), arm)
-    fused = equations.FUSIONS[by](text, weighed.weight)
+    fused = join(by)(text, weighed.weight)
     np.testing.assert_allclose(fused, golden[name], rtol=0, atol=5e-6)
     assert weighed.similarity is not None
     assert weighed.similarity[4, 2] == 0  # that view of that item is a zero vector
@@ -365,7 +375,7 @@ def spoilt(place: tuple[int, int], value: float) -> np.ndarray:
         (np.stack([GIVEN_IMAGE] * 5), r"has shape \(5, 3, 3\)"),
         (np.empty((3, 0)), r"has shape \(3, 0\)"),
         (GIVEN_IMAGE.astype(complex), r"of complex128, not"),
-        (spoilt((2, 1), math.nan), "item 2 has values that are not finite; mend the file"),
+        (spoilt((2, 1), math.nan), "item 2 has values that are not finite; repair the file"),
         (spoilt((1, 0), 1e39), "item 1 has values that are not finite"),  # more than float32 holds
         (np.array([[{}]] * 3, dtype=object), "is no array of numpy's .*objects.*; write it with numpy.save"),
         (b"\x80\x04N.", "is no array of numpy's"),  # a pickle

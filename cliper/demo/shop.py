@@ -25,15 +25,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files as package_files
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.random import Generator
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from cliper import log
+from cliper import log, resources
 from cliper.errors import CliperError
 
 PORT = 8378
@@ -79,7 +77,7 @@ class Shop(NamedTuple):
 def open_shop(*, port: int) -> Shop:
     """Make the whole shop, except its pictures; `port` stands in the image URLs."""
     item_rng, rating_rng, metadata_rng = np.random.default_rng(SEED).spawn(3)
-    words = yaml.safe_load(package_files("cliper").joinpath("data/shop.yaml").read_text(encoding="utf-8"))
+    words = resources.read_yaml("shop.yaml")
     items = draw_items(words, item_rng)
     ratings = draw_ratings(items, rating_rng)
     lines = draw_metadata(items, words, metadata_rng, images=f"http://127.0.0.1:{port}/shop/images")

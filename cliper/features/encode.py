@@ -28,7 +28,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
-from importlib.resources import files as package_files
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +38,7 @@ import polars as pl
 from PIL import Image
 from torch import Tensor
 
-from cliper import files, log
+from cliper import files, log, resources
 from cliper.arrays import Vectors
 from cliper.collect.images.shards import read_bytes
 from cliper.config import Config
@@ -249,7 +248,7 @@ def encode_rows(manifest: Path, images: pl.DataFrame, encoder: Encoder, store: S
 def run_default_image(config: Config, *, encoder: str) -> None:
     """Encode the picture that may stand for missing ones. Raises DataError if the weights are missing."""
     ready = _load(config, encoder, "images", "default_image", batch_size=config.encode.batch_size)
-    picture = package_files("cliper").joinpath("data/default_image.png").read_bytes()
+    picture = resources.read_bytes("default_image.png")
     embedding = ready.encoder.encode_images([ready.encoder.read_image(picture)])
     table = pl.DataFrame({"item": [NO_ITEM], "embedding": embedding})
     path = locate(config.root, "default_image", encoder=encoder)

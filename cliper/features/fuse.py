@@ -36,6 +36,8 @@ from cliper.errors import DataError, FeatureError
 from cliper.features.embeddings.ranges import TOKENS, read_ranges, token_report
 from cliper.features.fusion import equations
 from cliper.features.fusion.cnn2014 import read_image_features
+from cliper.features.fusion.given import are_zero, read_given, require_finite
+from cliper.features.fusion.rows import FUSIONS
 from cliper.layout import locate
 
 SETTINGS = ("fusion", "temperature", "vectors", "missing_field", "missing_image")  # noted in the files
@@ -78,17 +80,17 @@ def weigh(views: Views, image: Vectors, image_is_filled: Bools, arm: Arm) -> Wei
     image            (I, D)
     image_is_filled  (I,) items without an image of their own
     """
+    fusion = FUSIONS[str(arm.fusion)]
     counts = ~views.is_missing if arm.missing_field == "mask" else np.ones_like(views.is_missing)
-    if arm.fusion == "mean_as_released":
-        counts[:, equations.N_RELEASED :] = False
+    if fusion.n_views is not None:
+        counts[:, fusion.n_views :] = False
     weights, ranks = equations.uniform_weights(counts), np.zeros(counts.shape, dtype=np.int16)
     if arm.image != arm.text:
         return Weighed(None, weights, ranks)
     similarities = equations.cosine_similarities(views.text, image)
     ranks = equations.rank_views(similarities, counts & ~image_is_filled[:, None])
-    if arm.temperature is not None:
-        by = np.ones_like(image_is_filled) if arm.missing_image == "default_image" else ~image_is_filled
-        weights[by] = equations.similarity_weights(similarities[by], counts[by], temperature=arm.temperature)
+    by = np.ones_like(image_is_filled) if arm.missing_image == "default_image" else ~image_is_filled
+    weights[by] = equations.WEIGHTS[fusion.weigh](similarities[by], counts[by], arm.temperature)
     return Weighed(similarities, weights, ranks)
 
 
@@ -159,13 +161,6 @@ def require_raw(config: Config, dataset: str, name: str) -> Path:
     return path
 
 
-def require_finite(what: str, vectors: Vectors, *, mend: str) -> None:
-    """Raise FeatureError naming the first item whose vector holds NaN or infinity, and how to mend it."""
-    broken = ~np.isfinite(vectors).reshape(len(vectors), -1).all(axis=1)
-    if broken.any():
-        raise FeatureError(f"{what}: item {broken.argmax()} has values that are not finite; {mend}")
-
-
 def long_weights(names: tuple[str, ...], weighed: Weighed) -> pl.DataFrame:
     """The view_weights table: a row for every item and view."""
     n_items = len(weighed.weight)
@@ -210,8 +205,8 @@ def fuse_views(config: Config, dataset: str, arm: Arm, given: GivenFeatures | No
     views = read_views(config, dataset, arm)
     if len(image) != len(views.text):
         raise FeatureError(f"{dataset} has {len(image)} images, but its views {len(views.text)} rows; encode again")
-    require_finite(f"image embeddings of {dataset}", image, mend="encode it again")
-    require_finite(f"text embeddings of {dataset}", views.text, mend="encode it again")
+    require_finite(f"image embeddings of {dataset}", image, advice="encode it again")
+    require_finite(f"text embeddings of {dataset}", views.text, advice="encode it again")
     if arm.vectors == "normalised":
         image, views = equations.normalise(image), views._replace(text=equations.normalise(views.text))
     weighed = weigh(views, image, image_is_filled, arm)
@@ -219,7 +214,7 @@ def fuse_views(config: Config, dataset: str, arm: Arm, given: GivenFeatures | No
     return Fused(
         item,
         image,
-        equations.FUSIONS[str(arm.fusion)](views.text, weighed.weight),
+        equations.JOINS[FUSIONS[str(arm.fusion)].join](views.text, weighed.weight),
         image_is_filled,
         lacks_all,
         long_weights(views.names, weighed),
@@ -237,35 +232,6 @@ def encoders(config: Config, arm: Arm, given: GivenFeatures | None) -> dict[str,
         return f"{name} ({encoder.kind})"
 
     return {"image": given.image if given else kind(arm.image), "text": kind(arm.text)}
-
-
-def read_given(path: Path, n_items: int) -> Vectors:
-    """Read features as the toolbox MMRec takes them: a matrix written by `numpy.save`, row i for item i.
-
-    returns  (I, D) float32
-
-    Raises FeatureError if the file holds anything else, or a value that float32 does not hold. Pickles are refused,
-    not opened. That the rows are in another order than the items cannot be seen.
-    """
-    how = "write it with numpy.save, a row an item in the order of itemID"
-    try:
-        stored = np.lib.format.open_memmap(path, mode="r")  # of the formats that numpy reads, the one without pickles
-    except (ValueError, EOFError, OSError) as error:
-        raise FeatureError(f"{path} is no array of numpy's ({error}); {how}") from error
-    if stored.ndim != 2 or not stored.shape[1] or stored.dtype.kind not in "fiu":
-        raise FeatureError(f"{path} has shape {stored.shape} of {stored.dtype}, not (items, width) of numbers; {how}")
-    if len(stored) != n_items:
-        raise FeatureError(f"{path} has {len(stored)} rows, but there are {n_items} items; {how}")
-    with np.errstate(over="ignore"):  # what becomes infinite is told next
-        vectors: Vectors = np.array(stored, dtype=np.float32)
-    require_finite(str(path), vectors, mend="mend the file")
-    return vectors
-
-
-def are_zero(vectors: Vectors) -> Bools:
-    """Which rows (I, D) hold zeros alone: (I,)."""
-    found: Bools = np.all(vectors == 0, axis=1)
-    return found
 
 
 def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:

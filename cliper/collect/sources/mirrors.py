@@ -7,16 +7,14 @@ file at its first fetch; it is made to be kept beside the config.
 
 from __future__ import annotations
 
-import csv
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cliper import files
+from cliper import files, resources
 from cliper.config import Dataset, is_url
 from cliper.errors import DataError, SourceError
 
@@ -38,8 +36,7 @@ class Place(NamedTuple):
 
 def known_places(kind: str, file: str) -> list[Place]:
     """Rows of data/sources.csv for a raw file, in their order: those of its name, else those of a pattern."""
-    text = package_files("cliper").joinpath("data/sources.csv").read_text(encoding="utf-8")
-    rows = [row for row in csv.DictReader(text.splitlines()) if row["kind"] == kind]
+    rows = [row for row in resources.read_csv("sources.csv") if row["kind"] == kind]
     fitting = [r for r in rows if r["file"] == file] or [r for r in rows if fnmatchcase(file, r["file"])]
     return [
         Place(r["mirror"], int(r["size_bytes"] or 0) or None, r["sha256"] or None, r["terms"], f"{kind}/{file}")

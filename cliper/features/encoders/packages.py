@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.resources import files as package_files
 from pathlib import Path
 
+from cliper import resources
 from cliper.errors import SourceError
 from cliper.files import sha256
 
@@ -37,5 +36,4 @@ class Package:
 
 def find_package(model: str) -> Package:
     """Look a packaged model up by its name in data/encoders.json."""
-    rows = json.loads(package_files("cliper").joinpath("data/encoders.json").read_text(encoding="utf-8"))
-    return Package(**rows[model])
+    return Package(**resources.read_yaml("encoders.json")[model])

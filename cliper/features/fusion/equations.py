@@ -4,7 +4,7 @@ All on arrays: text (I, V, D) holds an item's views, weights (I, V) the share of
 of weights sum to 1; weight 0 leaves a view out, and a row of zeros an item's whole text. A zero vector has similarity 0
 with every other, stays one when vectors are cut to length 1, and adds nothing to what is fused.
 
-Departs from the paper: mean and mean_as_released are not in it.
+WEIGHTS and JOINS name the functions that a row of `rows.FUSIONS` is made of. Departs from the paper: nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 from cliper.arrays import Bools, Int16s, Vectors
 
 FLOOR = 1e-8  # that of torch's cosine_similarity, which the released code uses
-N_RELEASED = 3  # views that the released code's mean takes: title, brand, categories
 
 
 def normalise(vectors: Vectors) -> Vectors:
@@ -108,11 +107,23 @@ def fuse_weighted(text: Vectors, weights: Vectors) -> Vectors:
     return mixed
 
 
-FUSIONS: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
+def _uniform(_similarities: Vectors, counts: Bools, _temperature: float | None) -> Vectors:
+    return uniform_weights(counts)
+
+
+def _by_similarity(similarities: Vectors, counts: Bools, temperature: float | None) -> Vectors:
+    assert temperature is not None, "the config asks for one"
+    return similarity_weights(similarities, counts, temperature=temperature)
+
+
+# similarities (I, V), views that count (I, V), temperature -> weights (I, V)
+WEIGHTS: dict[str, Callable[[Vectors, Bools, float | None], Vectors]] = {
+    "uniform": _uniform,
+    "by_similarity": _by_similarity,
+}
+# text (I, V, D), weights (I, V) -> (I, D), or (I, V * D)
+JOINS: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
     "sum": fuse_sum,
     "concat": fuse_concat,
-    "sa": fuse_weighted,
-    "mean": fuse_weighted,
-    "mean_as_released": fuse_weighted,
-    "mlp": fuse_concat,  # learned with the backbone, from the views side by side
+    "weighted_sum": fuse_weighted,
 }

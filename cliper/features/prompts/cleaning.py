@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TypeAlias
 
-from cliper.config import FieldView, noise_values
+from cliper.config import FieldView
+from cliper.resources import noise_values
 
 Value: TypeAlias = str | list[list[str]]  # outer list the category paths, inner list the levels
 

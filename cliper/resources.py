@@ -1,0 +1,54 @@
+"""The files in cliper/data: words, published numbers, weights' pins. Light: a plan reads them too."""
+
+from __future__ import annotations
+
+import csv
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+try:
+    from yaml import CSafeLoader as SafeLoader  # libyaml's: eight times as fast
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
+
+def read_bytes(name: str) -> bytes:
+    """A file of cliper/data, by its path there."""
+    return files("cliper").joinpath("data", name).read_bytes()
+
+
+def read_text(name: str) -> str:
+    """The same as text."""
+    return read_bytes(name).decode("utf-8")
+
+
+def read_yaml(name: str) -> Any:
+    """What a YAML or JSON file holds."""
+    return parse_yaml(read_text(name))
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text says. Raises yaml.YAMLError."""
+    return yaml.load(text, SafeLoader)
+
+
+def read_csv(name: str) -> list[dict[str, str]]:
+    """Rows of a CSV file, each by the names of its heading."""
+    return list(csv.DictReader(read_text(name).splitlines()))
+
+
+def read_lines(name: str) -> list[str]:
+    """Lines of a list, without empty ones and comments."""
+    return [line for line in read_text(name).splitlines() if line and not line.startswith("#")]
+
+
+def noise_values() -> list[str]:
+    """Values of the metadata that mean "no value", in small letters."""
+    return read_lines("noise_values.txt")
+
+
+def placeholders() -> list[str]:
+    """Parts of URLs that shops use for "no image"."""
+    return read_lines("placeholders.txt")
