@@ -169,3 +169,7 @@ class At:
 
     def __call__(self, result: str, **more: Any) -> Path:
         return self._layout.path(result, **{**self.names, **more})
+
+    def ranges(self, result: str, n_ranges: int, **more: Any) -> list[Path]:
+        """All ranges of text_embeddings or image_embeddings."""
+        return [self(result, range=number, ranges=n_ranges, **more) for number in range(n_ranges)]

@@ -22,7 +22,7 @@ from real ones.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,14 +31,14 @@ import polars as pl
 
 from cliper import files, log
 from cliper.arrays import Bools, Int16s, Int32s, Vectors
-from cliper.config import Arm, Config, Encoder, GivenFeatures
+from cliper.config import GivenFeatures, MadeFeatures, decides
 from cliper.errors import DataError, FeatureError
 from cliper.features.embeddings.ranges import TOKENS, read_ranges, token_report
 from cliper.features.fusion import equations
 from cliper.features.fusion.cnn2014 import read_image_features
 from cliper.features.fusion.given import are_zero, read_given, require_finite
 from cliper.features.fusion.rows import FUSIONS
-from cliper.layout import locate
+from cliper.layout import At
 
 SETTINGS = ("fusion", "temperature", "vectors", "missing_field", "missing_image")  # noted in the files
 
@@ -74,23 +74,23 @@ class Fused(NamedTuple):
     note: dict[str, Any]  # how it was made
 
 
-def weigh(views: Views, image: Vectors, image_is_filled: Bools, arm: Arm) -> Weighed:
+def weigh(views: Views, image: Vectors, image_is_filled: Bools, made: MadeFeatures) -> Weighed:
     """Weigh the views as the arm says.
 
     image            (I, D)
     image_is_filled  (I,) items without an image of their own
     """
-    fusion = FUSIONS[str(arm.fusion)]
-    counts = ~views.is_missing if arm.missing_field == "mask" else np.ones_like(views.is_missing)
+    fusion = FUSIONS[made.fusion]
+    counts = ~views.is_missing if made.missing_field == "mask" else np.ones_like(views.is_missing)
     if fusion.n_views is not None:
         counts[:, fusion.n_views :] = False
     weights, ranks = equations.uniform_weights(counts), np.zeros(counts.shape, dtype=np.int16)
-    if arm.image != arm.text:
+    if made.image != made.text:
         return Weighed(None, weights, ranks)
     similarities = equations.cosine_similarities(views.text, image)
     ranks = equations.rank_views(similarities, counts & ~image_is_filled[:, None])
-    by = np.ones_like(image_is_filled) if arm.missing_image == "default_image" else ~image_is_filled
-    weights[by] = equations.WEIGHTS[fusion.weigh](similarities[by], counts[by], arm.temperature)
+    by = np.ones_like(image_is_filled) if made.missing_image == "default_image" else ~image_is_filled
+    weights[by] = equations.WEIGHTS[fusion.weigh](similarities[by], counts[by], made.temperature)
     return Weighed(similarities, weights, ranks)
 
 
@@ -112,51 +112,53 @@ def fill_images(present: Vectors, is_missing: Bools, default: Vectors | None) ->
     return filled
 
 
-def read_views(config: Config, dataset: str, arm: Arm) -> Views:
+def read_views(at: At, made: MadeFeatures, n_ranges: int) -> Views:
     """Read the embeddings of an arm's views. Raises FeatureError if their tables do not list the same items."""
-    where = {"dataset": dataset, "encoder": str(arm.text), "prompts": str(arm.prompts)}
-    names, shards = config.views_of(arm), config.encode.shards
-    tables = [read_ranges(config.root, "text_embeddings", shards, where | {"view": view}) for view in names]
-    for name, table in zip(names, tables, strict=True):
+    names = {"encoder": made.text, "prompts": made.prompts}
+    paths = [at.ranges("text_embeddings", n_ranges, view=view, **names) for view in made.views]
+    tables = [read_ranges(each, "text_embeddings") for each in paths]
+    for view, table in zip(made.views, tables, strict=True):
         if not table["item"].equals(tables[0]["item"]):
-            raise FeatureError(f"{dataset}: view {name} lists other items than {names[0]}; encode the views again")
+            raise FeatureError(
+                f"{at.names['dataset']}: view {view} lists other items than {made.views[0]}; encode the views again"
+            )
     text, is_missing = (
         np.stack([table[column].to_numpy() for table in tables], axis=1) for column in ("embedding", "is_missing")
     )
-    return Views(names, text, is_missing, token_report([table.select(TOKENS) for table in tables]))
+    return Views(made.views, text, is_missing, token_report([table.select(TOKENS) for table in tables]))
 
 
-def read_images(config: Config, dataset: str, arm: Arm) -> tuple[Int32s, Vectors, Bools]:
+def read_images(at: At, made: MadeFeatures, n_ranges: int) -> tuple[Int32s, Vectors, Bools]:
     """Items (I,), their images' embeddings (I, D) with what the arm puts for missing ones, and which these are (I,)."""
-    where = {"dataset": dataset, "encoder": str(arm.image)}
-    images = read_ranges(config.root, "image_embeddings", config.encode.shards, where)
+    images = read_ranges(at.ranges("image_embeddings", n_ranges, encoder=made.image), "image_embeddings")
     is_missing = (images["status"] != "ok").to_numpy()
     present: Vectors = images.filter(status="ok")["embedding"].to_numpy()
     default = None
-    if arm.missing_image == "zero":
+    if made.missing_image == "zero":
         default = np.zeros(present.shape[1:], np.float32)
-    if arm.missing_image == "default_image":
-        path = locate(config.root, "default_image", encoder=str(arm.image))
+    if made.missing_image == "default_image":
+        path = at("default_image", encoder=made.image)
         default = files.read_table(path, "default_image")["embedding"].to_numpy()[0]
     return images["item"].to_numpy(), fill_images(present, is_missing, default), is_missing
 
 
-def read_image_file(config: Config, dataset: str, arm: Arm, name: str) -> tuple[Int32s, Vectors, Bools]:
+def read_image_file(at: At, made: MadeFeatures, name: str) -> tuple[Int32s, Vectors, Bools]:
     """As `read_images`, of the features by asin that come with Amazon-2014. Raises FeatureError if no item has any."""
-    items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item", "asin"])
+    items = files.read_table(at("items"), "items", columns=["item", "asin"])
     rows = {asin: row for row, asin in enumerate(items["asin"].to_list()) if asin}
-    path = require_raw(config, dataset, name)
+    path = require_raw(at, name)
     image, is_there = read_image_features(path, rows, items.height)
     if not is_there.any():
-        raise FeatureError(f"{path} has no item of {dataset}; name the file of its category")
-    default = np.zeros(image.shape[1], np.float32) if arm.missing_image == "zero" else None
+        raise FeatureError(f"{path} has no item of {at.names['dataset']}; name the file of its category")
+    default = np.zeros(image.shape[1], np.float32) if made.missing_image == "zero" else None
     return items["item"].to_numpy(), fill_images(image[is_there], ~is_there, default), ~is_there
 
 
-def require_raw(config: Config, dataset: str, name: str) -> Path:
+def require_raw(at: At, name: str) -> Path:
     """Path of a raw file. Raises DataError if it is not there."""
-    path = locate(config.root, "raw", dataset=dataset, file=name)
+    path = at("raw", file=name)
     if not path.is_file():
+        dataset = at.names["dataset"]
         raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {name}")
     return path
 
@@ -181,64 +183,56 @@ def long_weights(names: tuple[str, ...], weighed: Weighed) -> pl.DataFrame:
     )
 
 
-def count_fallbacks(image_is_filled: Bools, views: Views, arm: Arm) -> pl.DataFrame:
+def count_fallbacks(image_is_filled: Bools, views: Views, made: MadeFeatures) -> pl.DataFrame:
     """The fallbacks table: how many items lack what, and which policy stands in."""
-    field = arm.missing_field
+    field = made.missing_field
     rows = [
-        ("cover image", arm.missing_image, image_is_filled.sum()),
+        ("cover image", made.missing_image, image_is_filled.sum()),
         ("every view", field, views.is_missing.all(axis=1).sum()),
         *((name, field, n) for name, n in zip(views.names, views.is_missing.sum(axis=0), strict=True)),
     ]
     return pl.DataFrame(rows, schema=["missing", "policy", "n_items"], orient="row").sort("missing")
 
 
-def fuse_views(config: Config, dataset: str, arm: Arm, given: GivenFeatures | None) -> Fused:
+def fuse_views(at: At, made: MadeFeatures, n_ranges: int, kinds: Mapping[str, str]) -> Fused:
     """Weigh and fuse the embeddings of an arm's views.
 
-    given  image features that come with the dataset
+    kinds  encoder -> its kind, for the record
 
     Raises FeatureError if they cannot be used.
     """
+    dataset = at.names["dataset"]
     item, image, image_is_filled = (
-        read_image_file(config, dataset, arm, given.image) if given else read_images(config, dataset, arm)
+        read_image_file(at, made, made.given) if made.given else read_images(at, made, n_ranges)
     )
-    views = read_views(config, dataset, arm)
+    views = read_views(at, made, n_ranges)
     if len(image) != len(views.text):
         raise FeatureError(f"{dataset} has {len(image)} images, but its views {len(views.text)} rows; encode again")
     require_finite(f"image embeddings of {dataset}", image, advice="encode it again")
     require_finite(f"text embeddings of {dataset}", views.text, advice="encode it again")
-    if arm.vectors == "normalised":
+    if made.vectors == "normalised":
         image, views = equations.normalise(image), views._replace(text=equations.normalise(views.text))
-    weighed = weigh(views, image, image_is_filled, arm)
+    weighed = weigh(views, image, image_is_filled, made)
     lacks_all: Bools = np.all(views.is_missing, axis=1)
+    named = {"image": made.image, "text": made.text}
+    encoders = {what: f"{name} ({kinds[name]})" if name else made.given for what, name in named.items()}
     return Fused(
         item,
         image,
-        equations.JOINS[FUSIONS[str(arm.fusion)].join](views.text, weighed.weight),
+        equations.JOINS[FUSIONS[made.fusion].join](views.text, weighed.weight),
         image_is_filled,
         lacks_all,
         long_weights(views.names, weighed),
-        count_fallbacks(image_is_filled, views, arm),
+        count_fallbacks(image_is_filled, views, made),
         views.tokens,
-        {"encoders": encoders(config, arm, given), **{key: getattr(arm, key) for key in SETTINGS}},
+        {"encoders": encoders, **{key: getattr(made, key) for key in SETTINGS}},
     )
 
 
-def encoders(config: Config, arm: Arm, given: GivenFeatures | None) -> dict[str, str]:
-    """Kind of the arm's two encoders, for the record; of given image features, their file."""
-
-    def kind(name: str | None) -> str:
-        encoder: Encoder = config.encoder(str(name))
-        return f"{name} ({encoder.kind})"
-
-    return {"image": given.image if given else kind(arm.image), "text": kind(arm.text)}
-
-
-def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:
+def take_given(at: At, given: GivenFeatures) -> Fused:
     """Take the features that come with a dataset, image and text. Raises FeatureError if they cannot be used."""
-    items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item"])
-    paths = [require_raw(config, dataset, str(name)) for name in (given.image, given.text)]
-    image, text = (read_given(path, items.height) for path in paths)
+    items = files.read_table(at("items"), "items", columns=["item"])
+    image, text = (read_given(require_raw(at, name), items.height) for name in (given.image, given.text))
     none = np.empty((items.height, 0))
     no_weights = long_weights((), Weighed(None, none.astype(np.float32), none.astype(np.int16)))
     no_image, no_text = are_zero(image), are_zero(text)
@@ -252,13 +246,12 @@ def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:
     return Fused(items["item"].to_numpy(), image, text, no_image, no_text, no_weights, fallbacks, no_tokens, note)
 
 
-def run(config: Config, *, dataset: str, arm: str) -> None:
+def run(job: decides.Fuse, at: At) -> None:
     """Read an arm's embeddings or the given features, write features and weights."""
-    began, given = time.monotonic(), config.dataset(dataset).given(arm)
-    if given and given.text:
-        fused = take_given(config, dataset, given)
+    if isinstance(job.features, GivenFeatures):
+        fused = take_given(at, job.features)
     else:
-        fused = fuse_views(config, dataset, config.arm_of(dataset, arm), given)
+        fused = fuse_views(at, job.features, job.ranges, job.kinds)
     features = pl.DataFrame(
         {
             "item": fused.item,
@@ -270,10 +263,10 @@ def run(config: Config, *, dataset: str, arm: str) -> None:
     )
     tables = {"features": features, "view_weights": fused.view_weights, "fallbacks": fused.fallbacks}
     for kind, table in (tables | {"token_report": fused.tokens}).items():
-        files.write_table(locate(config.root, kind, dataset=dataset, arm=arm), kind, table, metadata=fused.note)
+        files.write_table(at(kind), kind, table, metadata=fused.note)
     log.account(
-        f"{dataset}, {arm}: {features.height:,} items; missing {what_is_missing(fused.fallbacks)}; "
-        f"{how_made(fused)}; {time.monotonic() - began:.1f} s"
+        f"{at.names['dataset']}, {at.names['arm']}: {features.height:,} items; "
+        f"missing {what_is_missing(fused.fallbacks)}; {how_made(fused)}"
     )
 
 

@@ -14,17 +14,17 @@ stands for a missing field. The set as_released has the released code's strings.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 import polars as pl
 
 from cliper import files, log
-from cliper.config import Config, FieldView, View
+from cliper.config import decides
+from cliper.config.features import FieldView, View
 from cliper.features.prompts.cleaning import Value, field_text, steps_of, write
-from cliper.features.prompts.templates import find_views, render_items
-from cliper.layout import locate
+from cliper.features.prompts.templates import render_items
+from cliper.layout import At
 
 
 def parts_of(views: Mapping[str, View], view: str) -> Iterator[tuple[str, FieldView]]:
@@ -67,7 +67,7 @@ def count_steps(values: list[Value | None], template: FieldView) -> list[dict[st
     ]
 
 
-def told(cleaning: pl.DataFrame) -> str:
+def describe_cleaning(cleaning: pl.DataFrame) -> str:
     """What cleaning did, for the account: each field with the steps that changed values or left nothing of them."""
     words: dict[str, list[str]] = {}
     for field, step, *counts in cleaning.select("field", "step", "n_changed", "n_emptied").iter_rows():
@@ -76,14 +76,14 @@ def told(cleaning: pl.DataFrame) -> str:
     return "; ".join(f"{field}: {', '.join(did)}" for field, did in words.items() if did) or "nothing to clean"
 
 
-def run(config: Config, *, dataset: str, prompts: str, view: str) -> None:
+def run(job: decides.Prompt, at: At) -> None:
     """Render a view of all items and write its table, and what was cleaned for it."""
-    began, views = time.monotonic(), find_views(config, prompts, view)
-    items = files.read_table(locate(config.root, "items", dataset=dataset), "items")
-    table, cleaning = render_items(items, views, view), count_cleaning(items, views, view)
+    dataset, prompts, view = (at.names[name] for name in ("dataset", "prompts", "view"))
+    items = files.read_table(at("items"), "items")
+    table, cleaning = render_items(items, job.views, view), count_cleaning(items, job.views, view)
     for kind, rows in (("prompts", table), ("cleaning", cleaning)):
-        files.write_table(locate(config.root, kind, dataset=dataset, prompts=prompts, view=view), kind, rows)
+        files.write_table(at(kind), kind, rows)
     log.account(
         f"{dataset}, {prompts}, {view}: {table.height:,} items, {table['text'].n_unique():,} distinct texts, "
-        f"{table['is_missing'].sum():,} missing, {time.monotonic() - began:.1f} s; {told(cleaning)}"
+        f"{table['is_missing'].sum():,} missing; {describe_cleaning(cleaning)}"
     )

@@ -2,6 +2,7 @@
 
 table1   In: counts.   Dataset statistics beside the paper's (section 4, Table 1)
 table2   In: metrics.  Every dataset x backbone x arm, mean and standard deviation over seeds beside the paper's
+Out:     tabulate/<table>.csv, .md, .tex
 
 The CSV is long: one row a number. The other two have the paper's shape. Percent, rounded only when printed.
 """
@@ -9,58 +10,20 @@ The CSV is long: one row a number. The other two have the paper's shape. Percent
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-from cliper import files, log, resources
-from cliper.config import CONTENT_FREE, Config
-from cliper.errors import ConfigError, unknown
-from cliper.layout import locate
+from cliper import files, log
+from cliper.config import CONTENT_FREE, Cell, GivenFeatures, MadeFeatures, decides
+from cliper.layout import At
+from cliper.report.tables.grid import Grid
+from cliper.report.tables.paper import paper_values, read_paper
 
 METRIC_TITLES = {"recall": "R@K", "ndcg": "N@K", "precision": "P@K", "map": "MAP@K"}
-BACKBONE_TITLES = {
-    "mmgcn": "MMGCN",
-    "dualgnn": "DualGNN",
-    "lattice": "LATTICE",
-    "slmrec": "SLMRec",
-    "freedom": "FREEDOM",
-    "vbpr": "VBPR",
-    "lightgcn": "LightGCN",
-    "bpr": "BPR",
-}
-PAPER_METRICS = {"Recall": "recall", "NDCG": "ndcg"}
-LATEX_SIGNS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
-STAND_INS = {
-    "bridge": "The encoder bridge is a small training-free stand-in for CLIP: these are not the paper's results.",
-    "cnn": "EfficientNet-Lite0 stands in for the CNN features of Amazon-2014 that the paper's vanilla arm used.",
-}
 
 
-class Grid(NamedTuple):
-    """A table as it is printed: one heading, rows of texts."""
-
-    heading: list[str]
-    rows: list[list[str]]
-
-
-def read_paper(table: str) -> list[dict[str, str]]:
-    """Rows of one of the paper's tables, as in data/paper."""
-    return resources.read_csv(f"paper/{table}.csv")
-
-
-def paper_values() -> pl.DataFrame:
-    """The paper's Table 2: dataset and backbone as titled there, arm, metric, k, paper (percent)."""
-    rows = [
-        (r["dataset"], r["backbone"], r["variant"], PAPER_METRICS[r["metric"]], int(r["k"]), float(r["percent"]))
-        for r in read_paper("table2")
-    ]
-    return pl.DataFrame(rows, schema=["dataset", "backbone", "arm", "metric", "k", "paper"], orient="row")
-
-
-def summarise(metrics: pl.DataFrame, config: Config) -> pl.DataFrame:
+def summarise(metrics: pl.DataFrame, job: decides.Table2) -> pl.DataFrame:
     """Table 2 in long form: dataset, backbone, arm, metric, k, mean, sd, n_seeds, paper (percent).
 
     metrics   the metrics tables of all cells, one behind the other
@@ -68,24 +31,23 @@ def summarise(metrics: pl.DataFrame, config: Config) -> pl.DataFrame:
     """
     shown = metrics.filter(
         (pl.col("split") == "test")
-        & pl.col("metric").is_in(config.tabulate.metrics)
-        & pl.col("k").is_in(config.tabulate.cutoffs)
+        & pl.col("metric").is_in(job.shown.metrics)
+        & pl.col("k").is_in(job.shown.cutoffs)
     )
     cell = ["dataset", "backbone", "arm", "metric", "k"]
     percent = pl.col("value") * 100
     long = shown.group_by(cell).agg(mean=percent.mean(), sd=percent.std(), n_seeds=pl.len())
     order = {
-        "dataset": config.run.datasets,
-        "backbone": config.run.backbones,
-        "arm": (CONTENT_FREE, *config.run.arms),
-        "metric": config.tabulate.metrics,
+        "dataset": list(job.titles),
+        "backbone": list(job.backbones),
+        "arm": [CONTENT_FREE, *job.widths],
+        "metric": job.shown.metrics,
     }
-    titles = {name: dataset.title for name, dataset in config.datasets.items()}
     return (
         long.sort([pl.col(name).cast(pl.Enum(values)) for name, values in order.items()] + [pl.col("k")])
         .with_columns(
-            titled=pl.col("dataset").replace_strict(titles),
-            backbone_titled=pl.col("backbone").replace_strict(BACKBONE_TITLES),
+            titled=pl.col("dataset").replace_strict(job.titles),
+            backbone_titled=pl.col("backbone").replace_strict(job.backbones),
         )
         .join(
             paper_values().rename({"dataset": "titled", "backbone": "backbone_titled"}).cast({"k": pl.Int32}),
@@ -109,26 +71,26 @@ def improvement(value: float, base: float) -> str:
     return f" ({'↑' if gain >= 0 else '↓'} {abs(gain):.2f}%)"
 
 
-def table2_grid(long: pl.DataFrame, config: Config) -> Grid:
+def table2_grid(long: pl.DataFrame, job: decides.Table2) -> Grid:
     """Table 2 in the paper's shape: dataset, metric, K x backbone x arm, gains over the first arm."""
     cells = {tuple(row[:5]): (row[5], row[6]) for row in long.iter_rows()}
+    first_arm = next(iter(job.widths), CONTENT_FREE)
     columns = list(dict.fromkeys(long.select("backbone", "arm").iter_rows()))
-    heading = ["Dataset", "Metric", "K", *(_column_title(backbone, arm) for backbone, arm in columns)]
+    heading = ["Dataset", "Metric", "K", *(_column_title(job.backbones[backbone], arm) for backbone, arm in columns)]
     rows = []
     for dataset, metric, k in dict.fromkeys(long.select("dataset", "metric", "k").iter_rows()):
-        texts = [config.datasets[dataset].title, METRIC_TITLES[metric], str(k)]
+        texts = [job.titles[dataset], METRIC_TITLES[metric], str(k)]
         for backbone, arm in columns:
             mean, sd = cells.get((dataset, backbone, arm, metric, k), (math.nan, None))
-            base = cells.get((dataset, backbone, config.run.arms[0], metric, k), (math.nan, None))[0]
-            gain = "" if arm in (CONTENT_FREE, config.run.arms[0]) else improvement(mean, base)
+            base = cells.get((dataset, backbone, first_arm, metric, k), (math.nan, None))[0]
+            gain = "" if arm in (CONTENT_FREE, first_arm) else improvement(mean, base)
             texts.append(f"{mean:.2f}{f' ± {sd:.2f}' if sd is not None else ''}{gain}")
         rows.append(texts)
-    return Grid(heading, rows)
+    return Grid(heading, rows, tuple(notes(job)))
 
 
 def _column_title(backbone: str, arm: str) -> str:
-    title = BACKBONE_TITLES[backbone]
-    return title if arm == CONTENT_FREE else f"{title} {'CLIPER' if arm == 'cliper' else arm}"
+    return backbone if arm == CONTENT_FREE else f"{backbone} {'CLIPER' if arm == 'cliper' else arm}"
 
 
 def table1_long(counts: Iterable[tuple[str, pl.DataFrame]]) -> pl.DataFrame:
@@ -158,89 +120,61 @@ def table1_grid(long: pl.DataFrame) -> Grid:
     rows = []
     for title in dict.fromkeys(long["dataset"]):
         values = {q: (v, p) for _, q, v, p in long.filter(pl.col("dataset") == title).iter_rows()}
-        counts = [_beside(*values[name], "{:,.0f}") for name in ("users", "items", "interactions")]
-        rows.append([title, *counts, _beside(*values["density_percent"], "{:.3f}%")])
+        counts = [_with_paper(*values[name], "{:,.0f}") for name in ("users", "items", "interactions")]
+        rows.append([title, *counts, _with_paper(*values["density_percent"], "{:.3f}%")])
     return Grid(["Dataset", "# Users", "# Items", "# Interactions", "Density"], rows)
 
 
-def _beside(value: float, paper: float | None, form: str) -> str:
+def _with_paper(value: float, paper: float | None, form: str) -> str:
     own, printed = form.format(value), form.format(paper) if paper is not None else None
     return own if printed in (None, own) else f"{own} (paper {printed})"
 
 
-def as_markdown(grid: Grid, below: list[str]) -> str:
-    """A grid as a Markdown table with notes below it."""
-    lines = [grid.heading, ["---"] * len(grid.heading), *grid.rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n" + "".join(f"\n{note}\n" for note in below)
-
-
-def as_latex(grid: Grid, below: list[str]) -> str:
-    """A grid as a LaTeX tabular (package booktabs) with notes as comments."""
-    signs = {
-        "%": r"\%",
-        "#": r"\#",
-        "_": r"\_",
-        "&": r"\&",
-        "↑": r"$\uparrow$",
-        "↓": r"$\downarrow$",
-        "±": r"$\pm$",
-    }
-    escape = str.maketrans(signs)
-    body = [" & ".join(cell.translate(escape) for cell in row) + r" \\" for row in [grid.heading, *grid.rows]]
-    top = [rf"\begin{{tabular}}{{{'l' * len(grid.heading)}}}", r"\toprule", body[0], r"\midrule"]
-    return "\n".join([*top, *body[1:], r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in below)]) + "\n"
-
-
-def _titles(config: Config, datasets: Iterable[str]) -> str:
-    return ", ".join(config.datasets[dataset].title for dataset in datasets)
-
-
-def notes(config: Config) -> list[str]:
+def notes(job: decides.Table2) -> Iterable[str]:
     """What a reader of Table 2 must know: how each arm's features were made, and what only stands in for CLIP."""
-    n_seeds = len(config.run.seeds)
+    n_seeds = len({Cell(*cell).seed for cell in job.cells})
     spread = f"mean ± standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
-    lines = [f"Percent on the test split; {spread}."]
-    if config.evaluate.mask_valid:
-        lines.append("Validation items are left out of the test ranking.")
-    kinds = set()
-    for name in config.run.arms:
-        arm = config.arms[name]
-        made = [config.arm_of(dataset, name) for dataset in config.run.datasets]
-        given = [d for d, each in zip(config.run.datasets, made, strict=True) if not each.text]
-        if given:
-            lines.append(f"{name} on {_titles(config, given)}: features as given with the data, d {arm.d}.")
-        if len(given) == len(config.run.datasets):
-            continue
-        if own := [d for d, each in zip(config.run.datasets, made, strict=True) if each.text and not each.image]:
-            lines.append(f"{name} on {_titles(config, own)}: the image features given with the data.")
-        kinds |= {config.encoder(encoder).kind for each in made for encoder in (each.image, each.text) if encoder}
-        fusion = arm.fusion if arm.temperature is None else f"{arm.fusion} (τ {arm.temperature:g})"
-        views = "" if arm.views is None else f" ({', '.join(arm.views)})"
-        policies = f"{arm.vectors} vectors, missing field {arm.missing_field}, missing image {arm.missing_image}"
-        how = f"image {arm.image}, text {arm.text}, prompts {arm.prompts}{views}, {fusion}, {policies}"
-        lines.append(f"{name}: {how}, d {arm.d}.")
-    return lines + [STAND_INS[kind] for kind in STAND_INS if kind in kinds]
+    yield f"Percent on the test split; {spread}."
+    if job.mask_valid:
+        yield "Validation items are left out of the test ranking."
+    for arm, d in job.widths.items():
+        yield from _notes_on_arm(arm, d, job.features[arm], job.titles)
+    yield from job.stand_ins
 
 
-def run(config: Config, *, table: str) -> None:
+def _notes_on_arm(
+    arm: str, d: int, features: Mapping[str, MadeFeatures | GivenFeatures], titles: Mapping[str, str]
+) -> Iterable[str]:
+    """How an arm's features were made.
+
+    features  dataset -> how, for this dataset
+    """
+    made = {name: each for name, each in features.items() if isinstance(each, MadeFeatures)}
+    if given := [titles[name] for name in features if name not in made]:
+        yield f"{arm} on {', '.join(given)}: features as given with the data, d {d}."
+    if own := [titles[name] for name, each in made.items() if each.given]:
+        yield f"{arm} on {', '.join(own)}: the image features given with the data."
+    if not made:
+        return
+    how = next((each for each in made.values() if each.image), next(iter(made.values())))
+    fusion = how.fusion if how.temperature is None else f"{how.fusion} (τ {how.temperature:g})"
+    policies = f"{how.vectors} vectors, missing field {how.missing_field}, missing image {how.missing_image}"
+    image = f"image {how.image}, " if how.image else ""
+    prompts = f"{how.prompts} ({', '.join(how.views)})"
+    yield f"{arm}: {image}text {how.text}, prompts {prompts}, {fusion}, {policies}, d {d}."
+
+
+def run(job: decides.Table1 | decides.Table2, at: At) -> None:
     """Read the counts or the metrics of the whole run and write one table in three forms."""
-    began, below = time.monotonic(), list[str]()
-    if table == "table1":
-        long = table1_long(
-            (config.datasets[d].title, files.read_table(locate(config.root, "counts", dataset=d), "counts"))
-            for d in config.run.datasets
-        )
+    if isinstance(job, decides.Table1):
+        counts = ((title, at("counts", dataset=dataset)) for dataset, title in job.titles.items())
+        long = table1_long((title, files.read_table(path, "counts")) for title, path in counts)
         grid = table1_grid(long)
-    elif table == "table2":
-        paths = [
-            locate(config.root, "metrics", dataset=dataset, backbone=backbone, arm=arm, seed=seed)
-            for dataset, backbone, arm, seed in config.cells
-        ]
-        long = summarise(pl.concat([files.read_table(path, "metrics") for path in paths]), config)
-        grid, below = table2_grid(long, config), notes(config)
     else:
-        raise ConfigError(unknown("table", table, ["table1", "table2"]))
-    forms = {"csv": long.write_csv(), "md": as_markdown(grid, below), "tex": as_latex(grid, below)}
+        paths = [at("metrics", **Cell(*cell)._asdict()) for cell in job.cells]
+        long = summarise(pl.concat([files.read_table(path, "metrics") for path in paths]), job)
+        grid = table2_grid(long, job)
+    forms = {"csv": long.write_csv(), "md": grid.as_markdown(), "tex": grid.as_latex()}
     for form, text in forms.items():
-        files.write_text(locate(config.root, "table", table=table, format=form), text)
-    log.account(f"{table}: {long.height} numbers, {time.monotonic() - began:.1f} s")
+        files.write_text(at("table", format=form), text)
+    log.account(f"{at.names['table']}: {long.height} numbers")

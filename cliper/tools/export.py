@@ -15,16 +15,14 @@ knows no others, so it takes them for real ones.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from cliper import files, log
-from cliper.config import Config
 from cliper.errors import ConfigError, DataError, unknown
-from cliper.layout import locate
+from cliper.layout import At, Layout
 
 LABELS = {"train": 0, "valid": 1, "test": 2}
 FORMATS = ("mmrec",)
@@ -54,18 +52,18 @@ def write_matrix(path: Path, matrix: np.ndarray) -> None:
         np.save(out, np.ascontiguousarray(matrix, dtype=np.float32), allow_pickle=False)
 
 
-def run(config: Config, *, dataset: str, arm: str, format: str) -> None:  # noqa: A002 - the option's name
+def run(layout: Layout, *, dataset: str, arm: str, format: str) -> None:  # noqa: A002 - the option's name
     """Read the tables, write the files."""
     if format not in FORMATS:
         raise ConfigError(unknown("format", format, FORMATS))
-    began = time.monotonic()
-    splits = {split: files.read_table(locate(config.root, split, dataset=dataset), split) for split in LABELS}
-    users = files.read_table(locate(config.root, "users", dataset=dataset), "users")
-    items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item", "asin"])
-    features = files.read_table(locate(config.root, "features", dataset=dataset, arm=arm), "features")
+    at = At(layout, {"dataset": dataset, "arm": arm})
+    splits = {split: files.read_table(at(split), split) for split in LABELS}
+    users = files.read_table(at("users"), "users")
+    items = files.read_table(at("items"), "items", columns=["item", "asin"])
+    features = files.read_table(at("features"), "features")
     if not features["item"].equals(items["item"]):
         raise DataError(f"the features of {arm} are of other items than {dataset} has. Run: python -m cliper fuse")
-    folder = locate(config.root, "export", dataset=dataset, arm=arm)
+    folder = layout.root / "export" / dataset / arm
     write_rows(folder / f"{dataset}.inter", label(splits))
     write_rows(folder / "u_id_mapping.csv", users.select("user_id", userID="user"))
     if not items["asin"].null_count():
@@ -76,5 +74,5 @@ def run(config: Config, *, dataset: str, arm: str, format: str) -> None:  # noqa
     log.account(
         f"{dataset}, {arm}: {folder} with {users.height:,} users, {items.height:,} items, "
         f"{sum(rows.height for rows in splits.values()):,} interactions; filled images {n_filled[0]:,}, "
-        f"texts {n_filled[1]:,}; {time.monotonic() - began:.1f} s"
+        f"texts {n_filled[1]:,}"
     )

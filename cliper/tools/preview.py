@@ -15,32 +15,35 @@ from collections.abc import Callable, Iterator
 import polars as pl
 
 from cliper import files, log
-from cliper.config import Config
+from cliper.config import MadeFeatures
 from cliper.errors import DataError
-from cliper.features import encoders
-from cliper.features.prompts.templates import find_views, render_items
-from cliper.layout import locate
+from cliper.features.encoders import loading
+from cliper.features.prompts.templates import render_items
+from cliper.layout import Layout
 
 
-def run(config: Config, *, rows: int, dataset: str | None, prompts: str | None, view: str | None) -> None:
+def run(layout: Layout, *, rows: int, dataset: str | None, prompts: str | None, view: str | None) -> None:
     """Print the prompts of a dataset's first items; those of the run's arms, or of one set, or one view of it."""
+    config = layout.config
     dataset = dataset or config.run.datasets[0]
-    items = files.read_table(locate(config.root, "items", dataset=dataset), "items").head(rows)
-    arms = [arm for arm in (config.arm_of(dataset, name) for name in config.run.arms) if arm.prompts]
-    counters = {encoder: load_counter(config, encoder) for encoder in dict.fromkeys(str(arm.text) for arm in arms)}
-    for name in [prompts] if prompts else dict.fromkeys(str(arm.prompts) for arm in arms):
-        views = find_views(config, name, view) if view else config.prompt_set(name)
+    items = files.read_table(layout.path("items", dataset=dataset), "items").head(rows)
+    made = [f for arm in config.run.arms if isinstance(f := config.features(dataset, arm), MadeFeatures)]
+    counters = {encoder: load_counter(layout, encoder) for encoder in dict.fromkeys(each.text for each in made)}
+    for name in [prompts] if prompts else dict.fromkeys(each.prompts for each in made):
+        views = config.prompt_set(name)
+        if view:
+            config.view(name, view)
         rendered = pl.concat([render_items(items, views, each) for each in ([view] if view else views)])
-        readers = [str(arm.text) for arm in arms if arm.prompts == name] or list(counters)
+        readers = [each.text for each in made if each.prompts == name] or list(counters)
         texts = rendered["text"].to_list()
         n_tokens = {encoder: counters[encoder](texts) for encoder in dict.fromkeys(readers)}
         sys.stdout.write("".join(shown(name, items, rendered, {key: n for key, n in n_tokens.items() if n})))
 
 
-def load_counter(config: Config, encoder: str) -> Callable[[list[str]], list[int]]:
+def load_counter(layout: Layout, encoder: str) -> Callable[[list[str]], list[int]]:
     """How an encoder counts the tokens of texts; it counts none, and says why, where its weights are not ready."""
     try:
-        return encoders.load_counter(config.encoder(encoder), locate(config.root, "weights", encoder=encoder))
+        return loading.load_counter(layout.config.encoder(encoder), layout.path("weights", encoder=encoder))
     except DataError as error:
         log.warn(f"tokens of {encoder} are not counted: {error}")
         return lambda texts: []

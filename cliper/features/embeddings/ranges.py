@@ -1,45 +1,39 @@
 """The tables of embeddings: items are encoded in ranges, each a file, and read as one table.
 
-`encode` writes them (`encode.shards` of a view, or of the images); `fuse` and `inspect` read them through here.
+`encode` writes them (`encode.ranges` of a view, or of the images); `fuse` and `inspect` read them through here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
 from cliper import files
 from cliper.errors import DataError, FeatureError
-from cliper.layout import locate
 from cliper.schemas import TABLES
 
 DECIDES = ("weights", "context", "precision", "overflow")  # of a file's note, what all ranges must share
 TOKENS = ("view", "text_sha256", "n_tokens", "n_chunks", "truncated")  # columns that a token report is made of
 
 
-def span(n_items: int, shard: int, shards: int) -> tuple[int, int]:
+def span(n_items: int, number: int, n_ranges: int) -> tuple[int, int]:
     """First row of a range, and the one behind its last. Raises DataError if there are fewer items than ranges.
 
-    >>> [span(10, shard, 3) for shard in range(3)]
+    >>> [span(10, number, 3) for number in range(3)]
     [(0, 3), (3, 6), (6, 10)]
     """
-    if n_items < shards:
-        raise DataError(f"{n_items} items cannot be cut into {shards} ranges; lower encode.shards")
-    return n_items * shard // shards, n_items * (shard + 1) // shards
+    if n_items < n_ranges:
+        raise DataError(f"{n_items} items cannot be cut into {n_ranges} ranges; lower encode.ranges")
+    return n_items * number // n_ranges, n_items * (number + 1) // n_ranges
 
 
-def read_ranges(
-    root: Path, kind: str, shards: int, names: Mapping[str, str], *, columns: list[str] | None = None
-) -> pl.DataFrame:
+def read_ranges(paths: Sequence[Path], kind: str, *, columns: list[str] | None = None) -> pl.DataFrame:
     """Read all ranges of text_embeddings or image_embeddings as one table.
-
-    names  of the dataset, the encoder and, of texts, the prompt set and the view
 
     Raises DataError if one is missing or broken, FeatureError if they do not belong to each other.
     """
-    paths = [locate(root, kind, shard=shard, shards=shards, **names) for shard in range(shards)]
     tables = [files.read_table(path, kind, columns=columns) for path in paths]
     made = [[files.read_metadata(path).get(key) for key in DECIDES] for path in paths]
     for path, how, table, before in zip(paths[1:], made[1:], tables[1:], tables, strict=False):

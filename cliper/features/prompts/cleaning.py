@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TypeAlias
 
-from cliper.config import FieldView
+from cliper.config.features import FieldView
 from cliper.resources import noise_values
 
 Value: TypeAlias = str | list[list[str]]  # outer list the category paths, inner list the levels

@@ -9,19 +9,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from cliper.config import Config, JoinedView, View
-from cliper.errors import ConfigError, unknown
+from cliper.config.features import JoinedView, View
 from cliper.features.prompts.cleaning import Value, field_text
 
 BLANK = "___"
-
-
-def find_views(config: Config, prompts: str, view: str) -> dict[str, View]:
-    """The views of a prompt set. Raises ConfigError if `view` is none of them."""
-    views = config.prompt_set(prompts)
-    if view not in views:
-        raise ConfigError(unknown(f"view of {prompts}", view, views))
-    return views
 
 
 def render(views: Mapping[str, View], view: str, item: Mapping[str, Value | None]) -> tuple[str, bool]:
@@ -31,9 +22,11 @@ def render(views: Mapping[str, View], view: str, item: Mapping[str, Value | None
     item       field -> value as in the items table
     returns    the prompt, and whether every field behind it is missing
 
-    >>> from cliper.config import FieldView
-    >>> brand = FieldView(("brand",), "By ___.", "By Missing.", (), "all_names", 1)
-    >>> render({"brand": brand, "all": JoinedView(("brand",), "It: ___")}, "all", {"brand": None})
+    >>> from cliper.config.features import as_view
+    >>> brand = {"fields": ("brand",), "prompt": "By ___.", "missing": "By Missing."}
+    >>> cleaning = {"clean": (), "categories": "all_names", "min_length": 1}
+    >>> every = {"views": ("brand",), "prompt": "It: ___"}
+    >>> render({"brand": as_view(brand | cleaning), "all": as_view(every)}, "all", {"brand": None})
     ('It: By Missing.', True)
     """
     template = views[view]

@@ -1,0 +1,38 @@
+"""A table as it is printed, and the forms that it is printed in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LATEX = str.maketrans(
+    {
+        "%": r"\%",
+        "#": r"\#",
+        "_": r"\_",
+        "&": r"\&",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+        "±": r"$\pm$",
+    }
+)
+
+
+class Grid(NamedTuple):
+    """One heading, rows of texts, notes below."""
+
+    heading: list[str]
+    rows: list[list[str]]
+    notes: tuple[str, ...] = ()
+
+    def as_markdown(self) -> str:
+        """A Markdown table with the notes below it."""
+        lines = [self.heading, ["---"] * len(self.heading), *self.rows]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return table + "\n" + "".join(f"\n{note}\n" for note in self.notes)
+
+    def as_latex(self) -> str:
+        """A LaTeX tabular (package booktabs) with the notes as comments."""
+        body = [" & ".join(cell.translate(LATEX) for cell in row) + r" \\" for row in [self.heading, *self.rows]]
+        top = [rf"\begin{{tabular}}{{{'l' * len(self.heading)}}}", r"\toprule", body[0], r"\midrule"]
+        notes = (f"% {note}" for note in self.notes)
+        return "\n".join([*top, *body[1:], r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
