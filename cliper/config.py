@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import cattrs
 import jsonschema
 import yaml
+from pydantic import ValidationError
 
-from cliper import resources
+from cliper import resources, settings
 from cliper.errors import ConfigError, unknown
+from cliper.features.encoders import ENCODERS
+from cliper.features.encoders.base_settings import EncoderSettings
+from cliper.variants import Variant, Variants
 
 T = TypeVar("T")
+S = TypeVar("S", bound=settings.Settings)
 noise_values, placeholders = resources.noise_values, resources.placeholders  # for the workflow
 
 CONTENT_FREE = "content_free"  # the arm of backbones that use no features
@@ -240,21 +245,6 @@ View = FieldView | JoinedView
 
 
 @dataclass(frozen=True, slots=True)
-class Encoder:
-    """One image-text encoder."""
-
-    kind: str  # open_clip | longclip | bridge | sentence | cnn
-    architecture: str | None = None  # open_clip's name, or local-dir:FOLDER
-    pretrained: str | None = None  # open_clip's tag of the weights
-    revision: str | None = None  # of the repository that holds them
-    source: str | None = None  # of longclip: URL or path of the .pt file
-    sha256: str | None = None  # of the file of weights, as it comes
-    weights: str | None = None  # of longclip: as_stored | fp16_rounded
-    context: int | None = None
-    overflow: str | None = None  # in place of encode.overflow
-
-
-@dataclass(frozen=True, slots=True)
 class Encode:
     """How encoders are run."""
 
@@ -427,7 +417,7 @@ class Config:
     crawl: Crawl
     prompt: Prompt
     prompts: dict[str, dict[str, View]]
-    encoders: dict[str, Encoder]
+    encoders: dict[str, Variant[EncoderSettings]]
     encode: Encode
     fuse: Fuse
     arms: dict[str, Arm]
@@ -478,13 +468,13 @@ class Config:
         """Look an arm up."""
         return _look_up("arm", self.arms, name)
 
-    def encoder(self, name: str) -> Encoder:
+    def encoder(self, name: str) -> Variant[EncoderSettings]:
         """Look an encoder up."""
         return _look_up("encoder", self.encoders, name)
 
     def overflow(self, encoder: str) -> str:
         """What an encoder does with texts longer than its context."""
-        return self.encoder(encoder).overflow or self.encode.overflow
+        return self.encoder(encoder).settings.overflow or self.encode.overflow
 
     def slice_prefix(self, prompts: str, view: str) -> str:
         """What stands before the later slices of a view's text that is longer than the encoder's context."""
@@ -524,6 +514,7 @@ def structure(raw: Mapping[str, Any], *, where: str) -> Config:
         raise ConfigError("; ".join(f"{where}: {fault}" for fault in faults))
     converter = cattrs.Converter(forbid_extra_keys=True)
     converter.register_structure_hook(Source, lambda d, _: converter.structure(d, SOURCES[d["kind"]]))
+    converter.register_structure_hook_func(lambda kind: kind == Variant[EncoderSettings], lambda made, _: made)
     converter.register_structure_hook(View, lambda d, _: converter.structure(d, _kind_of_view(d)))
     return converter.structure(_written_out(complete), Config)
 
@@ -543,7 +534,15 @@ def _written_out(raw: Mapping[str, Any]) -> dict[str, Any]:
         for name, views in raw["prompts"].items()
     }
     arms = {name: {**raw["fuse"], **arm} if "fusion" in arm else arm for name, arm in raw["arms"].items()}
-    return {**raw, "datasets": datasets, "prompts": sets, "arms": arms}
+    encoders = {name: _choose(ENCODERS, encoder, f"encoders.{name}") for name, encoder in raw["encoders"].items()}
+    return {**raw, "datasets": datasets, "prompts": sets, "arms": arms, "encoders": encoders}
+
+
+def _choose(variants: Variants[S], raw: Mapping[str, Any], place: str) -> Variant[S]:
+    try:
+        return variants.choose(raw)
+    except ValidationError as error:
+        raise ConfigError("; ".join(f"{place}.{fault}" for fault in settings.faults(error))) from None
 
 
 def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -574,14 +573,7 @@ def write(config: Config, path: Path) -> None:
 
 def plain(section: Any) -> Any:
     """A section as plain mappings, lists and values, absent values left out: for YAML, JSON and rules' params."""
-    return _plain(asdict(section))
-
-
-def _plain(value: Any) -> Any:
-    """Mappings without their absent values, tuples as lists."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return settings.plain(asdict(section) if is_dataclass(section) and not isinstance(section, type) else section)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cliper import files, log
-from cliper.config import Arm, Config, Encoder, GivenFeatures
+from cliper.config import Arm, Config, GivenFeatures
 from cliper.errors import DataError, FeatureError
 from cliper.features.embeddings.ranges import TOKENS, read_ranges, token_report
 from cliper.features.fusion import equations
@@ -229,8 +229,7 @@ def encoders(config: Config, arm: Arm, given: GivenFeatures | None) -> dict[str,
     """Kind of the arm's two encoders, for the record; of given image features, their file."""
 
     def kind(name: str | None) -> str:
-        encoder: Encoder = config.encoder(str(name))
-        return f"{name} ({encoder.kind})"
+        return f"{name} ({config.encoder(str(name)).kind})"
 
     return {"image": given.image if given else kind(arm.image), "text": kind(arm.text)}
 

@@ -33,10 +33,6 @@ BACKBONE_TITLES = {
 }
 PAPER_METRICS = {"Recall": "recall", "NDCG": "ndcg"}
 LATEX_SIGNS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
-STAND_INS = {
-    "bridge": "The encoder bridge is a small training-free stand-in for CLIP: these are not the paper's results.",
-    "cnn": "EfficientNet-Lite0 stands in for the CNN features of Amazon-2014 that the paper's vanilla arm used.",
-}
 
 
 class Grid(NamedTuple):
@@ -202,7 +198,7 @@ def notes(config: Config) -> list[str]:
     lines = [f"Percent on the test split; {spread}."]
     if config.evaluate.mask_valid:
         lines.append("Validation items are left out of the test ranking.")
-    kinds = set()
+    stand_ins = dict[str, str | None]()  # by kind of encoder
     for name in config.run.arms:
         arm = config.arms[name]
         made = [config.arm_of(dataset, name) for dataset in config.run.datasets]
@@ -213,13 +209,14 @@ def notes(config: Config) -> list[str]:
             continue
         if own := [d for d, each in zip(config.run.datasets, made, strict=True) if each.text and not each.image]:
             lines.append(f"{name} on {_titles(config, own)}: the image features given with the data.")
-        kinds |= {config.encoder(encoder).kind for each in made for encoder in (each.image, each.text) if encoder}
+        chosen = [config.encoder(encoder) for each in made for encoder in (each.image, each.text) if encoder]
+        stand_ins |= {encoder.kind: encoder.settings.stands_in for encoder in chosen}
         fusion = arm.fusion if arm.temperature is None else f"{arm.fusion} (τ {arm.temperature:g})"
         views = "" if arm.views is None else f" ({', '.join(arm.views)})"
         policies = f"{arm.vectors} vectors, missing field {arm.missing_field}, missing image {arm.missing_image}"
         how = f"image {arm.image}, text {arm.text}, prompts {arm.prompts}{views}, {fusion}, {policies}"
         lines.append(f"{name}: {how}, d {arm.d}.")
-    return lines + [STAND_INS[kind] for kind in STAND_INS if kind in kinds]
+    return lines + [sentence for _, sentence in sorted(stand_ins.items()) if sentence]
 
 
 def run(config: Config, *, table: str) -> None:

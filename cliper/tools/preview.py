@@ -17,7 +17,7 @@ import polars as pl
 from cliper import files, log
 from cliper.config import Config
 from cliper.errors import DataError
-from cliper.features import encoders
+from cliper.features.encoders import loading
 from cliper.features.prompts.templates import find_views, render_items
 from cliper.layout import locate
 
@@ -40,7 +40,7 @@ def run(config: Config, *, rows: int, dataset: str | None, prompts: str | None, 
 def load_counter(config: Config, encoder: str) -> Callable[[list[str]], list[int]]:
     """How an encoder counts the tokens of texts; it counts none, and says why, where its weights are not ready."""
     try:
-        return encoders.load_counter(config.encoder(encoder), locate(config.root, "weights", encoder=encoder))
+        return loading.load_counter(config.encoder(encoder), locate(config.root, "weights", encoder=encoder))
     except DataError as error:
         log.warn(f"tokens of {encoder} are not counted: {error}")
         return lambda texts: []
