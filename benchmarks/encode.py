@@ -53,10 +53,10 @@ from cliper import config, files
 from cliper.arrays import Ints, Vectors
 from cliper.collect.sources import amazon2014
 from cliper.collect.sources.records import ITEMS, read_lines
-from cliper.config import Encoder as Settings
 from cliper.config import View
-from cliper.features import encode, encoders
+from cliper.features import encode
 from cliper.features.embeddings.store import VectorStore
+from cliper.features.encoders import ENCODERS, loading
 from cliper.features.encoders.base import Encoder, Texts
 from cliper.features.prompts.templates import render_items
 from cliper.layout import locate
@@ -80,7 +80,7 @@ SMALL = MODEL | {
 DRAWN = replace(  # below the folder that it is run in
     CONFIG,
     name="drawn",
-    encoders={"drawn": Settings("open_clip", architecture="local-dir:checkpoint", context=248)},
+    encoders={"drawn": ENCODERS.choose({"kind": "open_clip", "architecture": "local-dir:checkpoint", "context": 248})},
     encode=replace(CONFIG.encode, threads=1, device="cpu", overflow="truncate", shards=1, store=None),
 )
 VIEW = {"dataset": "baby", "prompts": "as_described", "view": "title"}
@@ -112,11 +112,11 @@ def build(folder: Path, model: dict[str, Any]) -> Sides:
     checkpoint.mkdir()
     save_file(open_clip.CLIP(**model).state_dict(), checkpoint / "open_clip_model.safetensors")
     files.write_json(checkpoint / "open_clip_config.json", {"model_cfg": model, "preprocess_cfg": {}})
-    path, settings = locate(folder / DRAWN.root, "weights", encoder="drawn"), DRAWN.encoders["drawn"]
+    path, chosen = locate(folder / DRAWN.root, "weights", encoder="drawn"), DRAWN.encoders["drawn"]
     with contextlib.chdir(folder):
-        weights = encoders.prepare(settings, path.parent, threads=1)
-    files.write_json(path, encoders.note(settings, weights))
-    ours, _ = encoders.load(settings, path, DRAWN.encode)
+        weights = loading.prepare(chosen, path.parent, threads=1)
+    files.write_json(path, loading.note(chosen, weights))
+    ours, _ = loading.load(chosen, path, DRAWN.encode)
     name = f"local-dir:{checkpoint}"
     plain, preprocess = open_clip.create_model_from_pretrained(name)
     return Sides(ours, plain.eval(), open_clip.get_tokenizer(name), preprocess)

@@ -77,7 +77,7 @@ def test_longclip_reads_248_tokens_and_says_where_its_file_lies() -> None:
     told = faults(encoders={"mine": {"kind": "longclip", "architecture": "ViT-L-14-quickgelu", "context": 248}})
     assert "encoders.mine: 'source' is a required property" in told
     local = {"kind": "open_clip", "architecture": "local-dir:/a/folder", "context": 77}
-    assert toy.settings(encoders={"mine": local}).encoders["mine"].pretrained is None
+    assert toy.settings(encoders={"mine": local}).encoder("mine").settings.origin == "/a/folder"
     told = faults(encoders={"mine": local | {"architecture": "ViT-L-14"}})
     assert "encoders.mine: 'pretrained' is a required property" in told
 

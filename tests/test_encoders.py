@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import open_clip
@@ -15,24 +16,26 @@ import pytest
 import torch
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from PIL import Image
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from cliper import config, device, files
-from cliper.config import Encode, schema
-from cliper.config import Encoder as Settings
+from cliper.config import Encode
 from cliper.device import choose_device, choose_precision
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
-from cliper.features import encoders
-from cliper.features.encoders import bridge, cnn
-from cliper.features.encoders.base import Encoder, TextTower
+from cliper.features.encoders import ENCODERS, bridge, cnn, loading, overflow
+from cliper.features.encoders.base import Encoder, EncoderKind, TextTower
+from cliper.features.encoders.base_settings import Policy
 from cliper.features.encoders.overflow import Overflow
 from cliper.features.encoders.packages import find_package
+from cliper.settings import faults, plain
+from cliper.variants import load_class
 
 pytestmark = pytest.mark.usefixtures("packaged_models_read_once")
 CPU = torch.device("cpu")
 HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", precision="fp32", overflow="truncate", shards=1)
 TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
-TINY = Settings("open_clip", architecture="tiny", pretrained="here", context=77)
+TINY = ENCODERS.choose({"kind": "open_clip", "architecture": "tiny", "pretrained": "here", "context": 77})
 TINY_MODEL = {
     "embed_dim": 8,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
@@ -51,14 +54,22 @@ def settings_of(name):
     return config.load([Path(__file__).parents[1] / "config.yaml"]).encoder(name)
 
 
+def of(kind):
+    return ENCODERS.choose({"kind": kind})
+
+
+def changed(chosen, **settings):
+    return ENCODERS.choose({**plain(chosen), **settings})
+
+
 def make_ready(settings, folder):
-    weights = encoders.prepare(settings, folder, threads=1)
-    files.write_json(folder / "weights.json", encoders.note(settings, weights))
+    weights = loading.prepare(settings, folder, threads=1)
+    files.write_json(folder / "weights.json", loading.note(settings, weights))
     return folder / "weights.json"
 
 
 def load(settings, path, how=HOW):
-    return encoders.load(settings, path, how)[0]
+    return loading.load(settings, path, how)[0]
 
 
 def cosine(a, b):
@@ -73,7 +84,7 @@ def picture(colour, size=(40, 30)):
 
 @pytest.fixture(scope="session")
 def bridge_weights(tmp_path_factory):
-    return make_ready(Settings("bridge"), tmp_path_factory.mktemp("bridge"))
+    return make_ready(of("bridge"), tmp_path_factory.mktemp("bridge"))
 
 
 def add_architecture(patched, name, model):
@@ -107,9 +118,32 @@ def put_weights(folder, name, model):
     return folder
 
 
-def test_each_kind_of_the_schema_has_an_encoder():
-    kinds = schema()["properties"]["encoders"]["additionalProperties"]["properties"]["kind"]["enum"]
-    assert set(kinds) == set(encoders.KINDS)
+@pytest.mark.parametrize("kind", ENCODERS.rows)
+def test_each_row_names_a_class_whose_settings_are_the_rows(kind):
+    row = ENCODERS.rows[kind]
+    found = load_class(row.place)
+    assert issubclass(found, EncoderKind)
+    assert found.Settings is row.settings
+
+
+def test_the_policies_for_long_texts_are_those_that_settings_take():
+    assert list(overflow.POLICIES) == list(get_args(Policy))
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"kind": "bridge", "context": 77}, "unknown key 'context'; known: overflow"),
+        ({"kind": "open_clip", "architecture": "RN50", "context": 0}, "0 must be at least 1"),
+        ({"kind": "open_clip", "architecture": "RN50", "context": 77}, "pretrained is missing (open_clip's tag"),
+        ({"kind": "longclip", "architecture": "RN50", "weights": "as_stored", "context": 248}, "source: missing (URL"),
+        ({"kind": "cnn", "overflow": "cut"}, "'cut' is not known; known: truncate, chunk_mean, chunk_sum_as_released"),
+    ],
+)
+def test_settings_that_an_encoder_does_not_take_are_refused_with_a_sentence(given, complaint):
+    with pytest.raises(ValidationError) as error:
+        ENCODERS.choose(given)
+    assert complaint in "; ".join(faults(error.value))
 
 
 # --- texts, with a tower small enough to follow by hand ---
@@ -257,7 +291,7 @@ def test_the_probe_compares_both(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["sentence", "open_clip", "cnn"])
 def test_bf16_weights_give_nearly_the_same_vectors_in_float32(kind, tmp_path, request):
-    settings = TINY if kind == "open_clip" else Settings(kind)
+    settings = TINY if kind == "open_clip" else of(kind)
     path = make_ready(settings, request.getfixturevalue("tiny") if kind == "open_clip" else tmp_path)
     exact, half = load(settings, path), load(settings, path, replace(HOW, precision="bf16"))
     assert (exact.precision, half.precision) == ("fp32", "bf16")
@@ -289,10 +323,10 @@ def test_a_gpu_gives_what_the_cpu_gives(tiny):
 def text_weights(request, tmp_path_factory):
     """Settings and weights.json of an encoder of each kind."""
     if request.param == "bridge":
-        return Settings("bridge"), request.getfixturevalue("bridge_weights")
+        return of("bridge"), request.getfixturevalue("bridge_weights")
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "sentence":
-        return Settings("sentence"), make_ready(Settings("sentence"), folder)
+        return of("sentence"), make_ready(of("sentence"), folder)
     with pytest.MonkeyPatch.context() as patched:
         add_architecture(patched, "tiny", TINY_MODEL)
         return TINY, make_ready(TINY, put_weights(folder, "tiny", TINY_MODEL))
@@ -307,13 +341,13 @@ def test_tokens_are_counted_without_the_weights(text_weights, text_encoder, tmp_
     settings, path = text_weights
     expected = text_encoder.encode_texts([*TEXTS, "lamp " * 300]).n_tokens.tolist()
     moved = shutil.copytree(path.parent, tmp_path / path.parent.name, ignore=shutil.ignore_patterns("*.safetensors"))
-    assert encoders.load_counter(settings, moved / path.name)([*TEXTS, "lamp " * 300]) == expected
+    assert loading.load_counter(settings, moved / path.name)([*TEXTS, "lamp " * 300]) == expected
 
 
 def test_an_image_encoder_counts_no_tokens(tmp_path):
-    path = make_ready(Settings("cnn"), tmp_path)
+    path = make_ready(of("cnn"), tmp_path)
     with pytest.raises(ConfigError, match="encodes no texts"):
-        encoders.load_counter(Settings("cnn"), path)
+        loading.load_counter(of("cnn"), path)
 
 
 def test_cut_context_equals_padded(text_encoder):
@@ -376,16 +410,16 @@ def test_a_text_tower_that_sees_padding_is_not_cut(tmp_path, add_model):
     text = {"no_causal_mask": True, "pool_type": "last", "hf_tokenizer_name": minilm, "vocab_size": 30522}
     model = {**TINY_MODEL, "text_cfg": {**TINY_MODEL["text_cfg"], **text}}
     put_weights(tmp_path, "both-ways", add_model("both-ways", model))
-    settings = replace(TINY, architecture="both-ways")
+    settings = changed(TINY, architecture="both-ways")
     encoder = load(settings, make_ready(settings, tmp_path))
     assert not encoder.text.can_cut
     assert encoder.encode_texts(["lamp"]).n_tokens.tolist() == [3]
 
 
 def test_quickgelu_weights_need_a_quickgelu_architecture(tmp_path):
-    settings = Settings("open_clip", architecture="ViT-B-32", pretrained="openai", context=77)
+    settings = changed(TINY, architecture="ViT-B-32", pretrained="openai")
     with pytest.raises(ConfigError, match="QuickGELU"):
-        encoders.prepare(settings, tmp_path, threads=1)
+        loading.prepare(settings, tmp_path, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -399,7 +433,7 @@ def test_quickgelu_weights_need_a_quickgelu_architecture(tmp_path):
 )
 def test_settings_that_cannot_be_are_refused_before_a_download(tiny, change, complaint):
     with pytest.raises(ConfigError, match=complaint):
-        encoders.prepare(replace(TINY, **change), tiny, threads=1)
+        loading.prepare(changed(TINY, **change), tiny, threads=1)
 
 
 def test_without_a_network_the_error_says_which_file_goes_where(tmp_path, add_model, monkeypatch):
@@ -409,7 +443,7 @@ def test_without_a_network_the_error_says_which_file_goes_where(tmp_path, add_mo
     add_model("tiny", TINY_MODEL)
     monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", refuse)
     with pytest.raises(SourceError) as error:
-        encoders.prepare(TINY, tmp_path, threads=1)
+        loading.prepare(TINY, tmp_path, threads=1)
     assert "https://huggingface.co/nobody/tiny/resolve/main/open_clip_model.safetensors" in str(error.value)
     assert f"into {tmp_path / 'tiny-here'} and run again" in str(error.value)
 
@@ -425,9 +459,9 @@ def test_weights_are_fetched_whole_into_the_folder(tmp_path, add_model, monkeypa
         return str(link)
 
     monkeypatch.setattr(open_clip.pretrained, "hf_hub_download", fetch)
-    weights = encoders.prepare(replace(TINY, revision="v1"), tmp_path / "results", threads=1)
+    weights = loading.prepare(changed(TINY, revision="v1"), tmp_path / "results", threads=1)
     assert weights.origin == {"source": "https://huggingface.co/nobody/tiny", "revision": "commit-of-v1"}
-    assert encoders.prepare(replace(TINY, revision="v1"), tmp_path / "results", threads=1) == weights
+    assert loading.prepare(changed(TINY, revision="v1"), tmp_path / "results", threads=1) == weights
     assert set(weights.files) == {"tiny-here/open_clip_config.json", "tiny-here/open_clip_model.safetensors"}
     assert sorted(path.name for path in (tmp_path / "results" / "tiny-here").iterdir()) == [
         ".origin.json",
@@ -441,13 +475,13 @@ def test_position_embeddings_of_another_length_are_not_stretched(tiny, add_model
     shutil.rmtree(tiny / "tiny-here")
     put_weights(tiny, "tiny", {**TINY_MODEL, "text_cfg": {**TINY_MODEL["text_cfg"], "context_length": context}})
     with pytest.raises(SourceError, match=f"its texts have {context} tokens, not 77"):
-        encoders.prepare(TINY, tiny, threads=1)
+        loading.prepare(TINY, tiny, threads=1)
 
 
 def test_weights_of_another_architecture_are_refused(tiny):
     save_file({"logit_scale": torch.ones(())}, tiny / "tiny-here" / "open_clip_model.safetensors")
     with pytest.raises(SourceError, match="does not fit tiny"):
-        encoders.prepare(TINY, tiny, threads=1)
+        loading.prepare(TINY, tiny, threads=1)
 
 
 @pytest.mark.parametrize("size", [0, 500, -4])
@@ -455,7 +489,7 @@ def test_truncated_weights_are_refused(tiny, size):
     path = tiny / "tiny-here" / "open_clip_model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(SourceError, match="does not fit tiny"):
-        encoders.prepare(TINY, tiny, threads=1)
+        loading.prepare(TINY, tiny, threads=1)
 
 
 def test_weights_with_nan_are_refused(tiny):
@@ -464,38 +498,38 @@ def test_weights_with_nan_are_refused(tiny):
     state["text_projection"][3, 4] = float("nan")
     save_file(state, path)
     with pytest.raises(SourceError, match="text_projection has values that are not finite"):
-        encoders.prepare(TINY, tiny, threads=1)
+        loading.prepare(TINY, tiny, threads=1)
 
 
 def test_images_of_another_size_are_not_stretched(tiny):
     shutil.rmtree(tiny / "tiny-here")
     put_weights(tiny, "tiny", {**TINY_MODEL, "vision_cfg": {**TINY_MODEL["vision_cfg"], "image_size": 64}})
     with pytest.raises(SourceError, match="its images have 17 tokens, not 5"):
-        encoders.prepare(TINY, tiny, threads=1)
+        loading.prepare(TINY, tiny, threads=1)
 
 
 def test_weights_with_another_sha256_than_the_configs_are_refused(tiny):
     path = tiny / "tiny-here" / "open_clip_model.safetensors"
-    encoders.prepare(replace(TINY, sha256=files.sha256(path)), tiny, threads=1)
+    loading.prepare(changed(TINY, sha256=files.sha256(path)), tiny, threads=1)
     with pytest.raises(SourceError, match="as the config asks; delete it"):
-        encoders.prepare(replace(TINY, sha256="0" * 64), tiny, threads=1)
+        loading.prepare(changed(TINY, sha256="0" * 64), tiny, threads=1)
 
 
 def test_a_checkpoint_from_a_folder_gives_what_its_tag_gives(tiny, tmp_path):
     ready = make_ready(TINY, tiny)
-    settings = Settings("open_clip", architecture=f"local-dir:{tiny / 'tiny-here'}", context=77)
+    settings = changed(TINY, architecture=f"local-dir:{tiny / 'tiny-here'}", pretrained=None)
     (tmp_path / "again").mkdir()
     copied = make_ready(settings, tmp_path / "again")
     assert files.read_json(copied, made_by="weights")["origin"] == {"source": str(tiny / "tiny-here")}
     encoder, again = load(TINY, ready), load(settings, copied)
     assert np.array_equal(encoder.encode_texts(TEXTS).embedding, again.encode_texts(TEXTS).embedding)
     with pytest.raises(ConfigError, match="reads 77 tokens, not 248"):
-        encoders.prepare(replace(settings, context=248), tmp_path / "again", threads=1)
+        loading.prepare(changed(settings, context=248), tmp_path / "again", threads=1)
     with pytest.raises(SourceError, match=r"has no open_clip_config.json"):
-        encoders.prepare(replace(settings, architecture=f"local-dir:{tmp_path}"), tmp_path / "again", threads=1)
+        loading.prepare(changed(settings, architecture=f"local-dir:{tmp_path}"), tmp_path / "again", threads=1)
     (tiny / "tiny-here" / "open_clip_model.safetensors").unlink()
     with pytest.raises(SourceError, match="has no weights"):
-        encoders.prepare(settings, tmp_path / "again", threads=1)
+        loading.prepare(settings, tmp_path / "again", threads=1)
 
 
 def test_a_clip_with_a_resnet_encodes_texts_and_images(tmp_path, add_model):
@@ -510,19 +544,26 @@ def test_a_clip_with_a_resnet_encodes_texts_and_images(tmp_path, add_model):
 def test_openais_weights_are_asked_for_as_they_are(tmp_path, name):
     settings = settings_of(name)
     with pytest.raises(ConfigError, match="reads 77 tokens, not 248"):
-        encoders.prepare(replace(settings, context=248), tmp_path, threads=1)
-    plain = settings.architecture.removesuffix("-quickgelu")
+        loading.prepare(changed(settings, context=248), tmp_path, threads=1)
+    unmarked = settings.settings.architecture.removesuffix("-quickgelu")
     with pytest.raises(ConfigError, match="add -quickgelu to the architecture"):
-        encoders.prepare(replace(settings, architecture=plain), tmp_path, threads=1)
+        loading.prepare(changed(settings, architecture=unmarked), tmp_path, threads=1)
 
 
 def test_weights_that_were_changed_or_are_for_other_settings_are_refused(tiny):
     path = make_ready(TINY, tiny)
     with pytest.raises(DataError, match="other settings than the config's. Run: python -m cliper weights"):
-        load(replace(TINY, pretrained="there"), path)
+        load(changed(TINY, pretrained="there"), path)
     (tiny / "tiny-here" / "open_clip_model.safetensors").write_bytes(b"")
     with pytest.raises(DataError, match="missing or was changed"):
         load(TINY, path)
+
+
+def test_weights_whose_note_has_null_for_absent_settings_stay_ready(tiny):  # as version 0.1 wrote it
+    path = make_ready(TINY, tiny)
+    noted = files.read_json(path, made_by="weights")
+    files.write_json(path, noted | {"settings": noted["settings"] | {"revision": None, "source": None}})
+    assert load(TINY, path).text
 
 
 # --- bridge ---
@@ -530,7 +571,7 @@ def test_weights_that_were_changed_or_are_for_other_settings_are_refused(tiny):
 
 def test_bridge_maps_logits_onto_the_vectors_of_class_names(bridge_weights):
     # the slow twin: sum over classes c of GELU(logit_c - 2) times the vector of class c
-    encoder = load(Settings("bridge"), bridge_weights)
+    encoder = load(of("bridge"), bridge_weights)
     pixels = encoder.read_image(picture("orange"))
     with torch.inference_mode():
         logits = cnn.load_lite0()(pixels[None])[0]
@@ -544,9 +585,9 @@ def test_bridge_maps_logits_onto_the_vectors_of_class_names(bridge_weights):
 
 
 def test_bridge_loads_the_same_from_a_folder_that_was_moved(bridge_weights, tmp_path):
-    before = load(Settings("bridge"), bridge_weights)
+    before = load(of("bridge"), bridge_weights)
     moved = shutil.copytree(bridge_weights.parent, tmp_path / "elsewhere") / "weights.json"
-    after = load(Settings("bridge"), moved)
+    after = load(of("bridge"), moved)
     pixels = [before.read_image(picture("orange"))]
     assert np.array_equal(before.encode_texts(TEXTS).embedding, after.encode_texts(TEXTS).embedding)
     assert np.array_equal(before.encode_images(pixels), after.encode_images(pixels))
@@ -557,7 +598,7 @@ def test_bridge_loads_the_same_from_a_folder_that_was_moved(bridge_weights, tmp_
 
 @pytest.mark.slow
 def test_bridge_is_assembled_to_equal_bytes(bridge_weights, tmp_path):
-    again = make_ready(Settings("bridge"), tmp_path)
+    again = make_ready(of("bridge"), tmp_path)
     assert again.read_bytes() == bridge_weights.read_bytes()
 
 
@@ -597,15 +638,15 @@ def films():
 
 @needs_films
 def test_films_posters_have_the_reference_features(films, bridge_weights, tmp_path):
-    lite0 = load(Settings("cnn"), make_ready(Settings("cnn"), tmp_path))
-    for encoder, reference in ((lite0, "vanilla"), (load(Settings("bridge"), bridge_weights), "cliper")):
+    lite0 = load(of("cnn"), make_ready(of("cnn"), tmp_path))
+    for encoder, reference in ((lite0, "vanilla"), (load(of("bridge"), bridge_weights), "cliper")):
         found = encoder.encode_images([encoder.read_image(poster) for poster in films[1]])
         assert np.abs(found - np.load(FILMS / reference / "image_feat.npy")[:N]).max() <= 1e-4
 
 
 @needs_films
 def test_films_texts_have_the_reference_features(films, bridge_weights, tmp_path):
-    minilm = load(Settings("sentence"), make_ready(Settings("sentence"), tmp_path))
+    minilm = load(of("sentence"), make_ready(of("sentence"), tmp_path))
     joined = [" ".join([f["title"], f["brand"], *f["categories"][0], f["description"]]) for f in films[0]]
     expected = np.load(FILMS / "vanilla" / "text_feat.npy")[:N]
     assert np.abs(minilm.encode_texts(joined).embedding - expected).max() <= 1e-5
@@ -619,7 +660,7 @@ def test_films_texts_have_the_reference_features(films, bridge_weights, tmp_path
         ]
         for f in films[0]
     ]
-    encoder = load(Settings("bridge"), bridge_weights)
+    encoder = load(of("bridge"), bridge_weights)
     found = encoder.encode_texts([text for film in views for text in [*film, " ".join(film)]]).embedding
     expected = np.load(FILMS / "cliper_text_views.npy")[:, :N].swapaxes(0, 1).reshape(5 * N, -1)
     assert np.abs(found - expected).max() <= 1e-4

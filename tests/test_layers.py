@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ PACKAGE = toy.REPOSITORY / "cliper"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 CLOSED = {"collect", "models", "report", "demo"}  # wings that take nothing of another wing
 LENT = {"cliper.collect.images.shards"}  # what features takes of another wing
+VARIANTS = {"cliper.features.encoders", "cliper.features.fusion.rows"}  # for the config
+HEAVY = {"torch", "numpy", "polars", "pyarrow", "PIL", "open_clip", "transformers"}
 
 
 def module_name(path: Path) -> str:
@@ -39,13 +43,22 @@ def test_a_module_imports_only_what_its_kind_may(path: Path) -> None:
     own = module_name(path)
     used = {name for name in stages.imports(ast.parse(path.read_text(encoding="utf-8"))) if name != own}
     others = {name for name in used if wing(name) not in (None, wing(own))}
+    if own == "cliper.config":
+        others = {name for name in others if name not in VARIANTS and not name.endswith("_settings")}
     if wing(own) is None:
-        assert not others, "the frame and the config import no wing"
+        assert not others, "the frame imports no wing, the config no more of it than settings"
     assert not [name for name in used if is_stage(name)], "a stage is imported by nobody"
     if wing(own) in CLOSED:
         assert not others, f"{wing(own)} takes nothing of another wing"
     if wing(own) == "features":
         assert {name for name in others if not (PACKAGE.joinpath(*name.split(".")[1:])).is_dir()} <= LENT
+
+
+@pytest.mark.parametrize("module", sorted(VARIANTS))
+def test_settings_are_read_without_heavy_libraries(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted({HEAVY} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == []
 
 
 def test_the_workflow_imports_only_names_and_config() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -14,10 +13,9 @@ from toy import SHARED
 
 from cliper import files
 from cliper.config import Encode
-from cliper.config import Encoder as Settings
 from cliper.errors import ConfigError, SourceError
-from cliper.features import encoders
-from cliper.features.encoders import longclip, overflow
+from cliper.features.encoders import ENCODERS, loading, longclip, overflow
+from cliper.settings import plain
 
 GOLDEN = SHARED / "golden" / "longclip"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden numbers are not here")
@@ -36,13 +34,18 @@ def add_model(monkeypatch, model, name="little"):
 
 def write(path, state):
     torch.save(state, path)
-    return Settings("longclip", architecture="little", source=str(path), weights="as_stored", context=248)
+    settings = {"architecture": "little", "source": str(path), "weights": "as_stored", "context": 248}
+    return ENCODERS.choose({"kind": "longclip", **settings})
+
+
+def changed(chosen, **settings):
+    return ENCODERS.choose({**plain(chosen), **settings})
 
 
 def load(settings, folder):
-    weights = encoders.prepare(settings, folder, threads=1)
-    files.write_json(folder / "weights.json", encoders.note(settings, weights))
-    return encoders.load(settings, folder / "weights.json", HOW)
+    weights = loading.prepare(settings, folder, threads=1)
+    files.write_json(folder / "weights.json", loading.note(settings, weights))
+    return loading.load(settings, folder / "weights.json", HOW)
 
 
 # --- a stand-in, made here ---
@@ -109,7 +112,7 @@ def test_longclip_refuses_a_file_of_another_kind_and_writes_nothing(little, stat
     damage(state)
     settings = write(tmp_path / "wrong.pt", state)
     with pytest.raises(SourceError, match=complaint):
-        encoders.prepare(settings, tmp_path / "weights", threads=1)
+        loading.prepare(settings, tmp_path / "weights", threads=1)
     assert not list((tmp_path / "weights").iterdir())
 
 
@@ -119,25 +122,25 @@ def test_longclip_refuses_a_truncated_file(little, state, tmp_path, size):
     whole = (tmp_path / "cut.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[:size])
     with pytest.raises(SourceError, match="does not hold Long-CLIP's weights for little"):
-        encoders.prepare(settings, tmp_path, threads=1)
+        loading.prepare(settings, tmp_path, threads=1)
 
 
 def test_longclip_refuses_a_file_that_would_run_code(little, tmp_path):
     settings = write(tmp_path / "evil.pt", {"positional_embedding": pytest.raises})
     with pytest.raises(SourceError, match="does not hold Long-CLIP's weights"):
-        encoders.prepare(settings, tmp_path, threads=1)
+        loading.prepare(settings, tmp_path, threads=1)
 
 
 def test_longclip_refuses_another_sha256_than_the_configs(little, state, tmp_path):
-    settings = replace(write(tmp_path / "l.pt", state), sha256="0" * 64)
+    settings = changed(write(tmp_path / "l.pt", state), sha256="0" * 64)
     with pytest.raises(SourceError, match=f"has the sha256 [0-9a-f]{{64}}, not {'0' * 64} as the config asks"):
-        encoders.prepare(settings, tmp_path, threads=1)
+        loading.prepare(settings, tmp_path, threads=1)
 
 
 def test_longclip_refuses_an_architecture_with_plain_gelu(monkeypatch, state, tmp_path):
     add_model(monkeypatch, {**MODEL, "quick_gelu": False})
     with pytest.raises(ConfigError, match="add -quickgelu to little"):
-        encoders.prepare(write(tmp_path / "l.pt", state), tmp_path, threads=1)
+        loading.prepare(write(tmp_path / "l.pt", state), tmp_path, threads=1)
 
 
 def test_longclip_says_which_file_goes_where(little, state, tmp_path, monkeypatch):
@@ -145,14 +148,14 @@ def test_longclip_says_which_file_goes_where(little, state, tmp_path, monkeypatc
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    settings = replace(write(tmp_path / "elsewhere.pt", state), source="https://huggingface.test/a/resolve/main/l.pt")
+    settings = changed(write(tmp_path / "elsewhere.pt", state), source="https://huggingface.test/a/resolve/main/l.pt")
     with pytest.raises(SourceError) as error:
-        encoders.prepare(settings, tmp_path / "weights", threads=1)
+        loading.prepare(settings, tmp_path / "weights", threads=1)
     assert f"put https://huggingface.test/a/resolve/main/l.pt into {tmp_path / 'weights'} and run" in str(error.value)
     (tmp_path / "elsewhere.pt").rename(tmp_path / "weights" / "l.pt")
-    assert encoders.prepare(settings, tmp_path / "weights", threads=1).context == 248
+    assert loading.prepare(settings, tmp_path / "weights", threads=1).context == 248
     with pytest.raises(SourceError, match="there is no file .*nowhere.pt"):
-        encoders.prepare(replace(settings, source=str(tmp_path / "nowhere.pt")), tmp_path, threads=1)
+        loading.prepare(changed(settings, source=str(tmp_path / "nowhere.pt")), tmp_path, threads=1)
 
 
 # --- golden: what Long-CLIP's own code gave ---
@@ -164,7 +167,7 @@ def longclip_golden(monkeypatch, tmp_path, name, weights="as_stored", change=lam
     add_model(monkeypatch, meta["open_clip_config"])
     with np.load(GOLDEN / f"{name}.npz") as stored:
         state = {key: torch.from_numpy(value) for key, value in stored.items()}
-    settings = replace(write(tmp_path / f"{name}.pt", change(state)), weights=weights)
+    settings = changed(write(tmp_path / f"{name}.pt", change(state)), weights=weights)
     return load(settings, tmp_path / weights)[0], meta
 
 

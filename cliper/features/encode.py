@@ -43,9 +43,9 @@ from cliper.arrays import Vectors
 from cliper.collect.images.shards import read_bytes
 from cliper.config import Config
 from cliper.errors import ConfigError
-from cliper.features import encoders
 from cliper.features.embeddings.ranges import TOKENS, span, token_report
 from cliper.features.embeddings.store import VectorStore
+from cliper.features.encoders import loading
 from cliper.features.encoders.base import Encoder, Store, Texts
 from cliper.features.encoders.overflow import find as find_overflow
 from cliper.layout import locate
@@ -278,8 +278,8 @@ def _load(config: Config, encoder: str, source: str, target: str, **shape: int) 
     source, target  tables that are read and made
     shape           of its batches: the last bits of a vector depend on it
     """
-    path, settings = locate(config.root, "weights", encoder=encoder), config.encoder(encoder)
-    loaded, weights = encoders.load(settings, path, config.encode)
+    path, chosen = locate(config.root, "weights", encoder=encoder), config.encoder(encoder)
+    loaded, weights = loading.load(chosen, path, config.encode)
     note = {
         "encoder": encoder,
         "weights": weights.id,
@@ -292,5 +292,5 @@ def _load(config: Config, encoder: str, source: str, target: str, **shape: int) 
     }
     how = {"threads": config.encode.threads, "device": loaded.device.type, **shape}
     decides = {key: note[key] for key in ("weights", "context", "precision", "versions")}
-    facts = {**decides, **how, "code": code_id("weights", settings.kind)}
+    facts = {**decides, **how, "code": code_id("weights", chosen.kind)}
     return Ready(loaded, source, target, note, facts)

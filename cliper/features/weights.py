@@ -21,16 +21,16 @@ import time
 
 from cliper import files, log
 from cliper.config import Config
-from cliper.features import encoders
+from cliper.features.encoders import loading
 from cliper.layout import locate
 
 
 def run(config: Config, *, encoder: str) -> None:
     """Make one encoder ready. Raises ConfigError or SourceError."""
     started = time.perf_counter()
-    settings = config.encoder(encoder)
+    chosen = config.encoder(encoder)
     path = locate(config.root, "weights", encoder=encoder)
-    weights = encoders.prepare(settings, path.parent, threads=config.encode.threads)
-    files.write_json(path, encoders.note(settings, weights))
+    weights = loading.prepare(chosen, path.parent, threads=config.encode.threads)
+    files.write_json(path, loading.note(chosen, weights))
     seconds = time.perf_counter() - started
     log.account(f"{encoder}: {weights.architecture}, {len(weights.files)} files, id {weights.id[:12]}, {seconds:.1f} s")

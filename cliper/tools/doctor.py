@@ -24,13 +24,10 @@ import requests
 
 from cliper import files, resources
 from cliper.collect.sources.mirrors import Place, find_places
-from cliper.config import CONTENT_FREE, Config, Encoder, Mmrec, Source, Table, is_url
+from cliper.config import CONTENT_FREE, Config, Mmrec, Source, Table, is_url
 from cliper.errors import DataError
 from cliper.layout import locate
 
-PACKAGES = {"bridge": ("all-MiniLM-L6-v2", "EfficientNet-Lite0"), "sentence": ("all-MiniLM-L6-v2",)}
-PACKAGES |= {"cnn": ("EfficientNet-Lite0",)}
-HUB = "https://huggingface.co"
 IMAGE_BYTES = 10_000  # a cover image of 300 px; 9.1 kB in the mean of 5,000
 WIDTH = 768  # of CLIP ViT-L/14's embeddings, the widest of those that the config names
 BABY_ROWS = 118_551  # train interactions of Baby, on which epochs were timed
@@ -112,22 +109,20 @@ def has_image_urls(source: Source) -> bool:
 
 def need_encoder(config: Config, name: str) -> Need:
     """An encoder's weights: made ready already, in installed packages, in a file, or on the web."""
-    what, settings = f"encoder {name}", config.encoder(name)
+    what, settings = f"encoder {name}", config.encoder(name).settings
     path = locate(config.root, "weights", encoder=name)
     if path.is_file():
         return Need(what, True, True, str(path))
-    if settings.kind in PACKAGES:
-        missing = [advice for model in PACKAGES[settings.kind] if (advice := _missing_package(model))]
+    if settings.origin is None:
+        missing = [advice for model in settings.packages if (advice := _missing_package(model))]
         return Need(what, not missing, False, "; ".join(missing) or "installed packages")
-    source = settings.source or (settings.architecture or "").removeprefix("local-dir:")
-    if settings.source is None and not (settings.architecture or "").startswith("local-dir:"):
-        source = HUB
-    if is_url(source):
-        size, detail = ask(source)
+    if is_url(settings.origin):
+        size, detail = ask(settings.origin)
         by_hand = f"; python -m cliper weights --encoder {name} says which file to put where by hand"
         return Need(what, False, size is not None, detail + ("" if size is not None else by_hand), size or 0)
-    is_there = Path(source).expanduser().exists()
-    return Need(what, is_there, False, source if is_there else f"{source} does not exist; put the weights there")
+    is_there = Path(settings.origin).expanduser().exists()
+    advice = "" if is_there else " does not exist; put the weights there"
+    return Need(what, is_there, False, settings.origin + advice)
 
 
 def _missing_package(model: str) -> str | None:
@@ -192,16 +187,12 @@ def estimate_hours(config: Config) -> dict[str, float]:
         texts = {(arm.text, arm.prompts, view) for arm in arms if arm.text for view in config.views_of(arm)}
         if images and config.dataset(dataset).image_folder is None:
             seconds["crawl"] += n_items / config.crawl.requests_per_s
-        seconds["encode"] += n_items * sum(costs["image", _size(config.encoder(name))] for name in images)
-        seconds["encode"] += n_items * sum(costs["text", _size(config.encoder(str(name)))] for name, _, _ in texts)
+        encoded = [*(("image", name) for name in images), *(("text", str(name)) for name, _, _ in texts)]
+        seconds["encode"] += n_items * sum(costs[what, config.encoder(name).settings.size] for what, name in encoded)
         cells = [cell for cell in config.cells if cell[0] == dataset]
         share = N_EPOCHS * n_rows / BABY_ROWS
         seconds["train"] += share * sum(costs.get(("epoch", backbone), 0) for _, backbone, _, _ in cells)
     return {stage: value / 3600 for stage, value in seconds.items()}
-
-
-def _size(encoder: Encoder) -> str:
-    return "ViT-L" if "ViT-L" in (encoder.architecture or "") else "other"
 
 
 def describe(config: Config, needs: list[Need]) -> Iterator[str]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeVar
+from pathlib import Path
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,9 +25,11 @@ from torch import Tensor
 from cliper import log
 from cliper.arrays import Bools, Int32s, Vectors
 from cliper.errors import ConfigError, FeatureError
+from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.features.encoders.overflow import Overflow
 
 T = TypeVar("T")
+S = TypeVar("S", bound=EncoderSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,41 @@ class ImageTower:
     dim: int
     preprocess: Callable[[Image.Image], Tensor]
     embed: Callable[[Tensor], Tensor]
+
+
+class EncoderKind(ABC, Generic[S]):
+    """One kind of encoders: how its weights are made ready and loaded.
+
+    Settings  what the config may say of such an encoder
+    settings  what it says of this one
+    """
+
+    Settings: ClassVar[type[EncoderSettings]] = EncoderSettings
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def prepare(self, folder: Path) -> Weights:
+        """Make the weights ready, in a folder of the encoder's own or where a package has them; note their sha256.
+
+        Raises ConfigError for settings that do not fit each other, SourceError if the weights cannot be had or are
+        other ones than the settings ask for.
+        """
+
+    @abstractmethod
+    def load(
+        self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype
+    ) -> tuple[TextTower | None, ImageTower | None]:
+        """Load what `prepare` made ready, without a network; None for a tower that this kind does not have."""
+
+    def load_counter(self, folder: Path, weights: Weights) -> Callable[[list[str]], list[int]]:
+        """How the tokens of texts are counted, uncut. Raises ConfigError if this kind encodes no texts."""
+        if not self.Settings.encodes_texts:
+            raise ConfigError("this encoder encodes no texts; choose another one for arms.*.text")
+        text, _ = self.load(folder, weights, torch.device("cpu"), torch.float32)
+        assert text is not None, "its settings say that it encodes texts"
+        return lambda texts: text.tokenise(texts)[1]
 
 
 class Store(Protocol):

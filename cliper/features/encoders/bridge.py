@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from cliper.config import Encoder as Settings
-from cliper.features.encoders import cnn, open_clip, sentence
+from cliper.features.encoders import cnn, sentence
 from cliper.features.encoders.base import Encoder, ImageTower, TextTower, Weights, few_at_a_time
-from cliper.features.encoders.open_clip import CONFIG, WEIGHTS, describe
+from cliper.features.encoders.bridge_settings import BridgeSettings
+from cliper.features.encoders.open_clip import CONFIG, WEIGHTS, Checkpoint, describe
 from cliper.features.encoders.packages import find_package
 from cliper.files import atomic, write_json
 
@@ -58,27 +58,33 @@ MODEL: dict[str, Any] = {
 }
 
 
-def prepare(_settings: Settings, folder: Path) -> Weights:
-    """Assemble the checkpoint; equal bytes each time. Raises SourceError without the two packages."""
-    packages = {name: find_package(name) for name in (cnn.MODEL, sentence.MODEL)}
-    minilm = packages[sentence.MODEL].find().parent
-    checkpoint = folder / "bridge"
-    checkpoint.mkdir(exist_ok=True)
-    for name in TEXT_FILES:
-        shutil.copyfile(minilm / name, checkpoint / name)
-    preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    write_json(checkpoint / CONFIG, {"model_cfg": MODEL, "preprocess_cfg": preprocessing})
-    with atomic(checkpoint / WEIGHTS) as temporary:
-        save_file(assemble(minilm), temporary)
-    architecture = f"{cnn.MODEL} + {sentence.MODEL}"
-    origin = {name: f"{package.package}=={package.version}" for name, package in packages.items()}
-    return describe(checkpoint, architecture, {name: package.licence for name, package in packages.items()}, origin)
+class Bridge(Checkpoint[BridgeSettings]):
+    """The bridge, a checkpoint that is assembled here."""
 
+    Settings = BridgeSettings
 
-def load(folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[TextTower, ImageTower]:
-    """Load the checkpoint as open_clip does, with its convolutions arranged for a CPU."""
-    text, image = open_clip.load(folder, weights, device, dtype)
-    return text, replace(image, embed=few_at_a_time(image.embed, device))
+    def prepare(self, folder: Path) -> Weights:
+        """Assemble the checkpoint; equal bytes each time. Raises SourceError without the two packages."""
+        packages = {name: find_package(name) for name in (cnn.MODEL, sentence.MODEL)}
+        minilm = packages[sentence.MODEL].find().parent
+        checkpoint = folder / "bridge"
+        checkpoint.mkdir(exist_ok=True)
+        for name in TEXT_FILES:
+            shutil.copyfile(minilm / name, checkpoint / name)
+        preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3}
+        write_json(checkpoint / CONFIG, {"model_cfg": MODEL, "preprocess_cfg": preprocessing})
+        with atomic(checkpoint / WEIGHTS) as temporary:
+            save_file(assemble(minilm), temporary)
+        architecture = f"{cnn.MODEL} + {sentence.MODEL}"
+        origin = {name: f"{package.package}=={package.version}" for name, package in packages.items()}
+        return describe(checkpoint, architecture, {name: package.licence for name, package in packages.items()}, origin)
+
+    def load(
+        self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype
+    ) -> tuple[TextTower, ImageTower]:
+        """Load the checkpoint as open_clip does, with its convolutions arranged for a CPU."""
+        text, image = super().load(folder, weights, device, dtype)
+        return text, replace(image, embed=few_at_a_time(image.embed, device))
 
 
 @torch.inference_mode()

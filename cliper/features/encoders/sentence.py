@@ -16,26 +16,38 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from cliper.config import Encoder as Settings
-from cliper.features.encoders.base import TextTower, Weights, cut_tokens
+from cliper.features.encoders.base import EncoderKind, TextTower, Weights, cut_tokens
 from cliper.features.encoders.packages import find_package
+from cliper.features.encoders.sentence_settings import SentenceSettings
 
-MODEL = "all-MiniLM-L6-v2"
+(MODEL,) = SentenceSettings.packages
 DIM = 384
 CONTEXT = 256  # the model's sentence_bert_config.json: max_seq_length
 PAD = 0
 
 
-def prepare(_settings: Settings, _folder: Path) -> Weights:
-    """Check that the package is there; nothing is copied."""
-    package = find_package(MODEL)
-    package.find()
-    return Weights(MODEL, {package.file: package.sha256}, {MODEL: package.licence}, text_dim=DIM, context=CONTEXT)
+class Sentence(EncoderKind[SentenceSettings]):
+    """The sentence encoder."""
 
+    Settings = SentenceSettings
 
-def load(_folder: Path, _weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[TextTower, None]:
-    """Load from the package. Raises SourceError if it is absent or another one."""
-    return load_text_tower(device, dtype), None
+    def prepare(self, folder: Path) -> Weights:
+        """Check that the package is there; nothing is copied."""
+        del folder
+        package = find_package(MODEL)
+        package.find()
+        return Weights(MODEL, {package.file: package.sha256}, {MODEL: package.licence}, text_dim=DIM, context=CONTEXT)
+
+    def load(self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[TextTower, None]:
+        """Load from the package. Raises SourceError if it is absent or another one."""
+        del folder, weights
+        return load_text_tower(device, dtype), None
+
+    def load_counter(self, folder: Path, weights: Weights) -> Callable[[list[str]], list[int]]:
+        """How the model counts the tokens of texts."""
+        del folder, weights
+        tokenizer = load_tokenizer()
+        return lambda texts: [len(ids) for ids in tokenizer(texts)]
 
 
 def load_text_tower(device: torch.device, dtype: torch.dtype) -> TextTower:
@@ -53,12 +65,6 @@ def load_text_tower(device: torch.device, dtype: torch.dtype) -> TextTower:
         return normalize((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True), dim=-1)
 
     return TextTower(DIM, CONTEXT, PAD, tokenise, embed, can_cut=True)
-
-
-def load_counter(_folder: Path, _weights: Weights) -> Callable[[list[str]], list[int]]:
-    """How the model counts the tokens of texts."""
-    tokenizer = load_tokenizer()
-    return lambda texts: [len(ids) for ids in tokenizer(texts)]
 
 
 def load_tokenizer() -> Callable[[list[str]], list[list[int]]]:

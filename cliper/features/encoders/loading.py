@@ -1,0 +1,61 @@
+"""An encoder as the config chooses it: made ready once, then loaded by every job that encodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cliper.config import Encode
+from cliper.device import PRECISIONS, choose_device, choose_precision
+from cliper.errors import DataError
+from cliper.features.encoders.base import Encoder, EncoderKind, Weights
+from cliper.features.encoders.base_settings import EncoderSettings
+from cliper.files import read_json
+from cliper.settings import plain
+from cliper.variants import Variant
+
+
+def prepare(chosen: Variant[EncoderSettings], folder: Path, *, threads: int) -> Weights:
+    """Make an encoder's weights ready in a folder. Raises as its kind does."""
+    torch.set_num_threads(threads)
+    folder.mkdir(parents=True, exist_ok=True)
+    return _kind(chosen).prepare(folder)
+
+
+def note(chosen: Variant[EncoderSettings], weights: Weights) -> dict[str, Any]:
+    """What weights.json says."""
+    return {"id": weights.id, "settings": plain(chosen), **asdict(weights)}
+
+
+def read_weights(chosen: Variant[EncoderSettings], path: Path) -> Weights:
+    """Read an encoder's weights.json. Raises DataError if it is missing or was made for other settings."""
+    again = f"weights --encoder {path.parent.name}"
+    noted = read_json(path, made_by=again)
+    if plain(noted["settings"]) != plain(chosen):  # plain: version 0.1 noted absent settings as null
+        raise DataError(f"{path} was made for other settings than the config's. Run: python -m cliper {again}")
+    return Weights(**{field.name: noted[field.name] for field in fields(Weights)})
+
+
+def load_counter(chosen: Variant[EncoderSettings], path: Path) -> Callable[[list[str]], list[int]]:
+    """How an encoder counts the tokens of texts, uncut; ours do it without the weights. Raises as `read_weights`."""
+    return _kind(chosen).load_counter(path.parent, read_weights(chosen, path))
+
+
+def load(chosen: Variant[EncoderSettings], path: Path, settings: Encode) -> tuple[Encoder, Weights]:
+    """Load an encoder from its weights.json. Raises as `read_weights`."""
+    weights = read_weights(chosen, path)
+    torch.set_num_threads(settings.threads)
+    torch.backends.cudnn.allow_tf32 = False  # convolutions would round to 10 bits on newer GPUs
+    device = choose_device(settings.device, setting="encode.device")
+    precision = choose_precision(settings.precision, device)
+    text, image = _kind(chosen).load(path.parent, weights, device, PRECISIONS[precision])
+    return Encoder(text, image, settings.batch_size, settings.batch_tokens, device, precision), weights
+
+
+def _kind(chosen: Variant[EncoderSettings]) -> EncoderKind[Any]:
+    made: EncoderKind[Any] = chosen.load()(chosen.settings)
+    return made
