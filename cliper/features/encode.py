@@ -8,7 +8,7 @@ encode-image  In:  the images of crawl
 encode-default-image
               Out: the embedding of cliper/data/default_image.png, for arms that put it in missing ones' place
 
-Items are cut into `encode.shards` equal ranges, each a job and a file; --shard names one, without it all are made.
+Items are cut into `encode.ranges` equal ranges, each a job and a file; --range names one, without it all are made.
 Within a range a few thousand items are read, encoded and written at a time: memory does not grow with their number.
 
 All read the weights.json of the encoder and note in the file's metadata which weights and libraries made it.
@@ -23,7 +23,6 @@ Source: paper, section 3, equation 1. Departs from the released code: texts long
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -41,16 +40,16 @@ from torch import Tensor
 from cliper import files, log, resources
 from cliper.arrays import Vectors
 from cliper.collect.images.shards import read_bytes
-from cliper.config import Config
+from cliper.config import decides
 from cliper.errors import ConfigError
 from cliper.features.embeddings.ranges import TOKENS, span, token_report
 from cliper.features.embeddings.store import VectorStore
 from cliper.features.encoders import loading
 from cliper.features.encoders.base import Encoder, Store, Texts
 from cliper.features.encoders.overflow import find as find_overflow
-from cliper.layout import locate
+from cliper.layout import At
 from cliper.schemas import EMBEDDING_STATUSES
-from cliper.stages import code_id
+from cliper.codeid import code_id
 
 T = TypeVar("T")
 CHUNK = 4_096  # items in hand; a text's last batch of a width is half empty, so fewer cost time
@@ -168,66 +167,67 @@ def image_table(images: pl.DataFrame, encoded: Images) -> pl.DataFrame:
 
 
 def encode_ranges(
-    config: Config, ready: Ready, shard: int | None, encode: Callable[[pl.DataFrame, Store], Rows], **names: str
+    job: decides.EncodeText | decides.EncodeImage, at: At, ready: Ready, encode: Callable[[pl.DataFrame, Store], Rows]
 ) -> Iterator[tuple[Path, str]]:
     """Encode ranges of a table's rows, some thousand at a time. Gives the file of each, and what to say of it.
 
-    shard   number of a range; None stands for all
     encode  makes rows of embeddings from rows of the table
-    names   of the files that are made
 
     Raises DataError if the table is missing or broken, ConfigError if there is no such range.
     """
-    shards = config.encode.shards
-    if shard is not None and not 0 <= shard < shards:
-        raise ConfigError(f"--shard {shard}: encode.shards is {shards}, so ranges are numbered from 0 to {shards - 1}")
-    source = locate(config.root, ready.source, **names)
+    source, asked, n_ranges = at(ready.source), at.names.get("range"), job.ranges
+    if asked is not None and not 0 <= int(asked) < n_ranges:
+        numbers = f"ranges are numbered from 0 to {n_ranges - 1}"
+        raise ConfigError(f"--range {asked}: encode.ranges is {n_ranges}, so {numbers}")
     n_items = files.count_rows(source, ready.source)
-    for number in range(shards) if shard is None else [shard]:
-        began, n_encoded = time.perf_counter(), 0
-        chunks = files.read_in_batches(source, ready.source, span(n_items, number, shards), size=CHUNK)
-        path = locate(config.root, ready.target, shard=number, shards=shards, **names)
-        with _open_store(config, ready) as store, files.table_writer(path, ready.target, metadata=ready.note) as write:
+    for number in range(n_ranges) if asked is None else [int(asked)]:
+        n_encoded = 0
+        chunks = files.read_in_batches(source, ready.source, span(n_items, number, n_ranges), size=CHUNK)
+        path = at(ready.target, range=number, ranges=n_ranges)
+        with (
+            _open_store(job.store, ready) as store,
+            files.table_writer(path, ready.target, metadata=ready.note) as write,
+        ):
             for chunk in chunks:
                 rows = encode(chunk, store)
                 write(rows.table)
                 store.flush()
                 n_encoded += rows.n_encoded
-        which = f" (range {number} of {shards})" if shards > 1 else ""
-        seconds = time.perf_counter() - began
-        yield path, f"{n_encoded} encoded, {store.n_found} found in the store, {seconds:.1f} s{which}"
+        which = f" (range {number} of {n_ranges})" if n_ranges > 1 else ""
+        yield path, f"{n_encoded} encoded, {store.n_found} found in the store{which}"
 
 
-def run_text(config: Config, *, dataset: str, encoder: str, prompts: str, view: str, shard: int | None = None) -> None:
+def run_text(job: decides.EncodeText, at: At) -> None:
     """Encode one view. Raises DataError if its prompts or the weights are missing."""
-    ready = _load(config, encoder, "prompts", "text_embeddings", batch_tokens=config.encode.batch_tokens)
-    ready.note["overflow"] = config.overflow(encoder)
-    overflow = find_overflow(config.overflow(encoder), config.slice_prefix(prompts, view))
+    ready = _load(job, at, "prompts", "text_embeddings", batch_tokens=job.batch_tokens)
+    ready.note["overflow"] = job.overflow
+    overflow = find_overflow(job.overflow, job.slice_prefix)
 
     def encode(rows: pl.DataFrame, store: Store) -> Rows:
         encoded = ready.encoder.encode_texts(rows["text"].to_list(), overflow=overflow, store=store)
         return Rows(text_table(rows, encoded), encoded.n_encoded)
 
-    names = {"dataset": dataset, "encoder": encoder, "prompts": prompts, "view": view}
-    for path, told in encode_ranges(config, ready, shard, encode, **names):
+    what = ", ".join(at.names[name] for name in ("dataset", "encoder", "prompts", "view"))
+    for path, counted in encode_ranges(job, at, ready, encode):
         report = token_report([files.read_table(path, "text_embeddings", columns=list(TOKENS))])
-        log.account(f"{dataset}, {encoder}, {prompts}, {view}: {_account(report)}; {told}")
+        log.account(f"{what}: {_account(report)}; {counted}")
 
 
-def run_image(config: Config, *, dataset: str, encoder: str, shard: int | None = None) -> None:
+def run_image(job: decides.EncodeImage, at: At) -> None:
     """Encode the images of a dataset. Raises DataError if they or the weights are missing."""
-    ready = _load(config, encoder, "images", "image_embeddings", batch_size=config.encode.batch_size)
-    manifest = locate(config.root, "images", dataset=dataset)
+    ready = _load(job, at, "images", "image_embeddings", batch_size=job.batch_size)
+    manifest = at("images")
 
     def encode(rows: pl.DataFrame, store: Store) -> Rows:
         images = rows.with_columns(sha256=pl.when(status="ok").then("sha256"))
         encoded = encode_rows(manifest, images, ready.encoder, store)
         return Rows(image_table(images, encoded), encoded.n_encoded)
 
-    for path, told in encode_ranges(config, ready, shard, encode, dataset=dataset, encoder=encoder):
+    for path, counted in encode_ranges(job, at, ready, encode):
         status = files.read_table(path, "image_embeddings", columns=["status"])["status"]
         without = ", ".join(f"{(status == name).sum()} {name}" for name in EMBEDDING_STATUSES[1:])
-        log.account(f"{dataset}, {encoder}: {len(status)} items, {without}; distinct images: {told}")
+        what = f"{at.names['dataset']}, {at.names['encoder']}"
+        log.account(f"{what}: {len(status)} items, {without}; distinct images: {counted}")
 
 
 def encode_rows(manifest: Path, images: pl.DataFrame, encoder: Encoder, store: Store) -> Images:
@@ -245,15 +245,14 @@ def encode_rows(manifest: Path, images: pl.DataFrame, encoder: Encoder, store: S
     return encoded
 
 
-def run_default_image(config: Config, *, encoder: str) -> None:
+def run_default_image(job: decides.EncodeImage, at: At) -> None:
     """Encode the picture that may stand for missing ones. Raises DataError if the weights are missing."""
-    ready = _load(config, encoder, "images", "default_image", batch_size=config.encode.batch_size)
+    ready = _load(job, at, "images", "default_image", batch_size=job.batch_size)
     picture = resources.read_bytes("default_image.png")
     embedding = ready.encoder.encode_images([ready.encoder.read_image(picture)])
     table = pl.DataFrame({"item": [NO_ITEM], "embedding": embedding})
-    path = locate(config.root, "default_image", encoder=encoder)
-    files.write_table(path, "default_image", table, metadata=ready.note)
-    log.account(f"{encoder}: the default image is encoded")
+    files.write_table(at("default_image"), "default_image", table, metadata=ready.note)
+    log.account(f"{at.names['encoder']}: the default image is encoded")
 
 
 def _account(report: pl.DataFrame) -> str:
@@ -265,23 +264,26 @@ def _account(report: pl.DataFrame) -> str:
 
 
 @contextmanager
-def _open_store(config: Config, ready: Ready) -> Iterator[VectorStore]:
+def _open_store(store: str | None, ready: Ready) -> Iterator[VectorStore]:
     """The store of vectors for an encoder as it is run here; where the config names none, one that is then deleted."""
     with ExitStack() as opened:
-        folder = config.encode.store or opened.enter_context(TemporaryDirectory(prefix="cliper-vectors-"))
+        folder = store or opened.enter_context(TemporaryDirectory(prefix="cliper-vectors-"))
         yield opened.enter_context(VectorStore(Path(folder), ready.facts))
 
 
-def _load(config: Config, encoder: str, source: str, target: str, **shape: int) -> Ready:
+def _load(
+    job: decides.EncodeText | decides.EncodeImage, at: At, source: str, target: str, **shape: int
+) -> Ready:
     """Load an encoder.
 
     source, target  tables that are read and made
     shape           of its batches: the last bits of a vector depend on it
     """
-    path, chosen = locate(config.root, "weights", encoder=encoder), config.encoder(encoder)
-    loaded, weights = loading.load(chosen, path, config.encode)
+    loaded, weights = loading.load(
+        job.encoder, at("weights"), threads=job.threads, device=job.device, precision=job.precision, **shape
+    )
     note = {
-        "encoder": encoder,
+        "encoder": at.names["encoder"],
         "weights": weights.id,
         "files": weights.files,
         "origin": weights.origin,
@@ -290,7 +292,7 @@ def _load(config: Config, encoder: str, source: str, target: str, **shape: int) 
         "precision": loaded.precision,
         "versions": {library: version(library) for library in LIBRARIES},
     }
-    how = {"threads": config.encode.threads, "device": loaded.device.type, **shape}
-    decides = {key: note[key] for key in ("weights", "context", "precision", "versions")}
-    facts = {**decides, **how, "code": code_id("weights", chosen.kind)}
+    how = {"threads": job.threads, "device": loaded.device.type, **shape}
+    decided = {key: note[key] for key in ("weights", "context", "precision", "versions")}
+    facts = {**decided, **how, "code": code_id("weights", job.encoder.place)}
     return Ready(loaded, source, target, note, facts)

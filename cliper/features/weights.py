@@ -17,20 +17,15 @@ where no weights can be fetched.
 
 from __future__ import annotations
 
-import time
-
 from cliper import files, log
-from cliper.config import Config
+from cliper.config import decides
 from cliper.features.encoders import loading
-from cliper.layout import locate
+from cliper.layout import At
 
 
-def run(config: Config, *, encoder: str) -> None:
+def run(job: decides.Weights, at: At) -> None:
     """Make one encoder ready. Raises ConfigError or SourceError."""
-    started = time.perf_counter()
-    chosen = config.encoder(encoder)
-    path = locate(config.root, "weights", encoder=encoder)
-    weights = loading.prepare(chosen, path.parent, threads=config.encode.threads)
-    files.write_json(path, loading.note(chosen, weights))
-    seconds = time.perf_counter() - started
-    log.account(f"{encoder}: {weights.architecture}, {len(weights.files)} files, id {weights.id[:12]}, {seconds:.1f} s")
+    path = at("weights")
+    weights = loading.prepare(job.encoder, path.parent, threads=job.threads)
+    files.write_json(path, loading.note(job.encoder, weights))
+    log.account(f"{at.names['encoder']}: {weights.architecture}, {len(weights.files)} files, id {weights.id[:12]}")

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from cliper.config import Encode
 from cliper.device import PRECISIONS, choose_device, choose_precision
 from cliper.errors import DataError
 from cliper.features.encoders.base import Encoder, EncoderKind, Weights
@@ -33,10 +32,9 @@ def note(chosen: Variant[EncoderSettings], weights: Weights) -> dict[str, Any]:
 
 def read_weights(chosen: Variant[EncoderSettings], path: Path) -> Weights:
     """Read an encoder's weights.json. Raises DataError if it is missing or was made for other settings."""
-    again = f"weights --encoder {path.parent.name}"
-    noted = read_json(path, made_by=again)
+    noted = read_json(path, made_by="weights")
     if plain(noted["settings"]) != plain(chosen):  # plain: version 0.1 noted absent settings as null
-        raise DataError(f"{path} was made for other settings than the config's. Run: python -m cliper {again}")
+        raise DataError(f"{path} was made for other settings than the config's. Run: python -m cliper weights")
     return Weights(**{field.name: noted[field.name] for field in fields(Weights)})
 
 
@@ -45,15 +43,24 @@ def load_counter(chosen: Variant[EncoderSettings], path: Path) -> Callable[[list
     return _kind(chosen).load_counter(path.parent, read_weights(chosen, path))
 
 
-def load(chosen: Variant[EncoderSettings], path: Path, settings: Encode) -> tuple[Encoder, Weights]:
-    """Load an encoder from its weights.json. Raises as `read_weights`."""
+def load(
+    chosen: Variant[EncoderSettings],
+    path: Path,
+    *,
+    threads: int,
+    device: str,
+    precision: str,
+    batch_size: int = 1,
+    batch_tokens: int = 1,
+) -> tuple[Encoder, Weights]:
+    """Load an encoder from its weights.json, for batches of images or of texts. Raises as `read_weights`."""
     weights = read_weights(chosen, path)
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False  # convolutions would round to 10 bits on newer GPUs
-    device = choose_device(settings.device, setting="encode.device")
-    precision = choose_precision(settings.precision, device)
-    text, image = _kind(chosen).load(path.parent, weights, device, PRECISIONS[precision])
-    return Encoder(text, image, settings.batch_size, settings.batch_tokens, device, precision), weights
+    where = choose_device(device, setting="encode.device")
+    rounded = choose_precision(precision, where)
+    text, image = _kind(chosen).load(path.parent, weights, where, PRECISIONS[rounded])
+    return Encoder(text, image, batch_size, batch_tokens, where, rounded), weights
 
 
 def _kind(chosen: Variant[EncoderSettings]) -> EncoderKind[Any]:

@@ -46,7 +46,7 @@ class Checkpoint(EncoderKind[S]):
         for name, digest in weights.files.items():
             if not (folder / name).is_file() or sha256(folder / name) != digest:
                 raise DataError(
-                    f"{folder / name} is missing or was changed. Run: python -m cliper weights --encoder {folder.name}"
+                    f"{folder / name} is missing or was changed. Delete {folder} and run: python -m cliper weights"
                 )
         return _open(_checkpoint(folder, weights), device, dtype)
 
