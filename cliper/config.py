@@ -18,6 +18,8 @@ import yaml
 from pydantic import ValidationError
 
 from cliper import resources, settings
+from cliper.collect.sources import SOURCES
+from cliper.collect.sources.base_settings import GivenFeatures, SourceSettings
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders import ENCODERS
 from cliper.features.encoders.base_settings import EncoderSettings
@@ -44,118 +46,12 @@ class Run:
     seeds: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GivenFeatures:
-    """Files with features that come with a dataset for one arm.
+class Source(Variant[SourceSettings]):
+    """A chosen source whose settings the workflow asks without a detour."""
 
-    With a text: both are numpy's, with a row for every item, in item order. Without: the image features of
-    Amazon-2014, by asin, and the text features are made here.
-    """
-
-    image: str
-    text: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Amazon2014:
-    """Raw files of one category in the formats of Amazon-2014."""
-
-    kind: str
-    category: str
-    interactions: str  # ratings | reviews
-    mirrors: tuple[str, ...] | None = None  # base URLs or folders; else those of data/sources.csv
-    features: dict[str, GivenFeatures] | None = None  # by arm
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Role of each raw file -> its name."""
-        ratings, reviews = f"ratings_{self.category}.csv", f"reviews_{self.category}_5.json.gz"
-        return {
-            "interactions": ratings if self.interactions == "ratings" else reviews,
-            "metadata": f"meta_{self.category}.json.gz",
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Amazon2018:
-    """Raw files of one category in the formats of Amazon-2018."""
-
-    kind: str
-    category: str
-    interactions: str  # ratings | reviews
-    mirrors: tuple[str, ...] | None = None
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Role of each raw file -> its name."""
-        ratings, reviews = f"{self.category}.csv", f"{self.category}_5.json.gz"
-        return {
-            "interactions": ratings if self.interactions == "ratings" else reviews,
-            "metadata": f"meta_{self.category}.json.gz",
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Amazon2023:
-    """Raw files of one category in the formats of Amazon-2023."""
-
-    kind: str
-    category: str
-    interactions: str  # ratings | reviews
-    mirrors: tuple[str, ...] | None = None
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Role of each raw file -> its name."""
-        ratings, reviews = f"{self.category}.csv.gz", f"{self.category}.jsonl.gz"
-        return {
-            "interactions": ratings if self.interactions == "ratings" else reviews,
-            "metadata": f"meta_{self.category}.jsonl.gz",
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Tables of anyone's own."""
-
-    kind: str
-    interactions: str
-    columns: dict[str, dict[str, str]]  # interactions, items -> our name of a column -> the file's
-    mirrors: tuple[str, ...]
-    items: str | None = None
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Role of each raw file -> its name."""
-        return {"interactions": self.interactions} | ({"metadata": self.items} if self.items else {})
-
-
-@dataclass(frozen=True, slots=True)
-class Mmrec:
-    """An `.inter` file with its split, and where known the items' ids and metadata, and features."""
-
-    kind: str
-    inter: str
-    mirrors: tuple[str, ...]
-    item_ids: str | None = None
-    metadata: str | None = None
-    features: dict[str, GivenFeatures] | None = None  # by arm
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Role of each raw file that the catalogue is made of -> its name."""
-        found = {"interactions": self.inter, "item_ids": self.item_ids, "metadata": self.metadata}
-        return {role: name for role, name in found.items() if name is not None}
-
-
-Source = Amazon2014 | Amazon2018 | Amazon2023 | Mmrec | Table
-SOURCES: dict[str, type[Source]] = {
-    "amazon2014": Amazon2014,
-    "amazon2018": Amazon2018,
-    "amazon2023": Amazon2023,
-    "mmrec": Mmrec,
-    "table": Table,
-}
+    files = property(lambda self: self.settings.files)
+    mirrors = property(lambda self: self.settings.mirrors)
+    columns = property(lambda self: plain(getattr(self.settings, "columns", None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +68,12 @@ class Dataset:
 
     def given(self, arm: str) -> GivenFeatures | None:
         """Features that come with the dataset for an arm; None where they are made here."""
-        return (self.source.features or {}).get(arm) if isinstance(self.source, Amazon2014 | Mmrec) else None
+        return self.source.settings.given_features.get(arm)
 
     def raw_files(self, arms: Iterable[str]) -> list[str]:
         """Names of all raw files that a run with these arms reads."""
         given = [found for arm in arms if (found := self.given(arm))]
-        return [*self.source.files.values(), *(n for found in given for n in (found.image, found.text) if n)]
+        return [*self.source.settings.files.values(), *(n for found in given for n in (found.image, found.text) if n)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,7 +409,7 @@ def structure(raw: Mapping[str, Any], *, where: str) -> Config:
     if faults := [*_schema_faults(complete)] or [*_reference_faults(complete)]:
         raise ConfigError("; ".join(f"{where}: {fault}" for fault in faults))
     converter = cattrs.Converter(forbid_extra_keys=True)
-    converter.register_structure_hook(Source, lambda d, _: converter.structure(d, SOURCES[d["kind"]]))
+    converter.register_structure_hook(Source, lambda made, _: made)
     converter.register_structure_hook_func(lambda kind: kind == Variant[EncoderSettings], lambda made, _: made)
     converter.register_structure_hook(View, lambda d, _: converter.structure(d, _kind_of_view(d)))
     return converter.structure(_written_out(complete), Config)
@@ -526,7 +422,9 @@ def _kind_of_view(view: Mapping[str, Any]) -> type[FieldView] | type[JoinedView]
 def _written_out(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The config with what datasets, views and arms leave to their source or to other sections written out in them."""
     datasets = {
-        name: {"split": "given" if _has_split(dataset["source"]) else "random", **dataset}
+        name: {"split": "given" if _has_split(dataset["source"]) else "random"}
+        | dataset
+        | {"source": Source(*_choose(SOURCES, dataset["source"], f"datasets.{name}.source"))}
         for name, dataset in raw["datasets"].items()
     }
     sets = {

@@ -31,7 +31,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from cliper import files, log
-from cliper.config import Arm, Config, GivenFeatures
+from cliper.config import Arm, Config
 from cliper.errors import DataError, FeatureError
 from cliper.features.embeddings.ranges import TOKENS, read_ranges, token_report
 from cliper.features.fusion import equations
@@ -193,15 +193,15 @@ def count_fallbacks(image_is_filled: Bools, views: Views, arm: Arm) -> pl.DataFr
     return pl.DataFrame(rows, schema=["missing", "policy", "n_items"], orient="row").sort("missing")
 
 
-def fuse_views(config: Config, dataset: str, arm: Arm, given: GivenFeatures | None) -> Fused:
+def fuse_views(config: Config, dataset: str, arm: Arm, image_file: str | None) -> Fused:
     """Weigh and fuse the embeddings of an arm's views.
 
-    given  image features that come with the dataset
+    image_file  raw file with image features that come with the dataset
 
     Raises FeatureError if they cannot be used.
     """
     item, image, image_is_filled = (
-        read_image_file(config, dataset, arm, given.image) if given else read_images(config, dataset, arm)
+        read_image_file(config, dataset, arm, image_file) if image_file else read_images(config, dataset, arm)
     )
     views = read_views(config, dataset, arm)
     if len(image) != len(views.text):
@@ -221,23 +221,23 @@ def fuse_views(config: Config, dataset: str, arm: Arm, given: GivenFeatures | No
         long_weights(views.names, weighed),
         count_fallbacks(image_is_filled, views, arm),
         views.tokens,
-        {"encoders": encoders(config, arm, given), **{key: getattr(arm, key) for key in SETTINGS}},
+        {"encoders": encoders(config, arm, image_file), **{key: getattr(arm, key) for key in SETTINGS}},
     )
 
 
-def encoders(config: Config, arm: Arm, given: GivenFeatures | None) -> dict[str, str]:
+def encoders(config: Config, arm: Arm, image_file: str | None) -> dict[str, str]:
     """Kind of the arm's two encoders, for the record; of given image features, their file."""
 
     def kind(name: str | None) -> str:
         return f"{name} ({config.encoder(str(name)).kind})"
 
-    return {"image": given.image if given else kind(arm.image), "text": kind(arm.text)}
+    return {"image": image_file or kind(arm.image), "text": kind(arm.text)}
 
 
-def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:
-    """Take the features that come with a dataset, image and text. Raises FeatureError if they cannot be used."""
+def take_given(config: Config, dataset: str, image_file: str, text_file: str) -> Fused:
+    """Take the features that come with a dataset, as raw files. Raises FeatureError if they cannot be used."""
     items = files.read_table(locate(config.root, "items", dataset=dataset), "items", columns=["item"])
-    paths = [require_raw(config, dataset, str(name)) for name in (given.image, given.text)]
+    paths = [require_raw(config, dataset, name) for name in (image_file, text_file)]
     image, text = (read_given(path, items.height) for path in paths)
     none = np.empty((items.height, 0))
     no_weights = long_weights((), Weighed(None, none.astype(np.float32), none.astype(np.int16)))
@@ -247,7 +247,7 @@ def take_given(config: Config, dataset: str, given: GivenFeatures) -> Fused:
         schema=["missing", "policy", "n_items"],
         orient="row",
     )
-    note = {"given": {"image": given.image, "text": given.text}}
+    note = {"given": {"image": image_file, "text": text_file}}
     no_tokens = token_report([])
     return Fused(items["item"].to_numpy(), image, text, no_image, no_text, no_weights, fallbacks, no_tokens, note)
 
@@ -256,9 +256,9 @@ def run(config: Config, *, dataset: str, arm: str) -> None:
     """Read an arm's embeddings or the given features, write features and weights."""
     began, given = time.monotonic(), config.dataset(dataset).given(arm)
     if given and given.text:
-        fused = take_given(config, dataset, given)
+        fused = take_given(config, dataset, given.image, given.text)
     else:
-        fused = fuse_views(config, dataset, config.arm_of(dataset, arm), given)
+        fused = fuse_views(config, dataset, config.arm_of(dataset, arm), given.image if given else None)
     features = pl.DataFrame(
         {
             "item": fused.item,
