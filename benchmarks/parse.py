@@ -22,6 +22,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,8 +32,9 @@ import numpy as np
 import polars as pl
 
 from cliper.collect import catalogue
-from cliper.collect.sources import amazon2014
-from cliper.config import Amazon2014, Dataset
+from cliper.collect.sources.amazon2014 import Amazon2014, read_metadata
+from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
+from cliper.config import load
 
 SEED = 1
 N_SAMPLED = 20_000  # lines of the plain side
@@ -40,7 +42,9 @@ LINE = (
     "{'asin': '%s', 'title': '%s', 'price': 9.99, 'imUrl': 'http://h/%s.jpg', 'categories': [['Home', 'Cups']], %s}\n"
 )
 RELATED = "'related': {'also_bought': [%s]}, 'brand': 'Brand', 'description': '%s'"
-DATASET = Dataset("Generated", Amazon2014("amazon2014", "X", "ratings"), "random", k_core=5, split_seed=SEED)
+SOURCE = Amazon2014(Amazon2014Settings(category="X", interactions="ratings"))
+SHIPPED = load([Path(__file__).parents[1] / "config.yaml"])
+DATASET = replace(SHIPPED.dataset("baby"), title="Generated", k_core=5, split_seed=SEED)
 
 
 class Cost(NamedTuple):
@@ -101,7 +105,7 @@ def write_ratings(path: Path, n: int) -> None:
 def read_wanted(path: Path, n_lines: int, n_wanted: int) -> int:
     """Our side of the metadata: how many wanted items were found."""
     wanted = {name_item(number) for number in np.linspace(0, n_lines - 1, n_wanted).astype(int).tolist()}
-    return amazon2014.read_items({"metadata": path}, wanted).height
+    return read_metadata(path, wanted).height
 
 
 def parse_all(path: Path, n: int) -> int:
@@ -112,7 +116,7 @@ def parse_all(path: Path, n: int) -> int:
 
 def cut_to_core(path: Path) -> dict[str, int]:
     """Our side of the ratings: what is left. Raises AssertionError if a user or an item has fewer than five."""
-    kept, card = catalogue.cut(amazon2014.read_interactions({"interactions": path}), DATASET)
+    kept, card = catalogue.cut(SOURCE.read_interactions({"interactions": path}), DATASET)
     fewest = [int(np.bincount(kept[name].to_numpy()).min()) for name in ("user", "item")]
     assert min(fewest) >= 5, fewest
     return {"rows": kept.height, "users": card[-1]["users"], "items": card[-1]["items"], "steps": len(card)}

@@ -15,7 +15,8 @@ import toy
 from toy import REPOSITORY, SHARED
 
 from cliper.collect.images.pictures import examine
-from cliper.collect.sources import amazon2014
+from cliper.collect.sources import ratings
+from cliper.collect.sources.amazon2014 import RATINGS, read_metadata
 
 sys.path.append(str(REPOSITORY))  # benchmarks are not installed
 
@@ -110,7 +111,7 @@ def test_the_rehearsals_raw_files_have_the_published_core(tmp_path: Path) -> Non
         pytest.skip("no ../shared")
     world, generator = rehearsal.read_world(data, "http://mirror.test"), np.random.default_rng(1)
     rehearsal.write_ratings(tmp_path / "ratings_Baby.csv", world, generator)
-    rows = amazon2014.read_interactions({"interactions": tmp_path / "ratings_Baby.csv"})
+    rows = ratings.read_ratings(tmp_path / "ratings_Baby.csv", RATINGS)
     assert (len(rows), rows["user_id"].n_unique()) == (rehearsal.N_RATINGS, rehearsal.N_USERS)
     assert rows.select("user_id", "asin").is_duplicated().sum() == 0
     kept = rows.filter(pl.len().over("user_id") >= 5)
@@ -127,7 +128,7 @@ def test_the_rehearsals_metadata_and_pictures_are_what_it_expects(
     urls = {f"B{i:03d}": f"http://mirror.test/images/I/{i}%2B.jpg" for i in range(200)} | {"C": None}
     world = rehearsal.World(pl.DataFrame(), urls)
     rehearsal.write_metadata(tmp_path / "meta_Baby.json.gz", world, np.random.default_rng(1))
-    items = amazon2014.read_items({"metadata": tmp_path / "meta_Baby.json.gz"}, urls)
+    items = read_metadata(tmp_path / "meta_Baby.json.gz", urls)
     assert dict(items.select("asin", "image_url").iter_rows()) == urls
     faults = rehearsal.draw_images(tmp_path / "mirror", world, np.random.default_rng(1))
     expected = rehearsal.expect(world, faults)

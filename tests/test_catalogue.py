@@ -10,7 +10,8 @@ import toy
 from cliper import files
 from cliper.collect import catalogue
 from cliper.collect.interactions import kcore
-from cliper.collect.sources import amazon2014
+from cliper.collect.sources.amazon2014 import Amazon2014
+from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
 from cliper.config import Config
 from cliper.errors import DataError
 from cliper.layout import locate
@@ -131,7 +132,8 @@ def test_a_missing_raw_file_names_the_command_that_fetches_it(workdir: Path) -> 
 
 @needs_shared
 def test_golden_core_and_ids_equal_the_toolboxs() -> None:
-    raw = amazon2014.read_interactions({"interactions": GOLDEN / "ratings_Tiny.csv"}).unique(maintain_order=True)
+    source = Amazon2014(Amazon2014Settings(category="Tiny", interactions="ratings"))
+    raw = source.read_interactions({"interactions": GOLDEN / "ratings_Tiny.csv"}).unique(maintain_order=True)
     while (kept := in_core(raw, 5)).height < raw.height:  # the toolbox keeps repeated pairs
         raw = kept
     ours = catalogue.number_ids(kept).select(userID="user", itemID="item", rating="rating", timestamp="timestamp")

@@ -156,7 +156,11 @@ def test_an_arm_may_do_without_encoders_where_every_dataset_gives_its_features()
         **given(run={"datasets": ["g"], "arms": ["own"]}, arms={"own": {"d": 8}}, features={"own": FILES})
     )
     assert chosen.datasets["g"].raw_files(chosen.run.arms) == ["g.inter", "own/image_feat.npy", "text_feat.npy"]
-    assert chosen.datasets["g"].raw_files(["cliper"]) == list(chosen.datasets["g"].source.files.values()) == ["g.inter"]
+    assert (
+        chosen.datasets["g"].raw_files(["cliper"])
+        == list(chosen.datasets["g"].source.settings.files.values())
+        == ["g.inter"]
+    )
 
 
 def test_an_arm_without_encoders_names_the_dataset_that_gives_it_no_features() -> None:

@@ -244,7 +244,7 @@ def test_every_file_of_every_public_source_has_a_mirror(
     source = {"kind": kind, "category": category, "interactions": interactions}
     overlay = {"x": {"title": "X", "source": source, "k_core": 5, "split_seed": 1}}
     dataset = toy.settings(datasets=overlay).datasets["x"]
-    for role, file in dataset.source.files.items():
+    for role, file in dataset.source.settings.files.items():
         places = find_places(dataset, file)
         assert len(places) >= 2
         if (role, interactions) == ("interactions", "ratings"):
@@ -259,5 +259,5 @@ def test_only_files_of_the_dataset_are_fetched(workdir: Path) -> None:
 def test_every_shipped_dataset_has_a_known_mirror() -> None:
     shipped = toy.settings()
     for name in shipped.run.datasets:
-        for file in shipped.datasets[name].source.files.values():
+        for file in shipped.datasets[name].source.settings.files.values():
             assert find_places(shipped.datasets[name], file)

@@ -17,7 +17,7 @@ PACKAGE = toy.REPOSITORY / "cliper"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 CLOSED = {"collect", "models", "report", "demo"}  # wings that take nothing of another wing
 LENT = {"cliper.collect.images.shards"}  # what features takes of another wing
-VARIANTS = {"cliper.features.encoders", "cliper.features.fusion.rows"}  # for the config
+VARIANTS = {"cliper.collect.sources", "cliper.features.encoders", "cliper.features.fusion.rows"}  # for the config
 HEAVY = {"torch", "numpy", "polars", "pyarrow", "PIL", "open_clip", "transformers"}
 
 

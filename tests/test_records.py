@@ -11,11 +11,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cliper.collect.sources import amazon2014, amazon2018, amazon2023, records
+from cliper.collect.sources import SOURCES, records
+from cliper.collect.sources.amazon2014 import ASIN
 from cliper.errors import SourceError
 
-KEYS = {amazon2014: "asin", amazon2018: "asin", amazon2023: "parent_asin"}
-KINDS = pytest.mark.parametrize("source", KEYS, ids=lambda source: source.__name__.rpartition(".")[2])
+CATEGORY = {"category": "X", "interactions": "ratings"}
+AMAZON2014, AMAZON2018, AMAZON2023 = (
+    chosen.load()(chosen.settings)
+    for chosen in (SOURCES.choose({"kind": kind, **CATEGORY}) for kind in ("amazon2014", "amazon2018", "amazon2023"))
+)
+KEYS = {AMAZON2014: "asin", AMAZON2018: "asin", AMAZON2023: "parent_asin"}
+KINDS = pytest.mark.parametrize("source", KEYS, ids=lambda source: type(source).__name__)
 
 
 def write(folder: Path, *lines: bytes) -> dict[str, Path]:
@@ -78,20 +84,20 @@ def test_broken_lines_of_other_items_are_never_looked_at(source: object, tmp_pat
 
 @pytest.mark.parametrize("asin", ["A", "B"])
 def test_a_line_of_100_mb_is_refused_in_little_memory(asin: str, tmp_path: Path) -> None:
-    overlong = line(amazon2014, asin, b'"title": "' + b"x" * 100_000_000 + b'"')
-    paths = write(tmp_path, line(amazon2014, "B"), overlong)
+    overlong = line(AMAZON2014, asin, b'"title": "' + b"x" * 100_000_000 + b'"')
+    paths = write(tmp_path, line(AMAZON2014, "B"), overlong)
 
     def read() -> None:
         with pytest.raises(SourceError, match=r"line 2: more than 8,388,608 bytes; remove the line"):
-            amazon2014.read_items(paths, {"A"})
+            AMAZON2014.read_items(paths, {"A"})
 
     assert peak_of(read) < 50_000_000
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    lines = [line(amazon2014, f"X{n}", b'"title": "' + b"x" * 10_000 + b'"') for n in range(5_000)]
-    paths = write(tmp_path, *lines, line(amazon2014, "A"))
-    assert peak_of(lambda: amazon2014.read_items(paths, {"A"})) < 25_000_000  # the file unpacks to 50 MB
+    lines = [line(AMAZON2014, f"X{n}", b'"title": "' + b"x" * 10_000 + b'"') for n in range(5_000)]
+    paths = write(tmp_path, *lines, line(AMAZON2014, "A"))
+    assert peak_of(lambda: AMAZON2014.read_items(paths, {"A"})) < 25_000_000  # the file unpacks to 50 MB
 
 
 @KINDS
@@ -150,7 +156,7 @@ def test_fields_of_2018_are_read(tmp_path: Path) -> None:
         "imageURLHighRes": ["http://h/whole.jpg", "http://h/c.jpg"],
     }
     small = {"asin": "B", "description": "A text", "imageURLHighRes": [], "imageURL": ["http://h/small.jpg"]}
-    read = amazon2018.read_items(write(tmp_path, *(json.dumps(r).encode() for r in (record, small))), {"A", "B"})
+    read = AMAZON2018.read_items(write(tmp_path, *(json.dumps(r).encode() for r in (record, small))), {"A", "B"})
     assert read.rows() == [
         ("A", "A cup", None, [["Home", "Cups"]], "For tea. Blue Round", "http://h/whole.jpg"),
         ("B", None, None, None, "A text", "http://h/small.jpg"),
@@ -172,7 +178,7 @@ def test_fields_of_2023_are_read(tmp_path: Path) -> None:
         "details": {"Brand": "Other"},
     }
     bare = {"parent_asin": "B", "title": None, "store": None, "categories": [], "images": [], "details": {"Brand": "X"}}
-    read = amazon2023.read_items(write(tmp_path, *(json.dumps(r).encode() for r in (record, bare))), {"A", "B"})
+    read = AMAZON2023.read_items(write(tmp_path, *(json.dumps(r).encode() for r in (record, bare))), {"A", "B"})
     assert read.rows() == [
         ("A", "A cup", "Cups & Co", [["Home", "Cups"]], "Blue Round", "http://h/main.jpg"),
         ("B", None, "X", None, None, None),
@@ -181,17 +187,17 @@ def test_fields_of_2023_are_read(tmp_path: Path) -> None:
 
 def test_ratings_of_2018_name_the_item_first(tmp_path: Path) -> None:
     (tmp_path / "X.csv").write_text("i1,u2,5.0,20\ni1,u1,3.0,10\n")
-    read = amazon2018.read_interactions({"interactions": tmp_path / "X.csv"})
+    read = AMAZON2018.read_interactions({"interactions": tmp_path / "X.csv"})
     assert read.rows() == [("u2", "i1", 5.0, 20), ("u1", "i1", 3.0, 10)]
 
 
 def test_ratings_of_2023_have_a_header_and_milliseconds(tmp_path: Path) -> None:
     path = tmp_path / "X.csv.gz"
     path.write_bytes(gzip.compress(b"user_id,parent_asin,rating,timestamp\nu,i,5.0,1400000000123\n"))
-    assert amazon2023.read_interactions({"interactions": path}).rows() == [("u", "i", 5.0, 1_400_000_000)]
+    assert AMAZON2023.read_interactions({"interactions": path}).rows() == [("u", "i", 5.0, 1_400_000_000)]
     path.write_bytes(gzip.compress(b"user_id,parent_asin,rating,timestamp\nu,i,5.0,1\nu,j,five,1\n"))
     with pytest.raises(SourceError, match=r"line 3: rating 'five' or time '1' is no number"):
-        amazon2023.read_interactions({"interactions": path})
+        AMAZON2023.read_interactions({"interactions": path})
 
 
 def test_reviews_are_read_without_their_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,17 +208,17 @@ def test_reviews_are_read_without_their_texts(tmp_path: Path, monkeypatch: pytes
     ]
     path = tmp_path / "X.jsonl.gz"
     path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
-    assert amazon2023.read_interactions({"interactions": path}).rows() == [(f"u{n}", "i", 4.0, n) for n in range(9)]
+    assert AMAZON2023.read_interactions({"interactions": path}).rows() == [(f"u{n}", "i", 4.0, n) for n in range(9)]
     path = tmp_path / "X_5.json.gz"
     path.write_bytes(gzip.compress(b'{"reviewerID": "u", "asin": "i", "overall": 2, "unixReviewTime": 9}\n'))
-    assert amazon2018.read_interactions({"interactions": path}).rows() == [("u", "i", 2.0, 9)]
+    assert AMAZON2018.read_interactions({"interactions": path}).rows() == [("u", "i", 2.0, 9)]
 
 
 @pytest.mark.parametrize("body", [b"u,i\xff,5.0,1\n", b"u,i,5.0,1\nu\xff,j,5.0,2\n"])
 def test_ratings_that_are_no_text_are_refused(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "ratings_X.csv").write_bytes(body)
     with pytest.raises(SourceError, match=r"ratings_X\.csv, line \d: no UTF-8"):
-        amazon2014.read_interactions({"interactions": tmp_path / "ratings_X.csv"})
+        AMAZON2014.read_interactions({"interactions": tmp_path / "ratings_X.csv"})
 
 
 def test_cut_reviews_are_refused(tmp_path: Path) -> None:
@@ -220,14 +226,14 @@ def test_cut_reviews_are_refused(tmp_path: Path) -> None:
     rows = b"".join(b'{"reviewerID": "u%d", "asin": "i", "overall": 2, "unixReviewTime": 9}\n' % n for n in range(999))
     path.write_bytes(gzip.compress(rows)[:-50])
     with pytest.raises(SourceError, match="cut or broken"):
-        amazon2018.read_interactions({"interactions": path})
+        AMAZON2018.read_interactions({"interactions": path})
 
 
 def test_line_numbers_count_every_line_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = write(tmp_path, *(b"x" * (n % 13) for n in range(100)), b"asin': 'A'", b"y", b"asin': 'B'")
     for block in (3, 50, 4096):
         monkeypatch.setattr(records, "BLOCK", block)
-        found = records.find_lines(paths["metadata"], amazon2014.ASIN, {b"A", b"B"})
+        found = records.find_lines(paths["metadata"], ASIN, {b"A", b"B"})
         assert list(found) == [(101, b"asin': 'A'"), (103, b"asin': 'B'")]
         assert list(records.read_lines(paths["metadata"]))[100:] == [
             (101, b"asin': 'A'"),

@@ -12,21 +12,28 @@ import toy
 
 from cliper import files
 from cliper.collect import catalogue
-from cliper.collect.sources import table
+from cliper.collect.sources.table import Table
+from cliper.collect.sources.table_settings import TableSettings
 from cliper.errors import ConfigError, SourceError
 from cliper.layout import locate
 
 COLUMNS = {"interactions": {"user_id": "customer", "asin": "sku"}, "items": {"asin": "sku", "title": "name"}}
 
 
+def table_of(columns: dict[str, dict[str, str]]) -> Table:
+    named = {"interactions": "bought.csv", "items": "items.csv", "mirrors": ["unused"], "columns": columns}
+    return Table(TableSettings.model_validate(named))
+
+
 def interactions(folder: Path, text: str, **columns: str) -> pl.DataFrame:
     (folder / "bought.csv").write_text(text, encoding="utf-8")
-    named = {"interactions": COLUMNS["interactions"] | columns}
-    return table.read_interactions({"interactions": folder / "bought.csv"}, named)
+    return table_of(COLUMNS | {"interactions": COLUMNS["interactions"] | columns}).read_interactions(
+        {"interactions": folder / "bought.csv"}
+    )
 
 
 def items(path: Path, wanted: set[str], **columns: str) -> pl.DataFrame:
-    return table.read_items({"metadata": path}, wanted, {"items": COLUMNS["items"] | columns})
+    return table_of(COLUMNS | {"items": COLUMNS["items"] | columns}).read_items({"metadata": path}, wanted)
 
 
 def test_columns_are_found_by_their_names_and_ids_stay_texts(tmp_path: Path) -> None:
@@ -51,7 +58,7 @@ def test_parquet_is_read_with_numbers_as_ids_and_times_of_its_own(tmp_path: Path
     frame = pl.DataFrame({"sku": [7], "customer": [3], "at": [datetime(1970, 1, 2)], "part": [2]})
     frame.write_parquet(tmp_path / "bought.parquet")
     columns = {"interactions": COLUMNS["interactions"] | {"timestamp": "at", "split": "part"}}
-    read = table.read_interactions({"interactions": tmp_path / "bought.parquet"}, columns)
+    read = table_of(COLUMNS | columns).read_interactions({"interactions": tmp_path / "bought.parquet"})
     assert read.select("user_id", "asin", "timestamp", "split").rows() == [("3", "7", 86_400, "test")]
 
 

@@ -23,8 +23,8 @@ from cliper import files, log
 from cliper.arrays import Bools, Ints
 from cliper.collect.interactions.kcore import are_first, are_in_core
 from cliper.collect.interactions.splits import SPLITTERS
-from cliper.collect.sources import SOURCES
-from cliper.config import Config, Dataset, Table
+from cliper.collect.sources import base
+from cliper.config import Config, Dataset
 from cliper.errors import DataError
 from cliper.layout import locate
 from cliper.schemas import TABLES
@@ -157,14 +157,13 @@ def lay_out(card: list[dict[str, Any]]) -> pl.DataFrame:
 def read(config: Config, dataset: str) -> tuple[pl.DataFrame, list[dict[str, Any]], pl.DataFrame]:
     """Read a dataset's raw files: its interactions, numbered and split; the data card; the items table."""
     settings = config.dataset(dataset)
-    source = SOURCES[settings.source.kind]
-    names = settings.source.files
+    source: base.Source[Any] = settings.source.load()(settings.source.settings)
+    names = source.settings.files
     paths = {role: locate(config.root, "raw", dataset=dataset, file=name) for role, name in names.items()}
     _require(paths, dataset)
-    told = {"columns": settings.source.columns} if isinstance(settings.source, Table) else {}
-    raw = source.read_interactions(paths, **told)
+    raw = source.read_interactions(paths)
     kept, card = take_given(raw) if settings.split == "given" else cut(raw, settings)
-    metadata = source.read_items(paths, set(kept["asin"].drop_nulls()), **told)
+    metadata = source.read_items(paths, set(kept["asin"].drop_nulls()))
     return kept, card, describe_items(kept, metadata)
 
 

@@ -24,7 +24,7 @@ import requests
 
 from cliper import files, resources
 from cliper.collect.sources.mirrors import Place, find_places
-from cliper.config import CONTENT_FREE, Config, Mmrec, Source, Table, is_url
+from cliper.config import CONTENT_FREE, Config, is_url
 from cliper.errors import DataError
 from cliper.layout import locate
 
@@ -92,19 +92,12 @@ def need_images(config: Config, dataset: str) -> Need:
     if (path := locate(config.root, "images", dataset=dataset)).is_file():
         return Need(what, True, True, str(path))
     own = f"datasets.{dataset}.image_folder"
-    if folder is None and not has_image_urls(config.dataset(dataset).source):
+    if folder is None and not config.dataset(dataset).source.settings.has_image_urls:
         return Need(what, False, False, f"no URLs of images are read; name image_url among the columns, or {own}")
     if folder is None:
         return Need(what, False, True, f"crawled from the URLs in the metadata; own ones: {own}")
     path = Path(folder).expanduser().absolute()
     return Need(what, path.is_dir(), False, folder if path.is_dir() else f"{path} is no folder; put <asin>.jpg there")
-
-
-def has_image_urls(source: Source) -> bool:
-    """Whether URLs of images are read of a dataset's items."""
-    if isinstance(source, Table):
-        return "image_url" in source.columns.get("items", {})
-    return not isinstance(source, Mmrec) or source.metadata is not None
 
 
 def need_encoder(config: Config, name: str) -> Need:

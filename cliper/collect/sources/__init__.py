@@ -1,20 +1,31 @@
-"""Kinds of raw data. Each module reads two things:
+"""The sources by kind. A new one: a file with its settings, a file with its class, a row here, its test.
 
-read_interactions(paths)          user_id, asin, rating, timestamp in the file's order; a source with a split of
-                                  its own adds split, and where it numbers them user and item
-read_items(paths, wanted)         asin, title, brand, categories, description, image_url of the wanted asins
-
-`table` is told the names of its columns besides.
+No class that reads is imported here: a config is checked without polars.
 """
 
-from types import ModuleType
+from __future__ import annotations
 
-from cliper.collect.sources import amazon2014, amazon2018, amazon2023, mmrec, table
+from typing import TYPE_CHECKING
 
-SOURCES: dict[str, ModuleType] = {
-    "amazon2014": amazon2014,
-    "amazon2018": amazon2018,
-    "amazon2023": amazon2023,
-    "mmrec": mmrec,
-    "table": table,
-}
+from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
+from cliper.collect.sources.amazon2018_settings import Amazon2018Settings
+from cliper.collect.sources.amazon2023_settings import Amazon2023Settings
+from cliper.collect.sources.base_settings import SourceSettings
+from cliper.collect.sources.mmrec_settings import MmrecSettings
+from cliper.collect.sources.table_settings import TableSettings
+from cliper.variants import Row, Variants
+
+if TYPE_CHECKING:  # stages.code_id follows these imports; they go once it follows places
+    from cliper.collect.sources import amazon2014, amazon2018, amazon2023, mmrec, table  # noqa: F401
+
+SOURCES: Variants[SourceSettings] = Variants(
+    "source",
+    "cliper.collect.sources.base:Source",
+    {
+        "amazon2014": Row(Amazon2014Settings, "cliper.collect.sources.amazon2014:Amazon2014"),
+        "amazon2018": Row(Amazon2018Settings, "cliper.collect.sources.amazon2018:Amazon2018"),
+        "amazon2023": Row(Amazon2023Settings, "cliper.collect.sources.amazon2023:Amazon2023"),
+        "mmrec": Row(MmrecSettings, "cliper.collect.sources.mmrec:Mmrec"),
+        "table": Row(TableSettings, "cliper.collect.sources.table:Table"),
+    },
+)

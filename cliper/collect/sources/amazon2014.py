@@ -16,6 +16,8 @@ from typing import Any
 
 import polars as pl
 
+from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
+from cliper.collect.sources.base import Source
 from cliper.collect.sources.ratings import read_ratings, read_reviews
 from cliper.collect.sources.records import as_text, read_records, require_record, unbroken
 from cliper.errors import SourceError
@@ -25,22 +27,31 @@ REVIEWS = {"user_id": "reviewerID", "asin": "asin", "rating": "overall", "timest
 ASIN = re.compile(rb"""asin['"]: ?['"]([^'"\n]{1,64})['"]""")
 
 
-def read_interactions(paths: Mapping[str, Path]) -> pl.DataFrame:
-    """Read ratings or reviews, told apart by the file's name, in the file's order.
+class Amazon2014(Source[Amazon2014Settings]):
+    """Raw files of one category."""
 
-    Raises SourceError naming the line that is broken.
-    """
-    path = paths["interactions"]
-    return read_reviews(path, REVIEWS) if path.name.endswith(".json.gz") else read_ratings(path, RATINGS)
+    Settings = Amazon2014Settings
+
+    def read_interactions(self, paths: Mapping[str, Path]) -> pl.DataFrame:
+        """Read ratings or reviews, by the file's name, in the file's order.
+
+        Raises SourceError naming the line that is broken.
+        """
+        path = paths["interactions"]
+        return read_reviews(path, REVIEWS) if path.name.endswith(".json.gz") else read_ratings(path, RATINGS)
+
+    def read_items(self, paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
+        """Read the metadata of the wanted items. Raises SourceError."""
+        return read_metadata(paths["metadata"], wanted)
 
 
-def read_items(paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
+def read_metadata(path: Path, wanted: Collection[str]) -> pl.DataFrame:
     """Read the metadata of the wanted items; one row per item that has a line, the first line of each.
 
     Streams: a line is parsed only if it names a wanted asin. Raises SourceError naming the line if a wanted
     one is no Python literal (it is never run) or if the file is cut.
     """
-    return read_records(paths["metadata"], wanted, key=ASIN, parse=parse_record)
+    return read_records(path, wanted, key=ASIN, parse=parse_record)
 
 
 def parse_record(line: str, where: str) -> dict[str, Any]:

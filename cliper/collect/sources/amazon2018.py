@@ -14,6 +14,8 @@ from typing import Any
 
 import polars as pl
 
+from cliper.collect.sources.amazon2018_settings import Amazon2018Settings
+from cliper.collect.sources.base import Source
 from cliper.collect.sources.jsonlines import describe, parse_object
 from cliper.collect.sources.ratings import read_ratings, read_reviews
 from cliper.collect.sources.records import as_path, as_text, read_records
@@ -24,18 +26,22 @@ ASIN = re.compile(rb"""asin": ?"([^"\n]{1,64})\"""")
 IMAGES = ("imageURLHighRes", "imageURL", "image")  # the first is the whole picture, the second one of about 50 px
 
 
-def read_interactions(paths: Mapping[str, Path]) -> pl.DataFrame:
-    """Read ratings or reviews, told apart by the file's name, in the file's order. Raises SourceError."""
-    path = paths["interactions"]
-    return read_reviews(path, REVIEWS) if path.name.endswith(".json.gz") else read_ratings(path, RATINGS)
+class Amazon2018(Source[Amazon2018Settings]):
+    """Raw files of one category."""
 
+    Settings = Amazon2018Settings
 
-def read_items(paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
-    """Read the metadata of the wanted items; one row per item that has a line, the first line of each.
+    def read_interactions(self, paths: Mapping[str, Path]) -> pl.DataFrame:
+        """Read ratings or reviews, by the file's name, in the file's order. Raises SourceError."""
+        path = paths["interactions"]
+        return read_reviews(path, REVIEWS) if path.name.endswith(".json.gz") else read_ratings(path, RATINGS)
 
-    Raises SourceError naming the line if a wanted one is broken.
-    """
-    return read_records(paths["metadata"], wanted, key=ASIN, parse=parse_record)
+    def read_items(self, paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
+        """Read the metadata of the wanted items; one row per item that has a line, the first line of each.
+
+        Raises SourceError naming the line if a wanted one is broken.
+        """
+        return read_records(paths["metadata"], wanted, key=ASIN, parse=parse_record)
 
 
 def parse_record(line: str, where: str) -> dict[str, Any]:

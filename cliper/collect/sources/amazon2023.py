@@ -14,6 +14,8 @@ from typing import Any
 
 import polars as pl
 
+from cliper.collect.sources.amazon2023_settings import Amazon2023Settings
+from cliper.collect.sources.base import Source
 from cliper.collect.sources.jsonlines import describe, parse_object
 from cliper.collect.sources.ratings import read_ratings, read_reviews
 from cliper.collect.sources.records import as_path, as_text, read_records
@@ -24,20 +26,24 @@ PARENT_ASIN = re.compile(rb"""parent_asin": ?"([^"\n]{1,64})\"""")
 SIZES = ("large", "hi_res", "thumb")  # large has about 500 px a side, enough for any encoder; hi_res is 3 times that
 
 
-def read_interactions(paths: Mapping[str, Path]) -> pl.DataFrame:
-    """Read ratings or reviews, told apart by the file's name, in the file's order. Raises SourceError."""
-    path = paths["interactions"]
-    is_ratings = path.name.endswith(".csv.gz")
-    found = read_ratings(path, RATINGS, has_header=True) if is_ratings else read_reviews(path, REVIEWS)
-    return found.with_columns(pl.col("timestamp") // 1000)
+class Amazon2023(Source[Amazon2023Settings]):
+    """Raw files of one category."""
 
+    Settings = Amazon2023Settings
 
-def read_items(paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
-    """Read the metadata of the wanted items; one row per item that has a line, the first line of each.
+    def read_interactions(self, paths: Mapping[str, Path]) -> pl.DataFrame:
+        """Read ratings or reviews, by the file's name, in the file's order. Raises SourceError."""
+        path = paths["interactions"]
+        is_ratings = path.name.endswith(".csv.gz")
+        found = read_ratings(path, RATINGS, has_header=True) if is_ratings else read_reviews(path, REVIEWS)
+        return found.with_columns(pl.col("timestamp") // 1000)
 
-    Raises SourceError naming the line if a wanted one is broken.
-    """
-    return read_records(paths["metadata"], wanted, key=PARENT_ASIN, parse=parse_record)
+    def read_items(self, paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
+        """Read the metadata of the wanted items; one row per item that has a line, the first line of each.
+
+        Raises SourceError naming the line if a wanted one is broken.
+        """
+        return read_records(paths["metadata"], wanted, key=PARENT_ASIN, parse=parse_record)
 
 
 def parse_record(line: str, where: str) -> dict[str, Any]:

@@ -49,11 +49,10 @@ def find_places(dataset: Dataset, file: str) -> list[Place]:
 
     What is published of a public file is not asked of a mirror of one's own, which may hold another by that name.
     """
-    if not dataset.source.mirrors:
+    mirrors = dataset.source.settings.mirrors
+    if mirrors is None:
         return known_places(dataset.source.kind, file)
-    return [
-        Place(mirror, None, None, "as you know", f"{mirror.rstrip('/')}/{file}") for mirror in dataset.source.mirrors
-    ]
+    return [Place(mirror, None, None, "as you know", f"{mirror.rstrip('/')}/{file}") for mirror in mirrors]
 
 
 def check_lock(lock: Path, place: Place, digest: str) -> None:

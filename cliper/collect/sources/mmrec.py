@@ -12,49 +12,59 @@ from pathlib import Path
 
 import polars as pl
 
-from cliper.collect.sources import amazon2014
+from cliper.collect.sources.amazon2014 import read_metadata
+from cliper.collect.sources.base import Source
+from cliper.collect.sources.mmrec_settings import MmrecSettings
 from cliper.collect.sources.records import ITEMS
 from cliper.errors import SourceError
 
 SPLITS = {0: "train", 1: "valid", 2: "test"}
 
 
-def read_interactions(paths: Mapping[str, Path]) -> pl.DataFrame:
-    """Read user, item, split, timestamp and where known asin; user_id is the user's number as text.
+class Mmrec(Source[MmrecSettings]):
+    """Files of the toolbox."""
 
-    Raises SourceError if a column, a number or a label is not as above.
-    """
-    path = paths["interactions"]
-    frame = _read_tsv(path, {"userID": pl.Int32, "itemID": pl.Int32, "x_label": pl.Int32})
-    if unlabelled := frame.filter(~pl.col("x_label").is_in(list(SPLITS))).height:
-        raise SourceError(f"{path}: {unlabelled} rows have an x_label other than 0, 1, 2; repair them")
-    timestamp = frame["timestamp"] if "timestamp" in frame.columns else pl.Series([None] * frame.height, dtype=pl.Int64)
-    seconds = timestamp.cast(pl.Int64, strict=False)
-    if broken := seconds.null_count() - timestamp.null_count():
-        raise SourceError(f"{path}: {broken} rows have a timestamp that is no number of seconds; repair them")
-    numbered = frame.select(
-        pl.col("userID").cast(pl.String).alias("user_id"),
-        pl.col("userID").alias("user"),
-        pl.col("itemID").alias("item"),
-        pl.col("x_label").replace_strict(SPLITS, return_dtype=pl.String).alias("split"),
-        seconds.alias("timestamp"),
-    )
-    if "item_ids" not in paths:
-        return numbered.with_columns(asin=pl.lit(None, pl.String))
-    ids = _read_tsv(paths["item_ids"], {"asin": pl.String, "itemID": pl.Int32}).select("asin", item="itemID")
-    if repeated := ids["item"].is_duplicated().sum():
-        raise SourceError(f"{paths['item_ids']}: {repeated} rows give an item that another row gives too; repair them")
-    joined = numbered.join(ids, on="item", how="left", maintain_order="left")
-    if nameless := joined.filter(pl.col("asin").is_null())["item"].n_unique():
-        raise SourceError(f"{paths['item_ids']} lacks {nameless} of the items in {path.name}; fetch both again")
-    return joined
+    Settings = MmrecSettings
 
+    def read_interactions(self, paths: Mapping[str, Path]) -> pl.DataFrame:
+        """Read user, item, split, timestamp and where known asin; user_id is the user's number as text.
 
-def read_items(paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
-    """Read the metadata of the wanted items, where there is a metadata file."""
-    if "metadata" not in paths:
-        return pl.DataFrame(schema=ITEMS)
-    return amazon2014.read_items(paths, wanted)
+        Raises SourceError if a column, a number or a label is not as above.
+        """
+        path = paths["interactions"]
+        frame = _read_tsv(path, {"userID": pl.Int32, "itemID": pl.Int32, "x_label": pl.Int32})
+        if unlabelled := frame.filter(~pl.col("x_label").is_in(list(SPLITS))).height:
+            raise SourceError(f"{path}: {unlabelled} rows have an x_label other than 0, 1, 2; repair them")
+        timestamp = (
+            frame["timestamp"] if "timestamp" in frame.columns else pl.Series([None] * frame.height, dtype=pl.Int64)
+        )
+        seconds = timestamp.cast(pl.Int64, strict=False)
+        if broken := seconds.null_count() - timestamp.null_count():
+            raise SourceError(f"{path}: {broken} rows have a timestamp that is no number of seconds; repair them")
+        numbered = frame.select(
+            pl.col("userID").cast(pl.String).alias("user_id"),
+            pl.col("userID").alias("user"),
+            pl.col("itemID").alias("item"),
+            pl.col("x_label").replace_strict(SPLITS, return_dtype=pl.String).alias("split"),
+            seconds.alias("timestamp"),
+        )
+        if "item_ids" not in paths:
+            return numbered.with_columns(asin=pl.lit(None, pl.String))
+        ids = _read_tsv(paths["item_ids"], {"asin": pl.String, "itemID": pl.Int32}).select("asin", item="itemID")
+        if repeated := ids["item"].is_duplicated().sum():
+            raise SourceError(
+                f"{paths['item_ids']}: {repeated} rows give an item that another row gives too; repair them"
+            )
+        joined = numbered.join(ids, on="item", how="left", maintain_order="left")
+        if nameless := joined.filter(pl.col("asin").is_null())["item"].n_unique():
+            raise SourceError(f"{paths['item_ids']} lacks {nameless} of the items in {path.name}; fetch both again")
+        return joined
+
+    def read_items(self, paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
+        """Read the metadata of the wanted items, where there is a metadata file."""
+        if "metadata" not in paths:
+            return pl.DataFrame(schema=ITEMS)
+        return read_metadata(paths["metadata"], wanted)
 
 
 def _read_tsv(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:

@@ -17,8 +17,11 @@ from pathlib import Path
 import polars as pl
 
 from cliper import log
+from cliper.collect.sources.base import Source
 from cliper.collect.sources.records import ITEMS
+from cliper.collect.sources.table_settings import TableSettings
 from cliper.errors import SourceError
+from cliper.settings import plain
 
 LABELS = {"0": "train", "1": "valid", "2": "test", "train": "train", "valid": "valid", "test": "test"}
 INTERACTIONS = {"user_id": pl.String, "asin": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
@@ -31,58 +34,58 @@ ADVICE = {"utf-8": "save it as UTF-8", "more fields": "put values with a separat
 BROKEN = (pl.exceptions.PolarsError, OSError)
 
 
-def read_interactions(paths: Mapping[str, Path], columns: Mapping[str, Mapping[str, str]]) -> pl.DataFrame:
-    """Read who bought what in the file's order, with split where the config names its column.
+class Table(Source[TableSettings]):
+    """A table of interactions, and maybe one of items."""
 
-    columns  of config: "interactions" -> our name -> the file's
+    Settings = TableSettings
 
-    Raises SourceError if a column is missing, a value of it is, or one has another form than above.
-    """
-    path, named = paths["interactions"], columns["interactions"]
-    frame = _cast(_read(path, named), {name: INTERACTIONS.get(name, pl.String) for name in named}, named, path)
-    if frame.is_empty():
-        raise SourceError(f"{path} has no rows; bring a table with some")
-    for name in frame.columns:
-        if n_missing := frame[name].null_count():
-            row = (frame[name].is_null().arg_max() or 0) + 1
+    def read_interactions(self, paths: Mapping[str, Path]) -> pl.DataFrame:
+        """Read who bought what in the file's order, with split where the config names its column.
+
+        Raises SourceError if a column is missing, a value of it is, or one has another form than above.
+        """
+        path, named = paths["interactions"], plain(self.settings.columns.interactions)
+        frame = _cast(_read(path, named), {name: INTERACTIONS.get(name, pl.String) for name in named}, named, path)
+        if frame.is_empty():
+            raise SourceError(f"{path} has no rows; bring a table with some")
+        for name in frame.columns:
+            if n_missing := frame[name].null_count():
+                row = (frame[name].is_null().arg_max() or 0) + 1
+                raise SourceError(
+                    f"{path}: column {named[name]} lacks a value in {n_missing:,} rows (first: row {row:,}); "
+                    "remove the rows, or do not name the column if the dataset can do without"
+                )
+        if "split" in frame.columns:
+            frame = _label(frame, path)
+        absent = {name: pl.lit(None, kind) for name, kind in INTERACTIONS.items() if name not in frame.columns}
+        return frame.with_columns(**absent)
+
+    def read_items(self, paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
+        """Read the wanted items, the first row of each, and warn of more; none where there is no table of items.
+
+        Raises SourceError if the table cannot be read, or has no row of a wanted item.
+        """
+        if "metadata" not in paths:
+            return pl.DataFrame(schema=ITEMS)
+        path, named = paths["metadata"], plain(self.settings.columns.items)
+        frame = _cast(_read(path, named), {"asin": pl.String}, named, path)
+        known = frame.filter(pl.col("asin").is_in(list(wanted)))
+        if known.is_empty():
+            here = f"it has {frame['asin'][0]}" if len(frame) else "it has no rows"
             raise SourceError(
-                f"{path}: column {named[name]} lacks a value in {n_missing:,} rows (first: row {row:,}); "
-                "remove the rows, or do not name the column if the dataset can do without"
+                f"{path}: column {named['asin']} has none of the items that were bought, "
+                f"such as {min(wanted)} ({here}); write the ids alike in both tables"
             )
-    if "split" in frame.columns:
-        frame = _label(frame, path)
-    absent = {name: pl.lit(None, kind) for name, kind in INTERACTIONS.items() if name not in frame.columns}
-    return frame.with_columns(**absent)
-
-
-def read_items(
-    paths: Mapping[str, Path], wanted: Collection[str], columns: Mapping[str, Mapping[str, str]]
-) -> pl.DataFrame:
-    """Read the wanted items, the first row of each, and warn of more; none where there is no table of items.
-
-    Raises SourceError if the table cannot be read, or has no row of a wanted item.
-    """
-    if "metadata" not in paths:
-        return pl.DataFrame(schema=ITEMS)
-    path, named = paths["metadata"], columns["items"]
-    frame = _cast(_read(path, named), {"asin": pl.String}, named, path)
-    known = frame.filter(pl.col("asin").is_in(list(wanted)))
-    if known.is_empty():
-        here = f"it has {frame['asin'][0]}" if len(frame) else "it has no rows"
-        raise SourceError(
-            f"{path}: column {named['asin']} has none of the items that were bought, such as {min(wanted)} ({here}); "
-            "write the ids alike in both tables"
-        )
-    if "categories" in known.columns:
-        paths_of = [_as_paths(value, path) for value in known["categories"].to_list()]
-        known = known.with_columns(categories=pl.Series(paths_of, dtype=ITEMS["categories"]))
-    texts = {name: kind for name, kind in ITEMS.items() if name in known.columns and name != "categories"}
-    known = _cast(known, texts, named, path)
-    first = known.unique("asin", keep="first", maintain_order=True)
-    if n_more := known.height - first.height:
-        log.warn(f"{path} has {n_more:,} more rows of items that have one; the first is used")
-    absent = {name: pl.lit(None, kind) for name, kind in ITEMS.items() if name not in known.columns}
-    return first.with_columns(**absent).select(list(ITEMS)).sort("asin")
+        if "categories" in known.columns:
+            paths_of = [_as_paths(value, path) for value in known["categories"].to_list()]
+            known = known.with_columns(categories=pl.Series(paths_of, dtype=ITEMS["categories"]))
+        texts = {name: kind for name, kind in ITEMS.items() if name in known.columns and name != "categories"}
+        known = _cast(known, texts, named, path)
+        first = known.unique("asin", keep="first", maintain_order=True)
+        if n_more := known.height - first.height:
+            log.warn(f"{path} has {n_more:,} more rows of items that have one; the first is used")
+        absent = {name: pl.lit(None, kind) for name, kind in ITEMS.items() if name not in known.columns}
+        return first.with_columns(**absent).select(list(ITEMS)).sort("asin")
 
 
 def _read(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
