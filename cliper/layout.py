@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,28 +122,30 @@ class Layout:
                 yield Job("encode-default-image", {"encoder": made.image})
 
     def jobs(self) -> Iterator[Job]:
-        """Every job of the run, without those of single tables; several may share one folder."""
-        config, datasets = self.config, self.config.run.datasets
-        arms = config.arms_in_use
-        made = {(d, arm): f for d in datasets for arm in arms if isinstance(f := config.features(d, arm), MadeFeatures)}
-        for dataset in datasets:
-            for file in dict.fromkeys(config.dataset(dataset).raw_files(arms)):
+        """Every job of the run but those of tables, in the order of the line; jobs of one folder are one."""
+        seen = set[tuple[str, str, Any]]()
+        for job in self._all_jobs():
+            key = (job.stage, self.place(job.stage, **job.names), job.names.get("file"))
+            if key not in seen:
+                seen.add(key)
+                yield job
+
+    def _all_jobs(self) -> Iterator[Job]:
+        config = self.config
+        features = [Job("fuse", {"dataset": d, "arm": arm}) for d in config.run.datasets for arm in config.arms_in_use]
+        before = [job for each in features for job in self._before(*each)]
+        for dataset in config.run.datasets:
+            for file in dict.fromkeys(config.dataset(dataset).raw_files(config.arms_in_use)):
                 yield Job("download", {"dataset": dataset, "file": file})
             yield Job("catalogue", {"dataset": dataset})
-            if any(features.image for (name, _), features in made.items() if name == dataset):
-                yield Job("crawl", {"dataset": dataset})
-        for (dataset, arm), features in made.items():
-            for job in self._before("fuse", {"dataset": dataset, "arm": arm}):
-                if job.stage != "catalogue":
-                    yield from (each for each in self._before(job.stage, job.names) if each.stage in ("prompt", "weights"))
-                    yield job
-        for dataset in datasets:
-            for arm in arms:
-                yield Job("fuse", {"dataset": dataset, "arm": arm})
+        encode = [job for job in before if job.stage.startswith("encode")]
+        for stage in ("crawl", "prompt", "weights"):
+            yield from (each for job in encode for each in self._before(*job) if each.stage == stage)
+        yield from encode
+        yield from features
         yield from self._graphs()
-        for cell in config.cells:
-            yield Job("train", cell._asdict())
-            yield Job("evaluate", cell._asdict())
+        for stage in ("train", "evaluate"):
+            yield from (Job(stage, cell._asdict()) for cell in config.cells)
 
     def _graphs(self) -> Iterator[Job]:
         for dataset, backbone, arm, _ in self.config.cells:

@@ -43,7 +43,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 class How:
-    """Marks a field that decides how a stage works, and nothing of what it writes: no job is planned when it changes."""
+    """Marks a field that decides nothing of what a stage writes, only how it works: a change plans no job."""
 
 
 HOW = How()

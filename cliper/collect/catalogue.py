@@ -11,9 +11,7 @@ for the rule. A split of the source's own is used as it is, with its numbers whe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +22,9 @@ from cliper.arrays import Bools, Ints
 from cliper.collect.interactions.kcore import are_first, are_in_core
 from cliper.collect.interactions.splits import SPLITTERS
 from cliper.collect.sources import base
-from cliper.config import Config, Dataset
+from cliper.config import decides
 from cliper.errors import DataError
-from cliper.layout import locate
+from cliper.layout import At
 from cliper.schemas import TABLES
 
 SPLITS = ("train", "valid", "test")
@@ -66,7 +64,7 @@ def describe_step(name: str, users: Ints, items: Ints) -> dict[str, Any]:
     return {"step": name, "interactions": len(users), "users": n_users, "items": n_items, "density": density}
 
 
-def keep(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+def keep(raw: pl.DataFrame, job: decides.Catalogue, dataset: str) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Drop repeated rows, low ratings, and what lies outside the k-core.
 
     raw        user_id, asin, rating, timestamp in the file's order
@@ -83,19 +81,19 @@ def keep(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[dict[s
         card.append(describe_step(step, users[kept], items[kept]))
 
     drop("without duplicates", are_first(users, items))
-    if dataset.min_rating is not None:
-        drop(f"rating >= {dataset.min_rating:g}", raw["rating"].to_numpy()[kept] >= dataset.min_rating)
+    if job.min_rating is not None:
+        drop(f"rating >= {job.min_rating:g}", raw["rating"].to_numpy()[kept] >= job.min_rating)
     for number in range(1, raw.height + 1):
-        stays = are_in_core(users[kept], items[kept], dataset.k_core or 1)
+        stays = are_in_core(users[kept], items[kept], job.k_core or 1)
         if stays.all():
             break
-        drop(f"{dataset.k_core}-core, round {number}", stays)
+        drop(f"{job.k_core}-core, round {number}", stays)
     if not len(kept):
-        raise DataError(f"{dataset.title}: nothing is left after {card[-1]['step']}; lower k_core or min_rating")
+        raise DataError(f"{dataset}: nothing is left after {card[-1]['step']}; lower k_core or min_rating")
     return raw[kept], card
 
 
-def cut(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+def cut(raw: pl.DataFrame, job: decides.Catalogue, dataset: str) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Filter, number and split interactions.
 
     raw        user_id, asin, rating, timestamp in the file's order
@@ -103,12 +101,12 @@ def cut(raw: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, list[dict[st
 
     Raises DataError if nothing is left, or if the split goes by time and a time is missing.
     """
-    kept, card = keep(raw, dataset)
+    kept, card = keep(raw, job, dataset)
     numbered = number_ids(kept)
-    if dataset.split != "random" and numbered["timestamp"].null_count():
-        raise DataError(f"{dataset.title}: split {dataset.split} needs the time of every interaction; use random")
+    if job.split != "random" and numbered["timestamp"].null_count():
+        raise DataError(f"{dataset}: split {job.split} needs the time of every interaction; use random")
     users, times = (numbered[name].fill_null(0).to_numpy().astype(np.int64) for name in ("user", "timestamp"))
-    labels = SPLITTERS[dataset.split](users, times, np.random.default_rng(dataset.split_seed))
+    labels = SPLITTERS[job.split](users, times, np.random.default_rng(job.split_seed))
     return numbered.with_columns(split=pl.Series(labels)), card
 
 
@@ -154,42 +152,35 @@ def lay_out(card: list[dict[str, Any]]) -> pl.DataFrame:
     )
 
 
-def read(config: Config, dataset: str) -> tuple[pl.DataFrame, list[dict[str, Any]], pl.DataFrame]:
+def read(job: decides.Catalogue, at: At) -> tuple[pl.DataFrame, list[dict[str, Any]], pl.DataFrame]:
     """Read a dataset's raw files: its interactions, numbered and split; the data card; the items table."""
-    settings = config.dataset(dataset)
-    source: base.Source[Any] = settings.source.load()(settings.source.settings)
-    names = source.settings.files
-    paths = {role: locate(config.root, "raw", dataset=dataset, file=name) for role, name in names.items()}
-    _require(paths, dataset)
+    dataset = at.names["dataset"]
+    source: base.Source[Any] = job.source.load()(job.source.settings)
+    paths = {role: at("raw", file=name) for role, name in source.settings.files.items()}
+    for path in paths.values():
+        if not path.is_file():
+            raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {path.name}")
     raw = source.read_interactions(paths)
-    kept, card = take_given(raw) if settings.split == "given" else cut(raw, settings)
+    kept, card = take_given(raw) if job.split == "given" else cut(raw, job, dataset)
     metadata = source.read_items(paths, set(kept["asin"].drop_nulls()))
     return kept, card, describe_items(kept, metadata)
 
 
-def run(config: Config, *, dataset: str) -> None:
+def run(job: decides.Catalogue, at: At) -> None:
     """Read the raw files, cut them, write the tables."""
-    began = time.monotonic()
-    kept, card, items = read(config, dataset)
+    kept, card, items = read(job, at)
     splits = {split: kept.filter(pl.col("split") == split) for split in SPLITS}
     for split, rows in splits.items():
         table = rows.select("user", "item", "timestamp").sort("user", "item")
-        files.write_table(locate(config.root, split, dataset=dataset), split, table)
+        files.write_table(at(split), split, table)
     users = kept.select("user", "user_id").unique("user").sort("user")
     counts = lay_out([*card, *describe_splits(splits)])
     for name, table in (("users", users), ("items", items), ("counts", counts)):
-        files.write_table(locate(config.root, name, dataset=dataset), name, table)
+        files.write_table(at(name), name, table)
     cold = counts.filter(step="test").select("cold_users", "cold_items").row(0)
     n_without = items.select(pl.all_horizontal(pl.col(FIELDS).is_null())).sum().item()
     log.account(
-        f"{dataset}: {card[0]['interactions']:,} rows -> {users.height:,} users, {items.height:,} items, "
+        f"{at.names['dataset']}: {card[0]['interactions']:,} rows -> {users.height:,} users, {items.height:,} items, "
         f"{kept.height:,} interactions ({' / '.join(f'{rows.height:,}' for rows in splits.values())}), "
-        f"{cold[0]:,} users and {cold[1]:,} items of test not in train, "
-        f"{n_without:,} items without metadata, {time.monotonic() - began:.1f} s"
+        f"{cold[0]:,} users and {cold[1]:,} items of test not in train, {n_without:,} items without metadata"
     )
-
-
-def _require(paths: dict[str, Path], dataset: str) -> None:
-    for path in paths.values():
-        if not path.is_file():
-            raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {path.name}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -33,9 +32,10 @@ from cliper.collect.images.ahead import work_ahead
 from cliper.collect.images.fetch import Fetcher, is_transient
 from cliper.collect.images.folder import OwnImages, find_images
 from cliper.collect.images.shards import no_outcomes, read_outcomes, read_rows, shard_folder, shard_name
-from cliper.config import Config, Crawl, placeholders
+from cliper.config import decides
+from cliper.config.collect import Crawl
 from cliper.errors import DataError
-from cliper.layout import locate
+from cliper.layout import At
 from cliper.schemas import IMAGE_STATUSES, TABLES
 
 Row = dict[str, Any]  # of a shard
@@ -195,15 +195,15 @@ def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: I
             write(pl.DataFrame({name: [row[name] for row in group] for name in group[0]}))
 
 
-def open_images(items: pl.DataFrame, folder: str | None, settings: Crawl) -> tuple[pl.DataFrame, Fetcher | OwnImages]:
+def open_images(items: pl.DataFrame, job: decides.Crawl) -> tuple[pl.DataFrame, Fetcher | OwnImages]:
     """What is to be asked for each item, as `plan` returns it, and who answers: the web, or a folder of one's own.
 
     items  item, asin, image_url
     """
-    if folder is None:
-        return plan(items, placeholders=placeholders()), Fetcher(settings)
-    path = Path(folder).expanduser()
-    return find_images(items, path), OwnImages(path, max_bytes=settings.max_bytes)
+    if job.image_folder is None:
+        return plan(items, placeholders=list(job.placeholders)), Fetcher(job.crawl)
+    path = Path(job.image_folder).expanduser()
+    return find_images(items, path), OwnImages(path, max_bytes=job.crawl.max_bytes)
 
 
 def fetch_shards(
@@ -242,29 +242,25 @@ def describe(images: pl.DataFrame) -> str:
     return ", ".join(parts) + (f" (among them {', '.join(noted)})" if noted else "")
 
 
-def run(config: Config, *, dataset: str, retry_failed: bool = False) -> None:
+def run(job: decides.Crawl, at: At, *, retry_failed: bool = False) -> None:
     """Fetch the images of one dataset and write the manifest."""
-    started = time.perf_counter()
-    path = locate(config.root, "images", dataset=dataset)
-    items = files.read_table(
-        locate(config.root, "items", dataset=dataset), "items", columns=["item", "asin", "image_url"]
-    )
-    planned, fetcher = open_images(items, config.dataset(dataset).image_folder, config.crawl)
+    path, settings = at("images"), job.crawl
+    items = files.read_table(at("items"), "items", columns=["item", "asin", "image_url"])
+    planned, fetcher = open_images(items, job)
     urls = planned.filter(pl.col("status").is_null())["url"].unique(maintain_order=True).to_list()
-    shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, config.crawl).items()}
+    shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, settings).items()}
     with files.sole_writer(path.parent):
         try:
-            outcomes = fetch_shards(shards, config.crawl, fetcher, asks_again=retry_failed or not path.exists())
+            outcomes = fetch_shards(shards, settings, fetcher, asks_again=retry_failed or not path.exists())
         except BrokenProcessPool:
             raise DataError(
                 "a process that examines images was killed, maybe for want of memory; run again: shards are kept"
             ) from None
-        require_share(outcomes, config.crawl.min_ok)
+        require_share(outcomes, settings.min_ok)
         images = build_manifest(planned, outcomes)
         files.write_table(path, "images", images)
         for stray in set(shard_folder(path).glob("*")) - set(shards):  # of other settings or URLs, or of a killed run
             stray.unlink()
-    seconds = time.perf_counter() - started
-    log.account(f"{dataset}: {len(urls)} URLs of {len(items)} items: {describe(images)}; {seconds:.1f} s")
+    log.account(f"{at.names['dataset']}: {len(urls)} URLs of {len(items)} items: {describe(images)}")
     if n_failed := sum(is_transient(*end) for end in outcomes.select("status", "http_code").iter_rows()):
         log.account(f"{n_failed} URLs failed in passing; --retry-failed asks for them again")

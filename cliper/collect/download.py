@@ -16,12 +16,11 @@ from pathlib import Path
 
 import requests
 
-from cliper import config as configuration
 from cliper import files, log
 from cliper.collect.sources.mirrors import Place, check_lock, find_places
-from cliper.config import Config
-from cliper.errors import ConfigError, SourceError, unknown
-from cliper.layout import locate
+from cliper.config import collect, decides
+from cliper.errors import SourceError
+from cliper.layout import At
 
 CHUNK = 1 << 20  # bytes
 
@@ -72,7 +71,7 @@ def check(path: Path, place: Place) -> str:
     return digest
 
 
-def obtain(place: Place, file: str, target: Path, settings: configuration.Download) -> str:
+def obtain(place: Place, file: str, target: Path, settings: collect.Download) -> str:
     """Get one file from one place, over http(s) or from a local folder, and return its sha256."""
     if place.is_folder:
         source = Path(place.mirror).expanduser() / file
@@ -100,7 +99,7 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def require_locked(place: Place, digest: str, target: Path, settings: configuration.Download) -> None:
+def require_locked(place: Place, digest: str, target: Path, settings: collect.Download) -> None:
     """Hold a file against the lock file. Raises SourceError, and removes it, if it once was another one."""
     if settings.lock is None or place.is_folder:
         return
@@ -111,25 +110,17 @@ def require_locked(place: Place, digest: str, target: Path, settings: configurat
         raise
 
 
-def run(config: Config, *, dataset: str, file: str) -> None:
+def run(job: decides.Download, at: At) -> None:
     """Fetch a raw file from the first mirror that has it."""
-    began = time.monotonic()
-    settings = config.dataset(dataset)
-    if file not in (known := settings.raw_files(config.arms)):
-        raise ConfigError(unknown(f"file of {dataset}", file, known))
-    target = locate(config.root, "raw", dataset=dataset, file=file)
-    failures = []
-    for place in find_places(settings, file):
+    dataset, file, target, failures = at.names["dataset"], at.names["file"], at("raw"), []
+    for place in find_places(job.kind, job.mirrors, file):
         try:
-            digest = obtain(place, file, target, config.download)
-            require_locked(place, digest, target, config.download)
+            digest = obtain(place, file, target, job.how)
+            require_locked(place, digest, target, job.how)
         except SourceError as error:
             failures.append(str(error))
             continue
-        log.account(
-            f"{file} from {place.mirror}: {target.stat().st_size:,} bytes, sha256 {digest}, "
-            f"{time.monotonic() - began:.1f} s"
-        )
+        log.account(f"{file} from {place.mirror}: {target.stat().st_size:,} bytes, sha256 {digest}")
         return
     raise SourceError(
         f"{file} of {dataset} could not be fetched ({'; '.join(failures) or 'no mirror is known'}); "

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator
 
 from cliper.collect.sources import SOURCES
-from cliper.collect.sources.base_settings import GivenFiles, SourceSettings
+from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
+from cliper.collect.sources.base_settings import SourceSettings
 from cliper.settings import HOW, Settings, Text
 from cliper.variants import Variant
 
@@ -28,11 +29,11 @@ class Dataset(Settings):
     min_rating: float | None = Field(None, description="interactions rated lower are dropped")
     k_core: int | None = Field(None, ge=1, description="fewest interactions of a user and of an item")
     split_seed: int | None = Field(None, ge=0, description="seed of the split, and of the order within one second")
-    image_folder: Text | None = Field(None, description="folder of images named by item (<asin>.jpg, .png, …), not URLs")
+    image_folder: Text | None = Field(None, description="folder of images named by item: <asin>.jpg, .png, …")
 
     def given(self, arm: str) -> GivenFiles | None:
         """Files of features that come with the dataset for an arm; None where features are made here."""
-        return (self.source.settings.features or {}).get(arm)
+        return self.source.settings.given_features.get(arm)
 
     def raw_files(self, arms: Iterable[str]) -> list[str]:
         """Names of all raw files that a run with these arms reads."""

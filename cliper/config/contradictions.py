@@ -74,14 +74,14 @@ def _of_split(dataset: Dataset) -> Iterator[str]:
 def _of_columns(source: SourceSettings, dataset: Dataset) -> Iterator[str]:
     """Columns that a dataset is cut by and its source lacks."""
     needed = {"rating": dataset.min_rating is not None, "timestamp": dataset.split in ("user_time", "global_time")}
-    for name in sorted(name for name in needed if needed[name] and not source.has_column(name)):
+    for name in sorted(name for name in needed if needed[name] and name not in source.cut_columns):
         yield f"columns.interactions: {name} is missing, by which this dataset is cut"
 
 
 def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:
     """Features that come with a dataset, for arms that are unknown or cannot use them."""
     known = config.arms.keys() - {CONTENT_FREE}
-    for name, given in sorted((dataset.source.settings.features or {}).items()):
+    for name, given in sorted(dataset.source.settings.given_features.items()):
         if name not in known:
             yield f": {unknown('arm', name, known)}"
         elif given.text is None and (fault := _of_given_images(config.arms[name])):

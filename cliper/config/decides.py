@@ -179,7 +179,9 @@ def of_download(config: Config, *, dataset: str, file: str | None = None) -> Dow
 def of_catalogue(config: Config, *, dataset: str) -> Catalogue:
     """What of a dataset decides its users, items and splits."""
     chosen = config.dataset(dataset)
-    settings = chosen.source.settings.model_copy(update={"mirrors": None, "features": None})
+    settings = chosen.source.settings
+    dropped = {"mirrors", "features"} & type(settings).model_fields.keys()
+    settings = settings.model_copy(update=dict.fromkeys(dropped))
     split = chosen.split or "given"
     return Catalogue(
         chosen.source._replace(settings=settings), split, chosen.min_rating, chosen.k_core, chosen.split_seed
@@ -267,16 +269,16 @@ def of_train(config: Config, *, dataset: str, backbone: str, arm: str, seed: int
     if uses_features == (arm == CONTENT_FREE):
         wanted = "an arm with features" if uses_features else f"the arm {CONTENT_FREE}"
         raise ConfigError(f"backbone {backbone} does not run with arm {arm!r}; give it {wanted}")
-    made = config.features(dataset, arm) if uses_features else None
-    is_made = isinstance(made, MadeFeatures)
+    features = config.features(dataset, arm) if uses_features else None
+    made = features if isinstance(features, MadeFeatures) else None
     return Train(
         backbone=chosen,
         d=d,
         train=config.train,
         top=max(config.evaluate.cutoffs),
         mask_valid=config.evaluate.mask_valid,
-        drops_items=is_made and made.missing_image == "drop_item",
-        n_learned_views=len(made.views) if is_made and FUSIONS[made.fusion].is_learned else None,
+        drops_items=made is not None and made.missing_image == "drop_item",
+        n_learned_views=len(made.views) if made and FUSIONS[made.fusion].is_learned else None,
     )
 
 
@@ -329,7 +331,7 @@ def deciding(value: Any) -> Any:
     if isinstance(value, BaseModel):
         marked = {name for name, field in type(value).model_fields.items() if HOW in field.metadata}
         return {name: deciding(item) for name, item in value if name not in marked}
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return {name: deciding(getattr(value, name)) for name in _deciding_fields(type(value))}
     if isinstance(value, Mapping):
         return {key: deciding(item) for key, item in value.items()}

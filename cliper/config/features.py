@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator
 
 from cliper.features.encoders import ENCODERS
-from cliper.features.encoders.base_settings import EncoderSettings, Overflow
+from cliper.features.encoders.base_settings import EncoderSettings, Policy
 from cliper.features.fusion.rows import FUSIONS
 from cliper.settings import HOW, Device, Distinct, Name, Settings, Text, fault
 from cliper.variants import Variant
@@ -66,7 +66,7 @@ class Encode(Settings):
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         description="of weights and activations; auto: a half one where it is clearly faster"
     )
-    overflow: Overflow = Field(description="what becomes of a text longer than the encoder's context")
+    overflow: Policy = Field(description="what becomes of a text longer than the encoder's context")
     ranges: Annotated[int, HOW] = Field(ge=1, description="equal slices of a dataset's items, each a job and a file")
     store: Annotated[Text | None, HOW] = Field(
         None, description="folder where vectors are kept between runs; null keeps none"

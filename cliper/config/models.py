@@ -31,7 +31,7 @@ class Train(Settings):
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(ge=0)
     weight_decay_on: Literal["batch", "parameters"] = Field(
-        description="batch: half the squared embeddings of a batch's triples, before propagation; parameters: all, by Adam"
+        description="batch: half the squared embeddings of a batch's triples, before propagation; parameters: by Adam"
     )
     batch_size: int = Field(ge=1, description="triples")
     max_epochs: int = Field(ge=1)

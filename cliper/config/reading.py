@@ -81,9 +81,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The config with what views, arms and datasets leave to other sections written into them; and the places of that."""
+    """The config, with what views and arms leave to other sections written into them; and the places of that."""
     complete = {**raw, "prompts": _prompt_sets(raw.get("prompts", {}))}
-    inherited = []
+    inherited = list[str]()
 
     def inherit(place: str, own: Any, section: str) -> Any:
         absent = [key for key in _mapping(raw.get(section)) if key not in own]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from cliper.collect.sources.base_settings import GivenFiles
+from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
 from cliper.config.features import Arm, Encode, Encoder, Fuse, MadeArm, Prompt, View
 from cliper.config.models import Backbones, Evaluate, Neighbours, Train
@@ -168,5 +168,3 @@ def _made(arm: MadeArm, given: GivenFiles | None, views: tuple[str, ...]) -> Mad
         missing_field=arm.missing_field,
         missing_image=arm.missing_image,
     )
-
-

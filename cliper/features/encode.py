@@ -39,6 +39,7 @@ from torch import Tensor
 
 from cliper import files, log, resources
 from cliper.arrays import Vectors
+from cliper.codeid import code_id
 from cliper.collect.images.shards import read_bytes
 from cliper.config import decides
 from cliper.errors import ConfigError
@@ -49,7 +50,6 @@ from cliper.features.encoders.base import Encoder, Store, Texts
 from cliper.features.encoders.overflow import find as find_overflow
 from cliper.layout import At
 from cliper.schemas import EMBEDDING_STATUSES
-from cliper.codeid import code_id
 
 T = TypeVar("T")
 CHUNK = 4_096  # items in hand; a text's last batch of a width is half empty, so fewer cost time
@@ -271,9 +271,7 @@ def _open_store(store: str | None, ready: Ready) -> Iterator[VectorStore]:
         yield opened.enter_context(VectorStore(Path(folder), ready.facts))
 
 
-def _load(
-    job: decides.EncodeText | decides.EncodeImage, at: At, source: str, target: str, **shape: int
-) -> Ready:
+def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, target: str, **shape: int) -> Ready:
     """Load an encoder.
 
     source, target  tables that are read and made

@@ -241,7 +241,7 @@ def take_given(at: At, given: GivenFeatures) -> Fused:
         schema=["missing", "policy", "n_items"],
         orient="row",
     )
-    note = {"given": {"image": image_file, "text": text_file}}
+    note = {"given": {"image": given.image, "text": given.text}}
     no_tokens = token_report([])
     return Fused(items["item"].to_numpy(), image, text, no_image, no_text, no_weights, fallbacks, no_tokens, note)
 

@@ -10,16 +10,15 @@ MMRec; with evaluate.mask_valid they are taken out of it for test. Paper: sectio
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from cliper import files, log
-from cliper.config import Config
+from cliper.config import decides
 from cliper.errors import DataError
-from cliper.layout import locate
+from cliper.layout import At
 from cliper.models.maths.metrics import METRICS, hits_by_user
 from cliper.models.maths.tables import ranked_items_from_table
 
@@ -70,27 +69,22 @@ def average(user_metrics: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["metric", "k", "value", "n_users"], orient="row")
 
 
-def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:
+def run(job: decides.Evaluate, at: At) -> None:
     """Read the ranking and the splits, write metrics and user_metrics."""
-    started = time.perf_counter()
-    names: dict[str, str | int] = {"dataset": dataset, "backbone": backbone, "arm": arm, "seed": seed}
-    mask_valid = config.evaluate.mask_valid
-    topk = read_topk(locate(config.root, "topk", **names), mask_valid=mask_valid)
+    topk = read_topk(at("topk"), mask_valid=job.mask_valid)
     measured = {}
     for name in ("valid", "test"):
-        split = files.read_table(locate(config.root, name, dataset=dataset), name)
+        split = files.read_table(at(name), name)
         if split.is_empty():
+            dataset = at.names["dataset"]
             raise DataError(f"the {name} split of dataset {dataset} has no interactions; nothing can be measured")
-        measured[name] = measure(topk, split, config.evaluate.cutoffs)
-        if name == "valid" and mask_valid:
+        measured[name] = measure(topk, split, job.cutoffs)
+        if name == "valid" and job.mask_valid:
             topk = leave_out(topk, split)
     means = pl.concat(average(measured[name]).with_columns(split=pl.lit(name)) for name in measured)
-    labels = {name: pl.lit(value) for name, value in names.items()}
+    labels = {name: pl.lit(value) for name, value in at.names.items()}
     table = means.with_columns(**labels).sort("split", "metric", "k")
-    files.write_table(locate(config.root, "metrics", **names), "metrics", table)
-    files.write_table(locate(config.root, "user_metrics", **names), "user_metrics", measured["test"])
+    files.write_table(at("metrics"), "metrics", table)
+    files.write_table(at("user_metrics"), "user_metrics", measured["test"])
     recall = table.filter(split="test", metric="recall", k=20)["value"].item()
-    log.account(
-        f"{measured['test']['user'].n_unique()} users with test items, test Recall@20 {recall:.4f}; "
-        f"{time.perf_counter() - started:.1f} s"
-    )
+    log.account(f"{measured['test']['user'].n_unique()} users with test items, test Recall@20 {recall:.4f}")

@@ -11,40 +11,34 @@ neighbour keeps a line of rank 0. The test and validation splits are not read.
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch
 
 from cliper import files, log
-from cliper.config import Config
-from cliper.layout import locate
+from cliper.config import decides
+from cliper.layout import At
 from cliper.models.maths.nearest import nearest_items, sharing_users
 from cliper.models.maths.tables import neighbours_to_table
 
 
-def run_items(config: Config, *, dataset: str, arm: str) -> None:
+def run_items(job: decides.NeighboursItems, at: At) -> None:
     """Find the closest items by image and by text."""
-    began = time.monotonic()
-    torch.set_num_threads(config.train.threads)
-    features = files.read_table(locate(config.root, "features", dataset=dataset, arm=arm), "features")
+    torch.set_num_threads(job.threads)
+    features = files.read_table(at("features"), "features")
     for modality in ("image", "text"):
-        is_filled = features[f"{modality}_is_filled"].to_numpy() & (config.train.behaviour == "as_published")
-        found = nearest_items(features[modality].to_numpy(), is_filled, config.neighbours.items)
-        path = locate(config.root, "item_neighbours", dataset=dataset, arm=arm, modality=modality)
-        files.write_table(path, "item_neighbours", neighbours_to_table(found, "item", "similarity"))
-    seconds = time.monotonic() - began
-    log.account(f"{dataset}, {arm}: {features.height:,} items, {config.neighbours.items} neighbours, {seconds:.1f} s")
+        is_filled = features[f"{modality}_is_filled"].to_numpy() & (job.behaviour == "as_published")
+        found = nearest_items(features[modality].to_numpy(), is_filled, job.n_neighbours)
+        table = neighbours_to_table(found, "item", "similarity")
+        files.write_table(at("item_neighbours", modality=modality), "item_neighbours", table)
+    what = f"{at.names['dataset']}, {at.names['arm']}"
+    log.account(f"{what}: {features.height:,} items, {job.n_neighbours} neighbours")
 
 
-def run_users(config: Config, *, dataset: str) -> None:
+def run_users(job: decides.NeighboursUsers, at: At) -> None:
     """Find the users who share most train items."""
-    began = time.monotonic()
-    users = files.read_table(locate(config.root, "users", dataset=dataset), "users")
-    train = files.read_table(locate(config.root, "train", dataset=dataset), "train")
+    users, train = files.read_table(at("users"), "users"), files.read_table(at("train"), "train")
     pairs = (train[name].to_numpy().astype(np.int64) for name in ("user", "item"))
-    found = sharing_users(*pairs, n_users=users.height, k=config.neighbours.users)
-    path = locate(config.root, "user_neighbours", dataset=dataset)
-    files.write_table(path, "user_neighbours", neighbours_to_table(found, "user", "n_shared"))
+    found = sharing_users(*pairs, n_users=users.height, k=job.n_neighbours)
+    files.write_table(at("user_neighbours"), "user_neighbours", neighbours_to_table(found, "user", "n_shared"))
     alone = int((found.nearest < 0).all(axis=1).sum())
-    log.account(f"{dataset}: {users.height:,} users, {alone:,} who share no item, {time.monotonic() - began:.1f} s")
+    log.account(f"{at.names['dataset']}: {users.height:,} users, {alone:,} who share no item")

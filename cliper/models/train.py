@@ -16,14 +16,12 @@ the same purchases. User neighbours are found before, from all train rows.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import platform
 import resource
 from collections.abc import Iterable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,27 +30,18 @@ import torch
 
 from cliper import files, log
 from cliper.arrays import Ints
-from cliper.config import CONTENT_FREE, Config, Evaluate
+from cliper.codeid import code_id
+from cliper.config import decides
 from cliper.device import choose_device
-from cliper.errors import ConfigError, DataError, FeatureError
-from cliper.layout import locate
-from cliper.models import backbones
-from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFeatures
+from cliper.errors import DataError, FeatureError
+from cliper.layout import At
+from cliper.models.backbones.base import Backbone, Given, Interactions, ItemFeatures, ItemNeighbours
+from cliper.models.maths.nearest import Neighbours
 from cliper.models.maths.ranking import NO_ITEMS
 from cliper.models.maths.tables import neighbours_from_table, ranking_to_table
 from cliper.models.training.checkpoint import Checkpoint
 from cliper.models.training.fitting import Epoch, best_epoch, fit, rank, spawn_generators
 from cliper.schemas import TABLES
-from cliper.stages import code_id
-
-
-def choose_backbone(name: str, arm: str) -> type[Backbone]:
-    """Look the backbone up. Raises ConfigError if it does not go with the arm."""
-    found = backbones.find(name)
-    if found.uses_features == (arm == CONTENT_FREE):
-        wanted = "an arm with features" if found.uses_features else f"the arm {CONTENT_FREE}"
-        raise ConfigError(f"backbone {name} does not run with arm {arm!r}; give it {wanted}")
-    return found
 
 
 def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatures:
@@ -78,13 +67,13 @@ def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatu
     return features
 
 
-def list_length(settings: Evaluate, valid: pl.DataFrame) -> int:
+def list_length(job: decides.Train, valid: pl.DataFrame) -> int:
     """How many items are ranked for a user: the largest cutoff, after what `evaluate` leaves out of the test ranking.
 
     valid  user, item; at least one row
     """
-    n_left_out = valid.group_by("user").len()["len"].to_numpy().max() if settings.mask_valid else 0
-    return max(settings.cutoffs) + int(n_left_out)
+    n_left_out = valid.group_by("user").len()["len"].to_numpy().max() if job.mask_valid else 0
+    return job.top + int(n_left_out)
 
 
 def history_table(history: list[Epoch]) -> pl.DataFrame:
@@ -120,18 +109,15 @@ def run_key(provenance: dict[str, Any], inputs: Iterable[Iterable[Any] | None]) 
     return digest.hexdigest()
 
 
-def read_interactions(root: Path, dataset: str) -> tuple[Interactions, pl.DataFrame]:
+def read_interactions(at: At) -> tuple[Interactions, pl.DataFrame]:
     """Read what of the catalogue a backbone learns from: train, and valid to stop by.
 
     Raises DataError if valid has no row.
     """
-    n_users, n_items = (
-        len(files.read_table(locate(root, kind, dataset=dataset), kind, columns=[kind[:-1]]))
-        for kind in ("users", "items")
-    )
-    train = files.read_table(locate(root, "train", dataset=dataset), "train")
-    valid = files.read_table(locate(root, "valid", dataset=dataset), "valid")
+    n_users, n_items = (len(files.read_table(at(kind), kind, columns=[kind[:-1]])) for kind in ("users", "items"))
+    train, valid = files.read_table(at("train"), "train"), files.read_table(at("valid"), "valid")
     if valid.is_empty():
+        dataset = at.names["dataset"]
         raise DataError(
             f"no user of dataset {dataset} has a validation item to stop training by; "
             f"lower datasets.{dataset}.k_core or take more data"
@@ -140,25 +126,24 @@ def read_interactions(root: Path, dataset: str) -> tuple[Interactions, pl.DataFr
     return Interactions(users, items, n_users, n_items), valid
 
 
-def read_features(config: Config, dataset: str, arm: str, n_items: int) -> ItemFeatures:
+def read_features(job: decides.Train, at: At, n_items: int) -> ItemFeatures:
     """Read and check the features of one arm; as the toolbox does it, filled rows count as any other."""
-    path = locate(config.root, "features", dataset=dataset, arm=arm)
+    path = at("features")
     features = check_features(files.read_table(path, "features"), n_items, what=str(path))
-    if config.train.behaviour == "as_mmrec":
+    if job.train.behaviour == "as_mmrec":
         none = np.zeros(n_items, dtype=bool)
         features = features._replace(image_is_filled=none, text_is_filled=none)
-    settings = config.arm_of(dataset, arm)
-    if settings.fusion != "mlp":
+    if job.n_learned_views is None:
         return features
-    return features._replace(mlp_width=features.text.shape[1] // len(config.views_of(settings)))
+    return features._replace(mlp_width=features.text.shape[1] // job.n_learned_views)
 
 
-def items_to_drop(config: Config, dataset: str, arm: str) -> Ints:
+def items_to_drop(job: decides.Train, at: At) -> Ints:
     """Items without an image of their own, where the arm drops them: (m,)."""
-    if config.arm_of(dataset, arm).missing_image != "drop_item":
+    if not job.drops_items:
         return NO_ITEMS
-    path = locate(config.root, "features", dataset=dataset, arm=arm)
-    return np.flatnonzero(files.read_table(path, "features", columns=["image_is_filled"])["image_is_filled"].to_numpy())
+    is_filled = files.read_table(at("features"), "features", columns=["image_is_filled"])["image_is_filled"]
+    return np.flatnonzero(is_filled.to_numpy())
 
 
 def leave_out(interactions: Interactions, items: Ints) -> Interactions:
@@ -169,52 +154,59 @@ def leave_out(interactions: Interactions, items: Ints) -> Interactions:
     return interactions._replace(users=interactions.users[stays], items=interactions.items[stays])
 
 
-def read_graphs(root: Path, dataset: str, arm: str, chosen: type[Backbone]) -> Graphs:
-    """Read the neighbours that a backbone uses."""
-    found = {}
-    for name in ("image", "text") if chosen.uses_item_graph else ():
-        path = locate(root, "item_neighbours", dataset=dataset, arm=arm, modality=name)
-        found[name] = neighbours_from_table(files.read_table(path, "item_neighbours"))
-    if chosen.uses_user_graph:
-        path = locate(root, "user_neighbours", dataset=dataset)
-        found["users"] = neighbours_from_table(files.read_table(path, "user_neighbours"))
-    return Graphs(**found)
+def read_item_neighbours(at: At) -> ItemNeighbours:
+    """Read the neighbours of items by the features of one arm."""
+    tables = {
+        modality: files.read_table(at("item_neighbours", modality=modality), "item_neighbours")
+        for modality in ItemNeighbours._fields
+    }
+    return ItemNeighbours(**{modality: neighbours_from_table(table) for modality, table in tables.items()})
 
 
-def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:
+def read_user_neighbours(at: At) -> Neighbours:
+    """Read the neighbours of users by shared train items."""
+    return neighbours_from_table(files.read_table(at("user_neighbours"), "user_neighbours"))
+
+
+def read_given(job: decides.Train, at: At, interactions: Interactions, generator: torch.Generator) -> Given:
+    """Read what the backbone's settings say that it uses."""
+    uses = job.backbone.settings
+    return Given(
+        interactions,
+        d=job.d,
+        generator=generator,
+        behaviour=job.train.behaviour,
+        features=read_features(job, at, interactions.n_items) if uses.uses_features else None,
+        item_neighbours=read_item_neighbours(at) if uses.uses_item_graph else None,
+        user_neighbours=read_user_neighbours(at) if uses.uses_user_graph else None,
+    )
+
+
+def run(job: decides.Train, at: At) -> None:
     """Read the tables, train, write history, ranking and run.json."""
-    names: dict[str, str | int] = {"dataset": dataset, "backbone": backbone, "arm": arm, "seed": seed}
-    made_by = config.arm_of(dataset, arm)
-    chosen, settings, d = choose_backbone(backbone, arm), getattr(config.backbones, backbone), made_by.d
-    device = choose_device(config.train.device, setting="train.device")
-    torch.set_num_threads(config.train.threads)
+    device = choose_device(job.train.device, setting="train.device")
+    torch.set_num_threads(job.train.threads)
     # Below 1e-38 is 0: InfoNCE's probabilities are full of such values, and a CPU takes six times as long over them.
     torch.set_flush_denormal(True)
-    interactions, valid = read_interactions(config.root, dataset)
-    dropped = items_to_drop(config, dataset, arm)
+    interactions, valid = read_interactions(at)
+    dropped = items_to_drop(job, at)
     interactions = leave_out(interactions, dropped)
-    features = read_features(config, dataset, arm, interactions.n_items) if chosen.uses_features else None
-    graphs = read_graphs(config.root, dataset, arm, chosen)
-    generators = spawn_generators(seed)
-    model = chosen(
-        interactions, features, graphs, settings, d=d, generator=generators.initial, behaviour=config.train.behaviour
-    ).to(device)
-    sections = {"train": config.train, "backbone": settings, "arm": made_by, "evaluate": config.evaluate}
-    settled = {name: dataclasses.asdict(section) for name, section in sections.items()}
-    provenance = {**names, "config": settled, "code": code_id("train", backbone)}
-    checkpoint = Checkpoint(
-        locate(config.root, "run", **names).with_name("checkpoint.pt"),
-        key=run_key(provenance, [interactions, features or (), *graphs]),
-    )
-    history = fit(model, interactions, valid, config.train, generators, checkpoint, dropped)
-    ranking = ranking_to_table(rank(model, interactions, list_length(config.evaluate, valid), dropped))
+    generators = spawn_generators(at.names["seed"])
+    given = read_given(job, at, interactions, generators.initial)
+    model: Backbone = job.backbone.load()(given, job.backbone.settings).to(device)
+    code = code_id("train", job.backbone.place)
+    provenance = {**at.names, "config": decides.deciding(job), "code": code}
+    key = run_key(provenance, given.arrays())
+    checkpoint = Checkpoint(at("run").with_name("checkpoint.pt"), key=key)
+    history = fit(model, interactions, valid, job.train, generators, checkpoint, dropped)
+    ranking = ranking_to_table(rank(model, interactions, list_length(job, valid), dropped))
     outcome = describe(model, history, device)
-    files.write_table(locate(config.root, "history", **names), "history", history_table(history))
-    note = {"mask_valid": True} if config.evaluate.mask_valid else {}
-    files.write_table(locate(config.root, "topk", **names), "topk", ranking, metadata=note)
-    files.write_json(locate(config.root, "run", **names), provenance | outcome)
+    files.write_table(at("history"), "history", history_table(history))
+    note = {"mask_valid": True} if job.mask_valid else {}
+    files.write_table(at("topk"), "topk", ranking, metadata=note)
+    files.write_json(at("run"), provenance | outcome)
     checkpoint.remove()
     log.account(
         f"{len(history)} epochs on {outcome['device']}, best {outcome['best_epoch']} with validation Recall@20 "
-        f"{outcome['valid_recall@20']:.4f}; {ranking['user'].n_unique()} users ranked; {outcome['seconds']:.1f} s"
+        f"{outcome['valid_recall@20']:.4f}; {ranking['user'].n_unique()} users ranked"
     )

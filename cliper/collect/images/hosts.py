@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cliper import log
-from cliper.config import Crawl
+from cliper.config.collect import Crawl
 
 
 class Hosts:

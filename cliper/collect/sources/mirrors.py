@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cliper import files, resources
-from cliper.config import Dataset, is_url
+from cliper.config import is_url
 from cliper.errors import DataError, SourceError
 
 
@@ -44,14 +44,13 @@ def known_places(kind: str, file: str) -> list[Place]:
     ]
 
 
-def find_places(dataset: Dataset, file: str) -> list[Place]:
-    """Where to look for a raw file: at the config's mirrors if it names any, else at the known ones.
+def find_places(kind: str, mirrors: tuple[str, ...] | None, file: str) -> list[Place]:
+    """Where to look for a raw file: at a source's own mirrors if it names any, else at the known ones of its kind.
 
     What is published of a public file is not asked of a mirror of one's own, which may hold another by that name.
     """
-    mirrors = dataset.source.settings.mirrors
-    if mirrors is None:
-        return known_places(dataset.source.kind, file)
+    if not mirrors:
+        return known_places(kind, file)
     return [Place(mirror, None, None, "as you know", f"{mirror.rstrip('/')}/{file}") for mirror in mirrors]
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cliper.arrays import Bools, Vectors
 from cliper.errors import FeatureError
-from cliper.features.fusion.equations import Bools, Vectors
 
 ADVICE = "write it with numpy.save, a row an item in the order of itemID"
 

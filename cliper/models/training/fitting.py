@@ -20,7 +20,7 @@ import torch
 
 from cliper import log
 from cliper.arrays import Ints
-from cliper.config import Train
+from cliper.config.models import Train
 from cliper.errors import TrainingError
 from cliper.models.backbones.base import Backbone, Interactions, Triples
 from cliper.models.maths import metrics
