@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import inspect
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,10 +94,6 @@ NAME_HELP = {
     "html": "file to which a page with the image is written",
 }
 
-# What carries data but decides no number: an edit here re-runs nothing.
-FRAME = frozenset({"errors", "log", "schemas", "layout", "files", "config", "stages", "__init__", "__main__"})
-VARIANTS = frozenset({"sources", "encoders", "backbones"})
-
 
 def find(name: str) -> Stage:
     """Look a stage up. Raises ConfigError with the known names."""
@@ -111,67 +104,6 @@ def find(name: str) -> Stage:
 
 def documentation(stage: Stage) -> str:
     """The stage's help: the docstring of its module, read without importing it."""
-    _, docstring, _ = _file(stage.module).read_text(encoding="utf-8").split('"""', 2)
+    path = PACKAGE.joinpath(*stage.module.split(".")[1:]).with_suffix(".py")
+    _, docstring, _ = path.read_text(encoding="utf-8").split('"""', 2)
     return inspect.cleandoc(docstring)
-
-
-@cache
-def code_id(stage: str, *variants: str) -> str:
-    """Short hash of the source that decides a stage's output.
-
-    It covers the stage's module and all it imports of ours except the frame, parsed, without docstrings,
-    comments and layout. Of the folders of variants (sources, encoders, backbones) it covers the files in
-    `variants` and what those import: an edit in one backbone re-runs that backbone's cells only.
-    """
-    todo, seen = [find(stage).module], dict[str, str]()
-    while todo:
-        module = todo.pop()
-        if module in seen:
-            continue
-        seen[module], imported = _read(_file(module).read_text(encoding="utf-8"))
-        todo += [name for name in imported if _counts(module, name, variants)]
-    digest = hashlib.sha256("\n".join(f"{name} {seen[name]}" for name in sorted(seen)).encode())
-    return digest.hexdigest()[:12]
-
-
-@cache  # stages share most of their modules: the 28 ids of a run read 206 files, 61 of them different
-def _read(source: str) -> tuple[str, list[str]]:
-    """What decides in a module's source, and which of our modules it imports."""
-    tree = ast.parse(source)
-    return ast.dump(_without_docstrings(tree)), imports(tree)
-
-
-def imports(tree: ast.AST) -> list[str]:
-    """Names of our own modules that a parsed module imports, wherever in it the import stands."""
-    found = set[str]()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return sorted(name for name in found if name.split(".")[0] == "cliper" and _is_module(name))
-
-
-def _counts(importer: str, name: str, variants: tuple[str, ...]) -> bool:
-    parts = name.split(".")
-    if len(parts) < 2 or parts[1] in FRAME:
-        return False
-    is_list_of_variants = importer.rpartition(".")[2] in VARIANTS
-    return not is_list_of_variants or name.rpartition(".")[2] in variants
-
-
-def _is_module(name: str) -> bool:
-    return _file(name).is_file()
-
-
-def _file(module: str) -> Path:
-    path = PACKAGE.joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
-            del node.body[0]  # type: ignore[attr-defined]
-    return tree

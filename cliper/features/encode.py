@@ -41,6 +41,7 @@ from PIL import Image
 from torch import Tensor
 
 from cliper import files, log
+from cliper.codeid import code_id
 from cliper.collect.images.shards import read_bytes
 from cliper.config import Config
 from cliper.errors import ConfigError
@@ -51,7 +52,6 @@ from cliper.features.encoders.base import Encoder, Store, Texts
 from cliper.features.encoders.overflow import find as find_overflow
 from cliper.layout import locate
 from cliper.schemas import EMBEDDING_STATUSES
-from cliper.stages import code_id
 
 T = TypeVar("T")
 CHUNK = 4_096  # items in hand; a text's last batch of a width is half empty, so fewer cost time
@@ -293,5 +293,5 @@ def _load(config: Config, encoder: str, source: str, target: str, **shape: int) 
     }
     how = {"threads": config.encode.threads, "device": loaded.device.type, **shape}
     decides = {key: note[key] for key in ("weights", "context", "precision", "versions")}
-    facts = {**decides, **how, "code": code_id("weights", settings.kind)}
+    facts = {**decides, **how, "code": code_id("weights", settings.kind, "cliper.features.encoders:load")}
     return Ready(loaded, source, target, note, facts)

@@ -32,6 +32,7 @@ import polars as pl
 import torch
 
 from cliper import files, log
+from cliper.codeid import code_id
 from cliper.config import CONTENT_FREE, Config, Evaluate
 from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError
@@ -43,7 +44,6 @@ from cliper.models.maths.ranking import NO_ITEMS, Ranking
 from cliper.models.training.checkpoint import Checkpoint
 from cliper.models.training.fitting import Epoch, best_epoch, fit, rank, spawn_generators
 from cliper.schemas import TABLES
-from cliper.stages import code_id
 
 
 def choose_backbone(name: str, arm: str) -> type[Backbone]:

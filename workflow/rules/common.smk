@@ -8,9 +8,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from cliper import config as configuration
+from cliper.codeid import code_id
 from cliper.errors import CliperError
 from cliper.layout import PATHS
-from cliper.stages import code_id
 
 try:
     CONFIG = configuration.structure(config, where="config")
