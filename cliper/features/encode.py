@@ -292,5 +292,5 @@ def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, ta
     }
     how = {"threads": job.threads, "device": loaded.device.type, **shape}
     decided = {key: note[key] for key in ("weights", "context", "precision", "versions")}
-    facts = {**decided, **how, "code": code_id("weights", job.encoder.place)}
+    facts = {**decided, **how, "code": code_id("weights", job.encoder.place, "cliper.features.encoders.loading:load")}
     return Ready(loaded, source, target, note, facts)

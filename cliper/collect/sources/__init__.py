@@ -5,8 +5,6 @@ No class that reads is imported here: a config is checked without polars.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
 from cliper.collect.sources.amazon2018_settings import Amazon2018Settings
 from cliper.collect.sources.amazon2023_settings import Amazon2023Settings
@@ -14,9 +12,6 @@ from cliper.collect.sources.base_settings import SourceSettings
 from cliper.collect.sources.mmrec_settings import MmrecSettings
 from cliper.collect.sources.table_settings import TableSettings
 from cliper.variants import Row, Variants
-
-if TYPE_CHECKING:  # stages.code_id follows these imports; they go once it follows places
-    from cliper.collect.sources import amazon2014, amazon2018, amazon2023, mmrec, table  # noqa: F401
 
 SOURCES: Variants[SourceSettings] = Variants(
     "source",

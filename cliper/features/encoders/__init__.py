@@ -5,8 +5,6 @@ No class that computes is imported here: a config is checked without torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.features.encoders.bridge_settings import BridgeSettings
 from cliper.features.encoders.cnn_settings import CnnSettings
@@ -14,9 +12,6 @@ from cliper.features.encoders.longclip_settings import LongClipSettings
 from cliper.features.encoders.open_clip_settings import OpenClipSettings
 from cliper.features.encoders.sentence_settings import SentenceSettings
 from cliper.variants import Row, Variants
-
-if TYPE_CHECKING:  # stages.code_id follows these imports; they go once it follows places
-    from cliper.features.encoders import bridge, cnn, longclip, open_clip, sentence  # noqa: F401
 
 ENCODERS: Variants[EncoderSettings] = Variants(
     "encoder",

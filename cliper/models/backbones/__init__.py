@@ -5,8 +5,6 @@ The settings are read where a run is planned, so nothing is imported here that n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.models.backbones.bpr_settings import BprSettings
 from cliper.models.backbones.dualgnn_settings import DualgnnSettings
@@ -17,9 +15,6 @@ from cliper.models.backbones.mmgcn_settings import MmgcnSettings
 from cliper.models.backbones.slmrec_settings import SlmrecSettings
 from cliper.models.backbones.vbpr_settings import VbprSettings
 from cliper.variants import Row, Variants
-
-if TYPE_CHECKING:  # `stages.code_id` follows imports: without this, an edit in a backbone would re-run no cell
-    from cliper.models.backbones import bpr, dualgnn, freedom, lattice, lightgcn, mmgcn, slmrec, vbpr  # noqa: F401
 
 BACKBONES = Variants[BackboneSettings](
     "backbone",
