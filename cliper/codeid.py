@@ -9,8 +9,7 @@ Left out:
   keep theirs, as text: a dataclass reads them
 - the frame: `cliper/x.py` and `cliper/config` know no stage's meaning
 - modules named `…_settings`: their values are among the rules' params
-- registries: names in capitals in the `__init__` of our packages that hold a dict, or a call given one. No row is
-  hashed, and only the chosen variants' rows are followed
+- registries: names in capitals in the `__init__` of our packages that hold a dict, or a call given one
 
 Not seen: what is looked up by a text at run time, and what a module does that is imported and then never named.
 """
@@ -73,7 +72,7 @@ class Reading(NamedTuple):
 def code_id(stage: str, *variants: str) -> str:
     """Short hash of the source that decides a stage's output.
 
-    variants  keys of the registries that the stage reads, or places module:Name, of ours or of a user's
+    variants  places module:Name of the variants that the stage uses, of ours or of a user's
 
     Raises ConfigError if the stage or a variant is unknown.
     """
@@ -97,26 +96,18 @@ class Sources:
     def code_id(self, stage: str, *variants: str) -> str:
         """See the function of this name."""
         begin = find(stage)
-        keys = {variant for variant in variants if ":" not in variant}
-        places = [f"{begin.module}:{begin.function}", *(variant for variant in variants if variant not in keys)]
-        todo = [self.locate(place) for place in places]
-        said, seen, rows = {self._digests(todo)}, set[Definition](), dict[str, ast.expr]()
+        todo = [self.locate(place) for place in (f"{begin.module}:{begin.function}", *variants)]
+        said, seen = {self._digests(todo)}, set[Definition]()
         while todo:
             definition = todo.pop()
             if definition in seen:
                 continue
             seen.add(definition)
             text, named = self.read(definition)
-            if found := _registry(definition):
-                rows |= found
-                chosen = [found[key] for key in sorted(keys & set(found))]
-                named = _Reader(self, definition.module).read(chosen).named
             said.add(f"{text} {self._digests(named)}")
             todo += named
             if ON_IMPORT in definition.module.definitions:
                 todo.append(Definition(definition.module, ON_IMPORT))
-        for key in sorted(keys - set(rows)):
-            raise ConfigError(unknown("variant", key, rows))
         return _digest("\n".join(sorted(said)))[:12]
 
     def read(self, definition: Definition) -> Reading:
@@ -126,7 +117,7 @@ class Sources:
             if name is None:
                 parts = sorted((Definition(module, one) for one in module.definitions), key=self._text)
                 reading = Reading("\n".join(map(self._text, parts)), parts)
-            elif _registry(definition):
+            elif _is_registry(definition):
                 reading = Reading("", [])
             else:
                 reading = _Reader(self, module).read(module.definitions.get(name, []))
@@ -327,17 +318,15 @@ def _counts(name: str, *, is_package: bool) -> bool:
     return not is_frame and not name.endswith("_settings")
 
 
-def _registry(definition: Definition) -> dict[str, ast.expr]:
-    """The rows of a registry by their keys; none of what is no registry."""
+def _is_registry(definition: Definition) -> bool:
+    """Whether a definition lists variants."""
     module, name = definition
     if name and name.isupper() and module.is_package and module.name.startswith(f"{PACKAGE.name}."):
         match module.definitions.get(name):
             case [ast.Assign(value=value) | ast.AnnAssign(value=value)]:
-                for table in [value, *value.args] if isinstance(value, ast.Call) else [value]:
-                    if isinstance(table, ast.Dict):
-                        rows = zip(table.keys, table.values, strict=True)
-                        return {str(key.value): row for key, row in rows if isinstance(key, ast.Constant)}
-    return {}
+                parts = [value, *value.args] if isinstance(value, ast.Call) else [value]
+                return any(isinstance(part, ast.Dict) for part in parts)
+    return False
 
 
 def _bound(nodes: Iterable[ast.AST]) -> frozenset[str]:

@@ -124,11 +124,12 @@ class Layout:
     def jobs(self) -> Iterator[Job]:
         """Every job of the run but those of tables, in the order of the line; jobs of one folder are one."""
         seen = set[tuple[str, str, Any]]()
-        for job in self._all_jobs():
-            key = (job.stage, self.place(job.stage, **job.names), job.names.get("file"))
+        for stage, more in self._all_jobs():
+            names = {name: more[name] for name in STAGES[stage].names}
+            key = (stage, self.place(stage, **names), names.get("file"))
             if key not in seen:
                 seen.add(key)
-                yield job
+                yield Job(stage, names)
 
     def _all_jobs(self) -> Iterator[Job]:
         config = self.config

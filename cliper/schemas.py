@@ -187,7 +187,7 @@ TABLES: dict[str, Table] = {
     ),
     "vectors": Table(
         maker="encode-text",
-        file="{name}.parquet",
+        file="{content}.parquet",
         key=("sha256",),
         columns={"sha256": STR, "embedding": VECTOR},  # of a text or of an image's bytes
     ),

@@ -68,9 +68,9 @@ onstart:
 
 
 def outputs(stage):
-    """Patterns of what a stage's job writes, by the names of the results."""
+    """Patterns of what a stage's job writes, by the names of the results (`items` is Snakemake's own word)."""
     found = {
-        name: file.replace("{ranges}", str(RANGES))
+        name.replace("items", "item_table"): file.replace("{ranges}", str(RANGES))
         for name, (maker, file) in FILES.items()
         if maker == stage and "{shard}" not in file and "{content}" not in file
     }
