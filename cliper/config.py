@@ -440,7 +440,7 @@ def _choose(variants: Variants[S], raw: Mapping[str, Any], place: str) -> Varian
     try:
         return variants.choose(raw)
     except ValidationError as error:
-        raise ConfigError("; ".join(f"{place}.{fault}" for fault in settings.faults(error))) from None
+        raise ConfigError("; ".join(f"{place}.{key}: {fault}" for key, fault in settings.faults(error))) from None
 
 
 def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

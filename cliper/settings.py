@@ -42,6 +42,13 @@ Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct), Field(min_length=
 Device = Literal["auto", "cpu", "cuda"]
 
 
+class How:
+    """Marks a field that decides how a stage works, and nothing of what it writes: no job is planned when it changes."""
+
+
+HOW = How()
+
+
 class Settings(BaseModel):
     """A section of the config, or what a stage is told. Raises ValidationError with all faults, each a sentence."""
 
@@ -57,10 +64,10 @@ class Settings(BaseModel):
             raise ValidationError.from_exception_data(cls.__name__, told) from None
 
 
-def faults(error: ValidationError) -> list[str]:
-    """All faults of a model, each led by its place."""
+def faults(error: ValidationError) -> list[tuple[str, str]]:
+    """Place and sentence of each fault of a model."""
     places = [".".join(str(part) for part in each["loc"] if part != "[key]") for each in error.errors()]
-    return [f"{place or 'config'}: {each['msg']}" for place, each in zip(places, error.errors(), strict=True)]
+    return [(place or "config", each["msg"]) for place, each in zip(places, error.errors(), strict=True)]
 
 
 def plain(value: Any) -> Any:

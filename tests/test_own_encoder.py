@@ -115,5 +115,5 @@ def test_its_settings_stand_in_the_config_and_in_the_note_of_its_weights() -> No
 def test_what_is_no_encoder_is_refused_with_a_sentence(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError) as error:
         chosen(**settings)
-    told = faults(error.value) if isinstance(error.value, ValidationError) else [str(error.value)]
-    assert sentence in "; ".join(told)
+    found = faults(error.value) if isinstance(error.value, ValidationError) else [("", str(error.value))]
+    assert sentence in "; ".join(f"{place}: {text}" for place, text in found)

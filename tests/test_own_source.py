@@ -104,5 +104,5 @@ def test_the_line_begins_with_a_source_of_ones_own(workdir: Path) -> None:
 def test_what_is_no_source_is_refused_with_a_sentence(settings: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError) as error:
         chosen(**settings)
-    told = faults(error.value) if isinstance(error.value, ValidationError) else [str(error.value)]
-    assert sentence in "; ".join(told)
+    found = faults(error.value) if isinstance(error.value, ValidationError) else [("", str(error.value))]
+    assert sentence in "; ".join(f"{place}: {text}" for place, text in found)
