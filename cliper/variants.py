@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from cliper.errors import ConfigError, unknown
@@ -80,7 +81,9 @@ class Variants(NamedTuple, Generic[S]):
             raise fault(str(error)) from None
         if not (isinstance(found, type) and issubclass(found, load_class(self.base))):
             raise fault(f"{place} is no {self.what}: it must subclass {self.base.replace(':', '.')}")
-        settings: type[S] = found.Settings  # type: ignore[attr-defined]  # the base class declares it
+        settings: type[S] | None = getattr(found, "Settings", None)
+        if settings is None:
+            raise fault(f"{place} has no Settings; give the class its settings class by this name")
         return Variant(place, place, settings.model_validate(given))
 
 
@@ -100,9 +103,11 @@ def load_class(place: str) -> Any:
         advice = f"start where {module}.py lies, or install it"
         raise ConfigError(f"{place} cannot be imported ({error}); {advice}") from None
     if not hasattr(found, name):
-        raise ConfigError(unknown(f"class of {module}", name, _classes(vars(found))))
+        raise ConfigError(unknown(f"class of {module}", name, _own_classes(found)))
     return getattr(found, name)
 
 
-def _classes(names: Mapping[str, Any]) -> Iterable[str]:
-    return [name for name, value in names.items() if isinstance(value, type)]
+def _own_classes(module: ModuleType) -> Iterable[str]:
+    """Names of the classes that a module defines; those that it imports are no answer."""
+    found = vars(module).items()
+    return [name for name, value in found if isinstance(value, type) and value.__module__ == module.__name__]

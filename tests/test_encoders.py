@@ -143,7 +143,7 @@ def test_the_policies_for_long_texts_are_those_that_settings_take():
 def test_settings_that_an_encoder_does_not_take_are_refused_with_a_sentence(given, complaint):
     with pytest.raises(ValidationError) as error:
         ENCODERS.choose(given)
-    assert complaint in "; ".join(faults(error.value))
+    assert complaint in "; ".join(f"{place}: {text}" for place, text in faults(error.value))
 
 
 # --- texts, with a tower small enough to follow by hand ---

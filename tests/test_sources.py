@@ -67,7 +67,7 @@ def test_settings_that_a_source_does_not_take_are_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(ValidationError) as error:
         SOURCES.choose(given)
-    assert complaint in "; ".join(faults(error.value))
+    assert complaint in "; ".join(f"{place}: {text}" for place, text in faults(error.value))
 
 
 def test_a_source_says_what_its_interactions_and_items_have_before_they_are_read() -> None:

@@ -67,7 +67,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def find_lines(path: Path, key: re.Pattern[bytes], ids: set[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of the lines in which `key` finds, as its group 1, one of `ids`; these may shrink meanwhile."""
+    """Number and bytes of the lines in which `key` finds, as its group 1, one of `ids`; the caller may remove some."""
     number = 1
     for block in log.progress(read_blocks(path), what=path.name):
         counted = end = 0
@@ -86,13 +86,13 @@ def read_records(
 ) -> pl.DataFrame:
     """Read the records of the wanted items; one row per item that has a line, the first line of each.
 
-    key      finds an item's id in a line, as its group 1; what it finds too much costs time only
+    key      finds an item's id in a line, as its group 1; a false match costs one parse, never a wrong row
     parse    (line, where) -> the columns of ITEMS; raises SourceError
     returns  the columns of ITEMS, sorted by asin
 
-    Bytes that are no UTF-8, and NUL, become the replacement character; such lines are counted and told.
+    Bytes that are no UTF-8, and NUL, become the replacement character; a warning counts such lines.
     """
-    records, n_mended = dict[str, dict[str, Any]](), 0
+    records, n_replaced = dict[str, dict[str, Any]](), 0
     ids = {asin.encode() for asin in wanted}
     for number, line in find_lines(path, key, ids):
         text = line.decode("utf-8", "replace").replace("\0", "\ufffd")
@@ -100,9 +100,9 @@ def read_records(
         if (asin := record["asin"].encode()) in ids:
             ids.remove(asin)
             records[record["asin"]] = record
-            n_mended += "\ufffd" in text
-    if n_mended:
-        log.warn(f"{path}: {n_mended:,} lines of wanted items have bytes that are no text; these became \ufffd")
+            n_replaced += "\ufffd" in text
+    if n_replaced:
+        log.warn(f"{path}: {n_replaced:,} lines of wanted items have bytes that are no text; these became \ufffd")
     return pl.DataFrame([records[asin] for asin in sorted(records)], schema=ITEMS)
 
 

@@ -103,7 +103,7 @@ def _read(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
             raise SourceError(f"{path} has no column {', '.join(absent)}; it has {', '.join(known)}{form}")
         return found.select(**{name: pl.col(theirs) for name, theirs in columns.items()}).collect()
     except BROKEN as error:
-        advice = next((told for sign, told in ADVICE.items() if sign in str(error)), "repair it")
+        advice = next((advice for sign, advice in ADVICE.items() if sign in str(error)), "repair it")
         raise SourceError(f"{path} cannot be read ({_one_line(error)}); {advice}") from error
 
 

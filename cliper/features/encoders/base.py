@@ -1,9 +1,9 @@
 """What all encoders share: two towers, and how texts and images pass through them.
 
 Every batch of a kind has one shape: texts share a width with texts of like length, and what is missing in the last
-batch is filled up. A vector is therefore decided by its text or image alone, never by what is encoded beside it.
+batch is filled up. So its text or image alone decides a vector, never the others of its batch.
 
-Source: paper, section 3, equation 1. Departs from it: nothing; long texts see `cliper.encoders.overflow`.
+Source: paper, section 3, equation 1. Departs from it: nothing; for long texts see `overflow`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ S = TypeVar("S", bound=EncoderSettings)
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What `weights.json` notes about an encoder that is ready for use, beside its settings."""
+    """What `weights.json` notes about an encoder that is ready for use, besides its settings."""
 
     architecture: str
     files: dict[str, str]  # name -> sha256; in the encoder's folder or, for packaged models, in the package
@@ -54,9 +54,9 @@ class Weights:
 class TextTower:
     """A text encoder in parts.
 
-    tokenise  n texts -> n lists of at most `context` token ids, and the n lengths that they have uncut
+    tokenise  n texts -> n lists of at most `context` token ids, and the n lengths before truncation
     embed     (B, L) token ids, padded with `pad` -> (B, D), with L = context
-    can_cut   padding decides nothing, so L may be shorter than the context
+    can_cut   padding does not change the output, so L may be shorter than the context
     """
 
     dim: int
@@ -113,7 +113,7 @@ class EncoderKind(ABC, Generic[S]):
         """Load what `prepare` made ready, without a network; None for a tower that this kind does not have."""
 
     def load_counter(self, folder: Path, weights: Weights) -> Callable[[list[str]], list[int]]:
-        """How the tokens of texts are counted, uncut. Raises ConfigError if this kind encodes no texts."""
+        """How the tokens of texts are counted, before truncation. Raises ConfigError if this kind encodes no texts."""
         if not self.Settings.encodes_texts:
             raise ConfigError("this encoder encodes no texts; choose another one for arms.*.text")
         text, _ = self.load(folder, weights, torch.device("cpu"), torch.float32)
@@ -220,7 +220,7 @@ class Encoder:
             vectors[places] = found
             missing.difference_update(places)
         n_found = len(texts) - len(missing)
-        order = sorted(missing, key=lambda i: (-len(tokens[i]), i))  # memory runs out at once or never
+        order = sorted(missing, key=lambda i: (-len(tokens[i]), i))  # memory runs out in the first batch or never
         for width, batch in log.progress(self._batches(order, tokens), what="batches of texts"):
             rows = [tokens[i] + [tower.pad] * (width - len(tokens[i])) for i in _fill(batch, self._height(width))]
             vectors[batch] = self._forward(tower.embed, torch.tensor(rows), self.device)[: len(batch)]
@@ -295,8 +295,9 @@ def cut_tokens(ids: list[int], context: int) -> list[int]:
 
 
 def _tokenise(tower: TextTower, texts: list[str]) -> dict[str, tuple[list[int], int]]:
-    """Text -> its token ids, cut to the context, and its length uncut."""
-    return dict(zip(texts, zip(*tower.tokenise(texts), strict=True), strict=True)) if texts else {}
+    """Text -> its token ids, cut to the context, and its length before truncation."""
+    ids, lengths = tower.tokenise(texts) if texts else ([], [])
+    return {text: (row, n) for text, row, n in zip(texts, ids, lengths, strict=True)}
 
 
 def _fill(values: list[T], size: int) -> list[T]:

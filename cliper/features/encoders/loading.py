@@ -39,7 +39,7 @@ def read_weights(chosen: Variant[EncoderSettings], path: Path) -> Weights:
 
 
 def load_counter(chosen: Variant[EncoderSettings], path: Path) -> Callable[[list[str]], list[int]]:
-    """How an encoder counts the tokens of texts, uncut; ours do it without the weights. Raises as `read_weights`."""
+    """How an encoder counts the tokens of texts, before truncation. Raises as `read_weights`."""
     return _kind(chosen).load_counter(path.parent, read_weights(chosen, path))
 
 

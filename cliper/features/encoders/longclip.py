@@ -1,7 +1,7 @@
 """Long-CLIP's own files (.pt) as checkpoints of open_clip: texts of 248 tokens.
 
 Its names are open_clip's but for the position embeddings, of which a file holds two tables: rows 0 to 19 stay as CLIP
-trained them, rows 20 to 247 are learned anew.
+trained them, Long-CLIP learned rows 20 to 247.
 
     positional_embedding      (248, width)  used for rows 0 to 19
     positional_embedding_res  (248, width)  used for rows 20 to 247

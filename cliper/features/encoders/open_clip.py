@@ -31,7 +31,7 @@ from cliper.files import first_line, read_json, sha256, write_json
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
-ORIGIN = ".origin.json"  # beside fetched weights; decides nothing, so it is none of the files that are noted
+ORIGIN = ".origin.json"  # next to fetched weights; decides nothing, so weights.json does not note it
 PAD = 0  # token id
 S = TypeVar("S", bound=EncoderSettings)
 
@@ -189,7 +189,7 @@ def _fetch(tag: dict[str, Any], checkpoint: Path, revision: str | None) -> Path:
 
 
 def _fetch_tokenizer(architecture: str, model: dict[str, Any], checkpoint: Path) -> None:
-    """Put a tokenizer of Hugging Face beside the weights; open_clip's own needs no files."""
+    """Put a tokenizer of Hugging Face next to the weights; open_clip's own needs no files."""
     if name := model["text_cfg"].get("hf_tokenizer_name"):
         try:
             open_clip.get_tokenizer(architecture).save_pretrained(checkpoint)
@@ -226,7 +226,7 @@ def _load_model(checkpoint: Path, device: torch.device) -> tuple[Any, Any]:
     """The model in a checkpoint, ready for use, and its preprocessing."""
     config = read_json(checkpoint / CONFIG, made_by="weights")["model_cfg"]
     override = {}
-    if "hf_model_name" in config["text_cfg"]:  # its config.json lies beside, wherever the folder is now
+    if "hf_model_name" in config["text_cfg"]:  # its config.json lies in the checkpoint, wherever that is now
         override["text_cfg"] = {**config["text_cfg"], "hf_model_name": str(checkpoint)}
     model, preprocess = open_clip.create_model_from_pretrained(f"{LOCAL}{checkpoint}", device=device, **override)
     return model.eval(), preprocess
@@ -252,7 +252,7 @@ def _tokenise(tokenizer: Any, texts: list[str], *, can_cut: bool) -> tuple[list[
 
 
 def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """Token ids of texts, uncut, with the marks of start and end."""
+    """Token ids of texts, not truncated, with the marks of start and end."""
     if isinstance(tokenizer, open_clip.SimpleTokenizer):
         return [[tokenizer.sot_token_id, *tokenizer.encode(text), tokenizer.eot_token_id] for text in texts]
     ids: list[list[int]] = tokenizer.tokenizer([tokenizer.clean_fn(text) for text in texts], verbose=False)["input_ids"]

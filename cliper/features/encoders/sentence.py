@@ -68,7 +68,7 @@ def load_text_tower(device: torch.device, dtype: torch.dtype) -> TextTower:
 
 
 def load_tokenizer() -> Callable[[list[str]], list[list[int]]]:
-    """Texts to token ids, uncut, with the marks of start and end."""
+    """Texts to token ids, not truncated, with the marks of start and end."""
     tokenizer = AutoTokenizer.from_pretrained(find_package(MODEL).find().parent)
     return lambda texts: tokenizer(texts, verbose=False)["input_ids"]
 

@@ -27,7 +27,7 @@ def read_image_features(path: Path, rows: Mapping[str, int], n_items: int) -> tu
     rows     asin -> row of the result
     returns  (I, 4096), zeros where the file has no such item; (I,) whether it has
 
-    Streams: beside the result, one block is in memory. Of records with one asin the first counts. Raises SourceError
+    Streams: besides the result, one block is in memory. Of records with one asin the first counts. Raises SourceError
     if the file is cut, or a wanted value is not finite.
     """
     vectors: Vectors = np.zeros((n_items, D), dtype=np.float32)

@@ -1,0 +1,119 @@
+"""An encoder of the user's own: one file with its settings and its class."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import toy
+from pydantic import ValidationError
+
+from cliper import files
+from cliper.config import Config
+from cliper.features import encode, weights
+from cliper.features.encoders import ENCODERS
+from cliper.layout import locate
+from cliper.settings import faults
+
+OWN = '''
+"""Texts by their letters: how often each of the first letters of the alphabet stands in them."""
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from cliper.features.encoders.base import EncoderKind, TextTower, Weights
+from cliper.features.encoders.base_settings import EncoderSettings
+
+
+class MySettings(EncoderSettings):
+    encodes_images = False
+    width: int = Field(ge=1, le=26, description="letters that are counted")
+
+
+class MyEncoder(EncoderKind[MySettings]):
+    Settings = MySettings
+
+    def prepare(self, folder: Path) -> Weights:
+        """Nothing is fetched; the architecture names all that decides a vector."""
+        width = self.settings.width
+        return Weights(f"letters-{width}", files={}, licences={}, text_dim=width, context=8)
+
+    def load(self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype):
+        def tokenise(texts: list[str]) -> tuple[list[list[int]], list[int]]:
+            whole = [[ord(letter) - 96 for letter in text if "a" <= letter <= "z"] for text in texts]
+            return [ids[:8] for ids in whole], [len(ids) for ids in whole]
+
+        def embed(tokens: torch.Tensor) -> torch.Tensor:  # (B, L) ids from 1, padded with 0 -> (B, width)
+            letters = torch.arange(1, self.settings.width + 1, device=device)
+            return (tokens[:, :, None] == letters).sum(1).to(dtype)
+
+        return TextTower(self.settings.width, 8, 0, tokenise, embed, can_cut=True), None
+'''
+
+
+@pytest.fixture(autouse=True)
+def own_file(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """my_encoder.py in the folder in which cliper is started."""
+    (workdir / "my_encoder.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("my_encoder", None)
+
+
+def chosen(**settings: object) -> Config:
+    encoder = ENCODERS.choose({"class": "my_encoder:MyEncoder", **settings})
+    shipped = toy.settings(name="toy", encode={"store": None})
+    return replace(shipped, encoders={"mine": encoder})
+
+
+def test_an_encoder_of_ones_own_makes_weights_and_embeddings() -> None:
+    config, names = chosen(width=3), {"dataset": "baby", "prompts": "as_described", "view": "title"}
+    prompts = pl.DataFrame({"item": [0, 1], "view": "title", "text": ["a cab", "zoo"], "is_missing": False})
+    files.write_table(locate(config.root, "prompts", **names), "prompts", prompts)
+    weights.run(config, encoder="mine")
+    encode.run_text(config, encoder="mine", **names)
+    path = locate(config.root, "text_embeddings", encoder="mine", shard=0, shards=1, **names)
+    table = files.read_table(path, "text_embeddings")
+    assert table["embedding"].to_numpy().dtype == np.float32
+    assert table["embedding"].to_list() == [[2, 1, 1], [0, 0, 0]]
+    assert table["n_tokens"].to_list() == [4, 3]
+
+
+def test_its_settings_stand_in_the_config_and_in_the_note_of_its_weights() -> None:
+    config = chosen(width=3)
+    assert config.encoder("mine").as_mapping()["class"] == "my_encoder:MyEncoder"
+    weights.run(config, encoder="mine")
+    noted = files.read_json(locate(config.root, "weights", encoder="mine"), made_by="weights")
+    assert noted["settings"] == {"class": "my_encoder:MyEncoder", "width": 3}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"width": 0}, "width: 0 must be at least 1"),
+        ({}, "width: missing (letters that are counted)"),
+        ({"width": 3, "depth": 1}, "unknown key 'depth'; known: overflow, width"),
+        (
+            {"class": "my_encodr:MyEncoder"},
+            "(No module named 'my_encodr'); start where my_encodr.py lies",
+        ),
+        ({"class": "my_encoder:Mine"}, "unknown class of my_encoder 'Mine'; known: MyEncoder, MySettings"),
+        (
+            {"class": "my_encoder:MySettings"},
+            "is no encoder: it must subclass cliper.features.encoders.base.Enc",
+        ),
+        ({"class": "my_encoder"}, "'my_encoder' is no module:Class, such as my_module:MyClass"),
+    ],
+)
+def test_what_is_no_encoder_is_refused_with_a_sentence(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError) as error:
+        chosen(**settings)
+    found = faults(error.value) if isinstance(error.value, ValidationError) else [("", str(error.value))]
+    assert sentence in "; ".join(f"{place}: {text}" for place, text in found)

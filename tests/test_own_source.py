@@ -1,0 +1,108 @@
+"""A source of the user's own: one file with its settings and its class."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import toy
+from pydantic import ValidationError
+
+from cliper import files
+from cliper.collect import catalogue, download
+from cliper.collect.sources import SOURCES
+from cliper.config import Config
+from cliper.layout import locate
+from cliper.settings import faults
+
+OWN = '''
+"""Orders as a shop's till writes them: one JSON array of who bought what, when."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import polars as pl
+from pydantic import Field
+
+from cliper.collect.sources.base import Source
+from cliper.collect.sources.base_settings import SourceSettings
+from cliper.collect.sources.records import ITEMS
+
+
+class MySettings(SourceSettings):
+    orders: str = Field(pattern=r"[.]json$", description="file of orders")
+
+    @property
+    def files(self) -> dict[str, str]:
+        return {"interactions": self.orders}
+
+
+class MySource(Source[MySettings]):
+    Settings = MySettings
+
+    def read_interactions(self, paths: Mapping[str, Path]) -> pl.DataFrame:
+        orders = pl.read_json(paths["interactions"])
+        return orders.select(user_id="customer", asin="article", rating=pl.lit(None, pl.Float64), timestamp="at")
+
+    def read_items(self, paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
+        orders = pl.read_json(paths["interactions"]).filter(pl.col("article").is_in(list(wanted))).unique("article")
+        named = orders.select(asin="article", title="name")
+        return named.with_columns(pl.lit(None, ITEMS[name]).alias(name) for name in ITEMS if name not in named.columns)
+
+
+class Unsettled(Source[MySettings]):
+    """It does not say which settings it takes."""
+'''
+
+
+@pytest.fixture(autouse=True)
+def own_file(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """my_source.py in the folder in which cliper is started."""
+    (workdir / "my_source.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("my_source", None)
+
+
+def chosen(**settings: object) -> Config:
+    source = SOURCES.choose({"class": "my_source:MySource", **settings})
+    shipped = toy.settings(name="toy", run={"datasets": ["baby"]}, download={"lock": None})
+    shop = replace(shipped.dataset("baby"), title="Shop", source=source, k_core=1, split="user_time")
+    return replace(shipped, datasets={"shop": shop})
+
+
+def test_the_line_begins_with_a_source_of_ones_own(workdir: Path) -> None:
+    (workdir / "till").mkdir()
+    (workdir / "till" / "orders.json").write_text(
+        '[{"customer": "u", "article": "a", "name": "A cup", "at": 3}, '
+        '{"customer": "u", "article": "b", "name": "A lid", "at": 1}, '
+        '{"customer": "u", "article": "c", "name": "A jar", "at": 2}]'
+    )
+    config = chosen(orders="orders.json", mirrors=["till"])
+    for name in config.dataset("shop").raw_files([]):
+        download.run(config, dataset="shop", file=name)
+    catalogue.run(config, dataset="shop")
+    test = files.read_table(locate(config.root, "test", dataset="shop"), "test")
+    assert test.select("item", "timestamp").rows() == [(0, 3)]
+    items = files.read_table(locate(config.root, "items", dataset="shop"), "items")
+    assert items.select("asin", "title").rows() == [("a", "A cup"), ("b", "A lid"), ("c", "A jar")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"orders": "orders.csv"}, "orders: 'orders.csv' does not have the form [.]json$ (file of orders)"),
+        ({"order": "orders.json"}, "unknown key 'order'; known: mirrors, orders"),
+        ({"class": "my_source:MyShop"}, "unknown class of my_source 'MyShop'; known: MySettings, MySource, Unsettled"),
+        ({"class": "my_source:MySettings"}, "is no source: it must subclass cliper.collect.sources.base.Source"),
+        ({"class": "my_source:Unsettled"}, "my_source:Unsettled has no Settings; give the class its settings class"),
+    ],
+)
+def test_what_is_no_source_is_refused_with_a_sentence(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError) as error:
+        chosen(**settings)
+    found = faults(error.value) if isinstance(error.value, ValidationError) else [("", str(error.value))]
+    assert sentence in "; ".join(f"{place}: {text}" for place, text in found)
