@@ -59,7 +59,6 @@ from cliper.features.embeddings.store import VectorStore
 from cliper.features.encoders import ENCODERS, loading
 from cliper.features.encoders.base import Encoder, Texts
 from cliper.features.prompts.templates import render_items
-from cliper.layout import locate
 
 CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
 SETS = ("as_described", "as_released")
@@ -324,7 +323,7 @@ def encode_in_folder(folder: Path) -> float:
     """Run the stage on the prompts that lie there; the peak that it adds, in MiB."""
     os.chdir(folder)
     meter = Meter()
-    meter.measure(lambda: encode.run_text(DRAWN, encoder="drawn", **VIEW))
+    meter.measure(lambda: toy.run("encode-text", DRAWN, encoder="drawn", **VIEW))
     return meter.peak_mib
 
 

@@ -102,7 +102,7 @@ def prepare(urls: list[str], **settings: Any) -> None:
 
 def crawl_here() -> pl.DataFrame:
     """Crawl what was prepared in the current folder; returns the manifest."""
-    crawl.run(config.load([SHIPPED, Path("overlay.yaml")]), dataset=NAME)
+    toy.run("crawl", config.load([SHIPPED, Path("overlay.yaml")]), dataset=NAME)
     return files.read_table(MANIFEST, "images")
 
 

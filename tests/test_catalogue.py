@@ -14,7 +14,6 @@ from cliper.collect.sources.amazon2014 import Amazon2014
 from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
 from cliper.config import Config
 from cliper.errors import DataError
-from cliper.layout import locate
 
 GOLDEN = toy.SHARED / "golden/preprocess"
 AMAZON = toy.SHARED / "data/amazon"
@@ -77,8 +76,8 @@ def test_the_stage_writes_every_item_also_without_metadata(workdir: Path) -> Non
     raw = locate(toy.settings(**toy.dataset(workdir)).root, "raw", dataset="toy", file="x").parent
     toy.write_raw(raw, ratings, ["{'asin': 'i1', 'title': 'One'}", "{'asin': 'nobody', 'title': 'N'}"])
     config = toy.settings(**toy.dataset(workdir, min_rating=2))
-    catalogue.run(config, dataset="toy")
-    items = files.read_table(locate(config.root, "items", dataset="toy"), "items")
+    toy.run("catalogue", config, dataset="toy")
+    items = files.read_table(toy.path(config, "items", dataset="toy"), "items")
     assert items.select("item", "asin", "title").rows() == [(0, "i2", None), (1, "i1", "One")]
     assert card(config).select("step", "interactions").rows() == [
         ("raw", 4),
@@ -92,7 +91,7 @@ def test_the_stage_writes_every_item_also_without_metadata(workdir: Path) -> Non
 
 def card(config: Config) -> pl.DataFrame:
     (dataset,) = config.run.datasets
-    return files.read_table(locate(config.root, "counts", dataset=dataset), "counts")
+    return files.read_table(toy.path(config, "counts", dataset=dataset), "counts")
 
 
 def test_the_data_card_tells_density_and_what_train_lacks(workdir: Path) -> None:
@@ -100,8 +99,8 @@ def test_the_data_card_tells_density_and_what_train_lacks(workdir: Path) -> None
     # has none before, and the last is of item y, which nobody had.
     ratings = "".join(f"u{n},x,5.0,{n}\n" for n in range(8)) + "v,x,5.0,8\nv,y,5.0,9\n"
     config = toy.settings(**toy.dataset(workdir, split="global_time"))
-    toy.write_raw(locate(config.root, "raw", dataset="toy", file="x").parent, ratings, [])
-    catalogue.run(config, dataset="toy")
+    toy.write_raw(toy.path(config, "raw", dataset="toy", file="x").parent, ratings, [])
+    toy.run("catalogue", config, dataset="toy")
     shown = card(config).select("step", "users", "items", "density", "cold_users", "cold_items").rows()
     assert shown == [
         ("raw", 9, 2, pytest.approx(10 / 18), None, None),
@@ -127,7 +126,7 @@ def test_a_given_split_with_repeated_pairs_is_refused() -> None:
 
 def test_a_missing_raw_file_names_the_command_that_fetches_it(workdir: Path) -> None:
     with pytest.raises(DataError, match="Run: python -m cliper download --dataset toy --file ratings_Toy.csv"):
-        catalogue.run(toy.settings(**toy.dataset(workdir)), dataset="toy")
+        toy.run("catalogue", toy.settings(**toy.dataset(workdir)), dataset="toy")
 
 
 @needs_shared
@@ -156,10 +155,10 @@ PUBLISHED = {  # interactions, users, items of: all, train, valid, test (georgeg
 def test_published_counts_stand_in_the_data_cards_of_given_splits(workdir: Path, name: str) -> None:
     given = {"kind": "mmrec", "inter": f"{name}.inter", "mirrors": ["unused"]}
     config = toy.settings(name="toy", run={"datasets": ["given"]}, datasets={"given": {"title": "G", "source": given}})
-    raw = locate(config.root, "raw", dataset="given", file=f"{name}.inter")
+    raw = toy.path(config, "raw", dataset="given", file=f"{name}.inter")
     raw.parent.mkdir(parents=True)
     raw.symlink_to(AMAZON / f"{name}.inter")
-    catalogue.run(config, dataset="given")
+    toy.run("catalogue", config, dataset="given")
     users, items, interactions, of_splits, items_of_splits = PUBLISHED[name]
     shown = card(config)
     assert shown["step"].to_list() == ["given", *catalogue.SPLITS]
@@ -195,8 +194,8 @@ def write_baby_as_rated(folder: Path, *, seed: int) -> None:
 @pytest.mark.parametrize(("seed", "split"), [(1, "random"), (2, "random"), (999, "random"), (3, "user_time")])
 def test_published_counts_come_out_of_raw_ratings_of_baby(workdir: Path, seed: int, split: str) -> None:
     config = toy.settings(**toy.dataset(workdir, k_core=5, split=split, split_seed=seed))
-    write_baby_as_rated(locate(config.root, "raw", dataset="toy", file="x").parent, seed=seed)
-    catalogue.run(config, dataset="toy")
+    write_baby_as_rated(toy.path(config, "raw", dataset="toy", file="x").parent, seed=seed)
+    toy.run("catalogue", config, dataset="toy")
     shown = card(config)
     users, items, interactions, of_splits, _ = PUBLISHED["baby"]
     assert shown["step"][:3].to_list() == ["raw", "without duplicates", "5-core, round 1"]

@@ -67,7 +67,7 @@ def run(urls: list[str | None], *, retry_failed: bool = False, **settings: Any) 
     items: dict[str, Any] = {"item": range(count), "asin": [f"B{i}" for i in range(count)], "image_url": urls}
     unused = dict.fromkeys(("title", "brand", "categories", "description"))
     files.write_table(Path("results/toy/catalogue/toy/items.parquet"), "items", pl.DataFrame(items | unused))
-    crawl.run(replace(CONFIG, crawl=replace(CONFIG.crawl, **settings)), dataset="toy", retry_failed=retry_failed)
+    toy.run("crawl", replace(CONFIG, crawl=replace(CONFIG.crawl, **settings)), dataset="toy", retry_failed=retry_failed)
     return files.read_table(MANIFEST, "images")
 
 

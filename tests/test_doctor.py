@@ -14,7 +14,6 @@ import yaml
 from servers import serve
 
 from cliper.__main__ import main
-from cliper.collect import download
 from cliper.tools import doctor
 
 CONFIG = str(toy.REPOSITORY / "config.yaml")
@@ -53,7 +52,7 @@ def test_what_was_fetched_is_there(workdir: Path, capsys: pytest.CaptureFixture[
     toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
     config = toy.settings(**overlay("raw"))
     for file in config.datasets["toy"].raw_files([]):
-        download.run(config, dataset="toy", file=file)
+        toy.run("download", config, dataset="toy", file=file)
     shutil.rmtree(workdir / "raw")
     assert examine(workdir, overlay("raw")) == 0
     assert "there           ratings_Toy.csv of toy: results/toy/download/toy/ratings_Toy.csv" in capsys.readouterr().out

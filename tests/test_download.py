@@ -57,7 +57,7 @@ TARGET = Path("results/toy/download/toy/ratings_Toy.csv")
 
 
 def fetch(*mirrors: str) -> None:
-    download.run(configured(list(mirrors)), dataset="toy", file="ratings_Toy.csv")
+    toy.run("download", configured(list(mirrors)), dataset="toy", file="ratings_Toy.csv")
 
 
 def test_a_file_comes_whole_over_http(workdir: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_file_in_a_folder_of_the_mirror_keeps_its_folder(workdir: Path) -> Non
         with serve(Host()) as url:
             source = {"kind": "mmrec", "inter": "x.inter", "mirrors": [mirror or url], "features": given}
             config = toy.settings(name=f"run{number}", datasets={"toy": {"title": "Toy", "source": source}})
-            download.run(config, dataset="toy", file="own/image.npy")
+            toy.run("download", config, dataset="toy", file="own/image.npy")
         assert Path(f"results/run{number}/download/toy/own/image.npy").read_bytes() == BODY
 
 
@@ -253,7 +253,7 @@ def test_every_file_of_every_public_source_has_a_mirror(
 
 def test_only_files_of_the_dataset_are_fetched(workdir: Path) -> None:
     with pytest.raises(ConfigError, match="unknown file of toy 'passwd'; known: meta_Toy"):
-        download.run(configured(["."]), dataset="toy", file="passwd")
+        toy.run("download", configured(["."]), dataset="toy", file="passwd")
 
 
 def test_every_shipped_dataset_has_a_known_mirror() -> None:

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import toy
 from PIL import Image
 
 from cliper import config, files
 from cliper.__main__ import main
 from cliper.collect.images.shards import shard_folder
 from cliper.errors import ConfigError, DataError
-from cliper.features import encode, weights
+from cliper.features import encode
 from cliper.features.embeddings.ranges import read_ranges
 from cliper.features.embeddings.store import VectorStore
-from cliper.layout import locate
 
 pytestmark = pytest.mark.usefixtures("packaged_models_read_once")
 REPOSITORY = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def png(colour):
 
 def write_images(settings, images):
     """A manifest and one shard: item -> bytes, or None where crawl got none."""
-    manifest = locate(settings.root, "images", dataset="baby")
+    manifest = toy.path(settings, "images", dataset="baby")
     there = [data for data in images.values() if data is not None]
     url = {"url": "http://shop.test/", "status": "ok", "http_code": 200, "sha256": "", "width": 40, "height": 30}
     unknown = dict.fromkeys(("format", "mode", "is_animated", "orientation"))
@@ -85,12 +85,12 @@ def test_a_thread_keeps_the_order_and_passes_errors_on():
 
 def test_images_are_encoded_and_broken_ones_told(settings, caplog):
     caplog.set_level("INFO")
-    weights.run(settings, encoder="lite0")
+    toy.run("weights", settings, encoder="lite0")
     write_images(settings, {0: png("red"), 1: None, 2: png("blue"), 3: png("teal")[:60], 4: b"<html>", 5: None})
 
-    encode.run_image(settings, dataset="baby", encoder="lite0")
+    toy.run("encode-image", settings, dataset="baby", encoder="lite0")
 
-    table = files.read_table(locate(settings.root, "image_embeddings", **IMAGES), "image_embeddings")
+    table = files.read_table(toy.path(settings, "image_embeddings", **IMAGES), "image_embeddings")
     assert table["item"].to_list() == [0, 1, 2, 3, 4, 5]
     assert table["status"].to_list() == ["ok", "no_image", "ok", "undecodable", "undecodable", "no_image"]
     assert table["embedding"].is_null().to_list() == [False, True, False, True, True, True]
@@ -102,32 +102,32 @@ def test_images_are_encoded_and_broken_ones_told(settings, caplog):
 
 
 def test_a_range_without_any_image_has_rows_of_the_same_width(settings):
-    weights.run(settings, encoder="lite0")
+    toy.run("weights", settings, encoder="lite0")
     write_images(settings, {0: None, 1: None, 2: png("red"), 3: None})
     cut = replace(settings, encode=replace(settings.encode, shards=2))
-    encode.run_image(cut, dataset="baby", encoder="lite0")
+    toy.run("encode-image", cut, dataset="baby", encoder="lite0")
     table = read_ranges(cut.root, "image_embeddings", 2, {"dataset": "baby", "encoder": "lite0"})
     assert table["status"].to_list() == ["no_image", "no_image", "ok", "no_image"]
     assert table["embedding"].dtype == pl.Array(pl.Float32, 1280)
 
 
 def test_bytes_that_crawl_did_not_fetch_are_no_image(settings, caplog):
-    weights.run(settings, encoder="lite0")
+    toy.run("weights", settings, encoder="lite0")
     write_images(settings, {0: png("red"), 1: png("blue")})
-    shard = shard_folder(locate(settings.root, "images", dataset="baby")) / "images-00000.parquet"
+    shard = shard_folder(toy.path(settings, "images", dataset="baby")) / "images-00000.parquet"
     swapped = files.read_table(shard, "image_shard").with_columns(bytes=pl.Series([png("red"), png("teal")]))
     files.write_table(shard, "image_shard", swapped)
-    encode.run_image(settings, dataset="baby", encoder="lite0")
-    table = files.read_table(locate(settings.root, "image_embeddings", **IMAGES), "image_embeddings")
+    toy.run("encode-image", settings, dataset="baby", encoder="lite0")
+    table = files.read_table(toy.path(settings, "image_embeddings", **IMAGES), "image_embeddings")
     assert table["status"].to_list() == ["ok", "undecodable"]
     assert "(first: item 1, its bytes are not those that crawl fetched)" in caplog.text
 
 
 def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings, capsys):
-    weights.run(settings, encoder="lite0")
+    toy.run("weights", settings, encoder="lite0")
     write_images(settings, {0: png("red"), 1: png("blue")})
     capsys.readouterr()
-    shard = shard_folder(locate(settings.root, "images", dataset="baby")) / "images-00000.parquet"
+    shard = shard_folder(toy.path(settings, "images", dataset="baby")) / "images-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-30])
     told = ["encode-image", "--config", str(REPOSITORY / "config.yaml"), "--dataset", "baby", "--encoder", "lite0"]
     assert main(told) == 2
@@ -137,9 +137,9 @@ def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings, 
 
 
 def test_corrupt_prompts_and_weights_are_one_line_and_leave_nothing(settings, capsys):
-    weights.run(settings, encoder="minilm")
+    toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", ["lamp"])
-    prompts, ready = locate(settings.root, "prompts", **names), locate(settings.root, "weights", encoder="minilm")
+    prompts, ready = toy.path(settings, "prompts", **names), toy.path(settings, "weights", encoder="minilm")
     told = ["encode-text", "--config", str(REPOSITORY / "config.yaml"), "--encoder", "minilm"]
     told += [part for name, value in names.items() for part in (f"--{name}", value)]
     for path, complaint in ((prompts, "cannot be read"), (ready, "is no JSON")):
@@ -155,9 +155,9 @@ def test_corrupt_prompts_and_weights_are_one_line_and_leave_nothing(settings, ca
 
 
 def test_the_default_image_is_encoded_once_an_encoder(settings):
-    weights.run(settings, encoder="lite0")
-    encode.run_default_image(settings, encoder="lite0")
-    table = files.read_table(locate(settings.root, "default_image", encoder="lite0"), "default_image")
+    toy.run("weights", settings, encoder="lite0")
+    toy.run("encode-default-image", settings, encoder="lite0")
+    table = files.read_table(toy.path(settings, "default_image", encoder="lite0"), "default_image")
     assert table["item"].to_list() == [-1]
     assert table["embedding"].to_numpy().shape == (1, 1280)
 
@@ -167,12 +167,12 @@ def test_texts_are_encoded_with_a_note_of_what_made_them(settings, caplog):
     names = {"dataset": "baby", "prompts": "as_described", "view": "title"}
     texts = ["red lamp", "lamp " * 300, "red lamp"]
     prompts = {"item": [0, 1, 2], "view": ["title"] * 3, "text": texts, "is_missing": [False, False, True]}
-    files.write_table(locate(settings.root, "prompts", **names), "prompts", pl.DataFrame(prompts))
-    weights.run(settings, encoder="minilm")
+    files.write_table(toy.path(settings, "prompts", **names), "prompts", pl.DataFrame(prompts))
+    toy.run("weights", settings, encoder="minilm")
 
-    encode.run_text(settings, encoder="minilm", **names)
+    toy.run("encode-text", settings, encoder="minilm", **names)
 
-    path = locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **names)
+    path = toy.path(settings, "text_embeddings", encoder="minilm", **WHOLE, **names)
     table = files.read_table(path, "text_embeddings")
     assert table["text_sha256"].to_list() == [sha256(text.encode()).hexdigest() for text in texts]
     embedding = table["embedding"].to_numpy()
@@ -182,7 +182,7 @@ def test_texts_are_encoded_with_a_note_of_what_made_them(settings, caplog):
     assert table["truncated"].to_list() == [False, True, False]
     assert table["is_missing"].to_list() == [False, False, True]
     note = files.read_metadata(path)
-    ready = files.read_json(locate(settings.root, "weights", encoder="minilm"), made_by="weights")
+    ready = files.read_json(toy.path(settings, "weights", encoder="minilm"), made_by="weights")
     assert (note["encoder"], note["weights"], note["context"]) == ("minilm", ready["id"], 256)
     assert {"torch", "transformers"} <= set(note["versions"])
     assert note["files"] == ready["files"]
@@ -194,19 +194,19 @@ def write_prompts(settings, view, texts):
     names = {"dataset": "baby", "prompts": "as_described", "view": view}
     table = {"item": range(len(texts)), "view": [view] * len(texts), "text": texts, "is_missing": [False] * len(texts)}
     schema = {"item": pl.Int32, "view": pl.String, "text": pl.String, "is_missing": pl.Boolean}
-    files.write_table(locate(settings.root, "prompts", **names), "prompts", pl.DataFrame(table, schema))
+    files.write_table(toy.path(settings, "prompts", **names), "prompts", pl.DataFrame(table, schema))
     return names
 
 
 def encode_text(settings, names):
     """Encode a view; the bytes of its table."""
-    encode.run_text(settings, encoder="minilm", **names)
-    return locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **names).read_bytes()
+    toy.run("encode-text", settings, encoder="minilm", **names)
+    return toy.path(settings, "text_embeddings", encoder="minilm", **WHOLE, **names).read_bytes()
 
 
 def test_only_new_texts_are_encoded_and_the_bytes_are_those_of_a_clean_run(settings, caplog):
     caplog.set_level("INFO")
-    weights.run(settings, encoder="minilm")
+    toy.run("weights", settings, encoder="minilm")
     texts = [f"lamp number {i} {'red ' * (i % 7)}" for i in range(12)]
     edited = [f"new {text}" if i % 3 == 0 else text for i, text in enumerate(texts)]  # 4 of 12
 
@@ -227,7 +227,7 @@ def test_only_new_texts_are_encoded_and_the_bytes_are_those_of_a_clean_run(setti
 
 def test_a_broken_store_is_warned_of_and_encoded_anew(settings, caplog):
     caplog.set_level("INFO")
-    weights.run(settings, encoder="minilm")
+    toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", ["red lamp", "lamp"])
     first = encode_text(settings, names)
     (kept,) = Path(settings.encode.store).rglob("*.parquet")
@@ -239,12 +239,12 @@ def test_a_broken_store_is_warned_of_and_encoded_anew(settings, caplog):
 
 def test_a_long_text_is_encoded_in_slices_led_by_the_views_words(settings, caplog):
     caplog.set_level("INFO")
-    weights.run(settings, encoder="minilm")
+    toy.run("weights", settings, encoder="minilm")
     summed = replace(settings, encode=replace(settings.encode, overflow="chunk_sum_as_released"))
     long = "The product title is " + "ok " * 300
     names = write_prompts(summed, "title", [long, "lamp"])
     encode_text(summed, names)
-    path = locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **names)
+    path = toy.path(settings, "text_embeddings", encoder="minilm", **WHOLE, **names)
     table = files.read_table(path, "text_embeddings")
     assert table["n_chunks"].to_list() == [5, 1]  # 921 characters
     assert table["truncated"].to_list() == [False, False]
@@ -253,19 +253,19 @@ def test_a_long_text_is_encoded_in_slices_led_by_the_views_words(settings, caplo
     slices = [long[i : i + 230] for i in range(0, len(long), 230)]
     alone = write_prompts(summed, "brand", [slices[0], *(f"The product title is {part}" for part in slices[1:])])
     encode_text(summed, alone)
-    path = locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **alone)
+    path = toy.path(settings, "text_embeddings", encoder="minilm", **WHOLE, **alone)
     parts = files.read_table(path, "text_embeddings")["embedding"].to_numpy()
     np.testing.assert_allclose(table["embedding"].to_numpy()[0], parts.sum(axis=0), atol=1e-5)
 
 
 def test_precision_is_recorded_and_its_vectors_are_kept_apart(settings, caplog):
     caplog.set_level("INFO")
-    weights.run(settings, encoder="minilm")
+    toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", ["lamp", ""])  # a text without a word is one, too
     encode_text(settings, names)
     encode_text(replace(settings, encode=replace(settings.encode, precision="bf16")), names)
     assert caplog.text.count("2 encoded, 0 found in the store") == 2
-    path = locate(settings.root, "text_embeddings", encoder="minilm", **WHOLE, **names)
+    path = toy.path(settings, "text_embeddings", encoder="minilm", **WHOLE, **names)
     assert files.read_metadata(path)["precision"] == "bf16"
     assert np.isfinite(files.read_table(path, "text_embeddings")["embedding"].to_numpy()).all()
 
@@ -273,14 +273,14 @@ def test_precision_is_recorded_and_its_vectors_are_kept_apart(settings, caplog):
 @pytest.mark.parametrize("store", ["results/_vectors", None])
 def test_ranges_and_chunks_change_no_byte_and_encode_no_text_twice(settings, caplog, monkeypatch, store):
     caplog.set_level("INFO")
-    weights.run(settings, encoder="minilm")
+    toy.run("weights", settings, encoder="minilm")
     texts = [f"lamp {i % 3} {'red ' * (i % 5)}" for i in range(45)]  # 15 distinct, each three times
     names = write_prompts(settings, "title", texts)
     where = {"encoder": "minilm", **names}
 
     def encode_in(shards):
         cut = replace(settings, encode=replace(settings.encode, store=store, shards=shards))
-        encode.run_text(cut, **where)
+        toy.run("encode-text", cut, **where)
         return read_ranges(cut.root, "text_embeddings", shards, where)
 
     whole = encode_in(1)
@@ -298,7 +298,7 @@ def test_ranges_and_chunks_change_no_byte_and_encode_no_text_twice(settings, cap
 
 def test_a_killed_job_loses_the_chunk_in_hand_and_no_more(settings, caplog, monkeypatch):
     caplog.set_level("INFO")
-    weights.run(settings, encoder="minilm")
+    toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", [f"lamp {i}" for i in range(10)])
     monkeypatch.setattr(encode, "CHUNK", 4)
     whole, n_calls = encode.text_table, []
@@ -312,61 +312,61 @@ def test_a_killed_job_loses_the_chunk_in_hand_and_no_more(settings, caplog, monk
     monkeypatch.setattr(encode, "text_table", killed)
     monkeypatch.setattr(VectorStore, "__exit__", lambda *_: None)  # kill -9 runs no clean-up
     with pytest.raises(KeyboardInterrupt):
-        encode.run_text(settings, encoder="minilm", **names)
+        toy.run("encode-text", settings, encoder="minilm", **names)
     assert not [path for path in (settings.root / "encode").rglob("*") if path.is_file()]
     monkeypatch.setattr(encode, "text_table", whole)
-    encode.run_text(settings, encoder="minilm", **names)
+    toy.run("encode-text", settings, encoder="minilm", **names)
     assert "2 encoded, 8 found in the store" in caplog.text
 
 
 def test_one_range_is_made_alone_and_one_that_is_not_there_is_refused(settings):
-    weights.run(settings, encoder="minilm")
+    toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", ["a", "b", "c"])
     cut = replace(settings, encode=replace(settings.encode, shards=2))
-    encode.run_text(cut, encoder="minilm", **names, shard=1)
+    toy.run("encode-text", cut, encoder="minilm", **names, range=1)
     (made,) = (settings.root / "encode").rglob("*.parquet")
     assert made.name == "title.1-of-2.parquet"
     assert files.read_table(made, "text_embeddings")["item"].to_list() == [1, 2]
     with pytest.raises(ConfigError, match="--shard 2: encode.shards is 2, so ranges are numbered from 0 to 1"):
-        encode.run_text(cut, encoder="minilm", **names, shard=2)
+        toy.run("encode-text", cut, encoder="minilm", **names, range=2)
     many = replace(settings, encode=replace(settings.encode, shards=4))
     with pytest.raises(DataError, match=r"3 items cannot be cut into 4 ranges; lower encode.shards"):
-        encode.run_text(many, encoder="minilm", **names)
+        toy.run("encode-text", many, encoder="minilm", **names)
 
 
 def test_equal_images_are_encoded_once_and_known_ones_not_at_all(settings, caplog):
     caplog.set_level("INFO")
-    weights.run(settings, encoder="lite0")
-    path = locate(settings.root, "image_embeddings", **IMAGES)
+    toy.run("weights", settings, encoder="lite0")
+    path = toy.path(settings, "image_embeddings", **IMAGES)
     write_images(settings, {0: png("red"), 1: png("blue"), 2: png("red")})
-    encode.run_image(settings, dataset="baby", encoder="lite0")
+    toy.run("encode-image", settings, dataset="baby", encoder="lite0")
     assert "3 items, 0 no_image, 0 undecodable; distinct images: 2 encoded, 0 found in the store" in caplog.text
     red = files.read_table(path, "image_embeddings")["embedding"].to_numpy()
     assert np.array_equal(red[0], red[2])
     write_images(settings, {0: png("teal"), 1: None, 2: png("red"), 3: png("teal")[:60]})
-    encode.run_image(settings, dataset="baby", encoder="lite0")
+    toy.run("encode-image", settings, dataset="baby", encoder="lite0")
     assert "4 items, 1 no_image, 1 undecodable; distinct images: 1 encoded, 1 found in the store" in caplog.text
     incremental = path.read_bytes()
     assert np.array_equal(files.read_table(path, "image_embeddings")["embedding"].to_numpy()[2], red[0])
     shutil.rmtree(settings.encode.store)
-    encode.run_image(settings, dataset="baby", encoder="lite0")
+    toy.run("encode-image", settings, dataset="baby", encoder="lite0")
     assert path.read_bytes() == incremental
 
 
 def test_encoding_twice_gives_equal_bytes(settings):
-    weights.run(settings, encoder="lite0")
+    toy.run("weights", settings, encoder="lite0")
     write_images(settings, {0: png("red"), 1: None})
-    path = locate(settings.root, "image_embeddings", **IMAGES)
-    encode.run_image(settings, dataset="baby", encoder="lite0")
+    path = toy.path(settings, "image_embeddings", **IMAGES)
+    toy.run("encode-image", settings, dataset="baby", encoder="lite0")
     first = path.read_bytes()
-    encode.run_image(settings, dataset="baby", encoder="lite0")
+    toy.run("encode-image", settings, dataset="baby", encoder="lite0")
     assert path.read_bytes() == first
 
 
 def test_weights_that_are_not_ready_name_the_command(settings):
     write_images(settings, {0: png("red"), 1: None})
     with pytest.raises(DataError, match="python -m cliper weights --encoder lite0"):
-        encode.run_image(settings, dataset="baby", encoder="lite0")
+        toy.run("encode-image", settings, dataset="baby", encoder="lite0")
 
 
 @pytest.mark.parametrize("stage", ["weights", "encode-text", "encode-image"])

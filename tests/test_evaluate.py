@@ -8,7 +8,6 @@ import toy
 from cliper import files
 from cliper.config import Config
 from cliper.errors import DataError
-from cliper.layout import locate
 from cliper.models import evaluate
 
 CELL = {"dataset": "toy", "backbone": "freedom", "arm": "vanilla", "seed": 3}
@@ -36,7 +35,7 @@ TEST = pl.DataFrame([(0, 0, None), (0, 2, None), (2, 0, None)], schema=INTERACTI
 def settings(workdir) -> Config:
     settings = toy.settings(**toy.dataset(workdir), evaluate={"cutoffs": [1, 3, 20]}, tabulate={"cutoffs": [20]})
     for kind, table in {"topk": TOPK, "valid": VALID, "test": TEST}.items():
-        files.write_table(locate(settings.root, kind, **CELL), kind, table)
+        files.write_table(toy.path(settings, kind, **CELL), kind, table)
     return settings
 
 
@@ -45,8 +44,8 @@ def value(metrics: pl.DataFrame, split: str, metric: str, k: int) -> float:
 
 
 def test_metrics_average_over_the_users_of_each_split(settings):
-    evaluate.run(settings, **CELL)
-    metrics = files.read_table(locate(settings.root, "metrics", **CELL), "metrics")
+    toy.run("evaluate", settings, **CELL)
+    metrics = files.read_table(toy.path(settings, "metrics", **CELL), "metrics")
     # test: user 0 has items 0 (rank 3) and 2 (not listed), user 2 has item 0 (rank 1); user 1 has none.
     assert value(metrics, "test", "recall", 1) == (0 + 1) / 2
     assert value(metrics, "test", "recall", 3) == (1 / 2 + 1) / 2
@@ -61,9 +60,9 @@ def test_metrics_average_over_the_users_of_each_split(settings):
 
 
 def test_user_metrics_hold_the_test_split_and_average_to_the_metrics(settings):
-    evaluate.run(settings, **CELL)
-    users = files.read_table(locate(settings.root, "user_metrics", **CELL), "user_metrics")
-    metrics = files.read_table(locate(settings.root, "metrics", **CELL), "metrics").filter(split="test")
+    toy.run("evaluate", settings, **CELL)
+    users = files.read_table(toy.path(settings, "user_metrics", **CELL), "user_metrics")
+    metrics = files.read_table(toy.path(settings, "metrics", **CELL), "metrics").filter(split="test")
     assert users["user"].unique().to_list() == [0, 2]
     means = users.group_by("metric", "k").agg(pl.col("value").mean()).sort("metric", "k")
     assert means["value"].to_list() == pytest.approx(metrics["value"].to_list())
@@ -76,23 +75,23 @@ def test_a_user_whose_list_is_empty_counts_as_missed():
 
 
 def test_evaluation_repeats_byte_by_byte(settings):
-    path = locate(settings.root, "metrics", **CELL)
-    evaluate.run(settings, **CELL)
+    path = toy.path(settings, "metrics", **CELL)
+    toy.run("evaluate", settings, **CELL)
     first = path.read_bytes()
-    evaluate.run(settings, **CELL)
+    toy.run("evaluate", settings, **CELL)
     assert path.read_bytes() == first
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_a_split_without_interactions_is_a_data_error(settings, split):
-    files.write_table(locate(settings.root, split, **CELL), split, TEST.clear())
+    files.write_table(toy.path(settings, split, **CELL), split, TEST.clear())
     with pytest.raises(DataError, match=f"the {split} split of dataset toy has no interactions"):
-        evaluate.run(settings, **CELL)
+        toy.run("evaluate", settings, **CELL)
 
 
 def test_evaluation_before_training_names_the_stage_to_run(settings):
     with pytest.raises(DataError, match=r"topk\.parquet is missing\. Run: python -m cliper train"):
-        evaluate.run(settings, **CELL | {"seed": 4})
+        toy.run("evaluate", settings, **CELL | {"seed": 4})
 
 
 def test_validation_items_stay_in_the_test_ranking_unless_masked(settings):
@@ -102,9 +101,9 @@ def test_validation_items_stay_in_the_test_ranking_unless_masked(settings):
     for mask_valid in (False, True):
         chosen = dataclasses.replace(settings, evaluate=dataclasses.replace(cutoffs, mask_valid=mask_valid))
         note = {"mask_valid": True} if mask_valid else {}
-        files.write_table(locate(settings.root, "topk", **CELL), "topk", TOPK, metadata=note)
-        evaluate.run(chosen, **CELL)
-        measured[mask_valid] = files.read_table(locate(settings.root, "metrics", **CELL), "metrics")
+        files.write_table(toy.path(settings, "topk", **CELL), "topk", TOPK, metadata=note)
+        toy.run("evaluate", chosen, **CELL)
+        measured[mask_valid] = files.read_table(toy.path(settings, "metrics", **CELL), "metrics")
     assert [value(measured[False], "test", "recall", k) for k in (1, 2, 20)] == [1 / 2, 1 / 2, (1 / 2 + 1) / 2]
     assert [value(measured[True], "test", "recall", k) for k in (1, 2, 20)] == [1 / 2, (1 / 2 + 1) / 2, (1 / 2 + 1) / 2]
     ndcg = (1 / np.log2(3) / (1 + 1 / np.log2(3)) + 1) / 2
@@ -122,4 +121,4 @@ def test_what_is_left_out_closes_its_gap_for_its_user_only():
 def test_a_ranking_without_room_for_masking_is_refused(settings):
     masked = dataclasses.replace(settings, evaluate=dataclasses.replace(settings.evaluate, mask_valid=True))
     with pytest.raises(DataError, match=r"topk\.parquet was made with evaluate\.mask_valid: false\. Run: .* train"):
-        evaluate.run(masked, **CELL)
+        toy.run("evaluate", masked, **CELL)

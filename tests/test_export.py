@@ -12,13 +12,9 @@ import toy
 
 from cliper import files
 from cliper.__main__ import main
-from cliper.collect import catalogue, download
 from cliper.config import Config
 from cliper.errors import ConfigError, DataError
-from cliper.features import fuse
-from cliper.layout import locate
 from cliper.schemas import TABLES
-from cliper.tools import export
 
 ROWS = {
     "train": [(0, 1), (0, 2), (1, 0), (2, 2)],
@@ -36,16 +32,16 @@ def write_tables(*, asins: list[str | None], times: bool = True, users: str = "u
     for split, rows in ROWS.items():
         table = pl.DataFrame([(*row, 9 if times else None) for row in rows], orient="row", schema=["user", "item", "t"])
         table = table.select("user", "item", timestamp=pl.col("t").cast(pl.Int64))
-        files.write_table(locate(config.root, split, **where), split, table)
+        files.write_table(toy.path(config, split, **where), split, table)
     named = pl.DataFrame({"user": range(3), "user_id": [f"{users}{n}" for n in range(3)]})
-    files.write_table(locate(config.root, "users", **where), "users", named)
+    files.write_table(toy.path(config, "users", **where), "users", named)
     blank = {name: pl.lit(None) for name in TABLES["items"].columns if name not in ("item", "asin")}
     items = pl.DataFrame({"item": range(4), "asin": asins}, schema_overrides={"asin": pl.String}).with_columns(**blank)
-    files.write_table(locate(config.root, "items", **where), "items", items)
+    files.write_table(toy.path(config, "items", **where), "items", items)
     features = pl.DataFrame({"item": range(4), "image": IMAGE, "text": TEXT}).with_columns(
         image_is_filled=pl.lit(False), text_is_filled=pl.lit(False)
     )
-    files.write_table(locate(config.root, "features", arm="cliper", **where), "features", features)
+    files.write_table(toy.path(config, "features", arm="cliper", **where), "features", features)
     return config
 
 
@@ -62,7 +58,7 @@ def read_as_the_toolbox(folder: Path, dataset: str) -> tuple[dict[str, list[tupl
 
 
 def test_the_toolbox_reads_the_same_dataset(workdir: Path) -> None:
-    export.run(write_tables(asins=["A", "B", "C", "D"]), dataset="toy", arm="cliper", format="mmrec")
+    toy.run("export", write_tables(asins=["A", "B", "C", "D"]), dataset="toy", arm="cliper", format="mmrec")
     splits, n_users, n_items = read_as_the_toolbox(FOLDER, "toy")
     assert (splits, n_users, n_items) == (ROWS, 3, 4)
     for name, matrix in (("image_feat.npy", IMAGE), ("text_feat.npy", TEXT)):
@@ -76,15 +72,15 @@ def test_the_toolbox_reads_the_same_dataset(workdir: Path) -> None:
 
 
 def test_our_own_source_reads_it_back_to_equal_tables_and_features(workdir: Path) -> None:
-    export.run(write_tables(asins=["A", "B", "C", "D"]), dataset="toy", arm="cliper", format="mmrec")
+    toy.run("export", write_tables(asins=["A", "B", "C", "D"]), dataset="toy", arm="cliper", format="mmrec")
     given = {"cliper": {"image": "image_feat.npy", "text": "text_feat.npy"}}
     source = {"kind": "mmrec", "inter": "toy.inter", "item_ids": "i_id_mapping.csv", "features": given}
     again = {"title": "Again", "source": source | {"mirrors": [str(FOLDER)]}}
     config = toy.settings(name="again", run={"datasets": ["toy"]}, datasets={"toy": again})
     for file in config.datasets["toy"].raw_files(["cliper"]):
-        download.run(config, dataset="toy", file=file)
-    catalogue.run(config, dataset="toy")
-    fuse.run(config, dataset="toy", arm="cliper")
+        toy.run("download", config, dataset="toy", file=file)
+    toy.run("catalogue", config, dataset="toy")
+    toy.run("fuse", config, dataset="toy", arm="cliper")
     ours, theirs = Path("results/toy"), config.root
     for name in ("train", "valid", "test", "items"):
         tables = [files.read_table(locate(root, name, dataset="toy"), name) for root in (ours, theirs)]
@@ -96,7 +92,9 @@ def test_our_own_source_reads_it_back_to_equal_tables_and_features(workdir: Path
 
 
 def test_without_times_and_ids_these_columns_and_files_are_left_out(workdir: Path) -> None:
-    export.run(write_tables(asins=["A", None, "C", "D"], times=False), dataset="toy", arm="cliper", format="mmrec")
+    toy.run(
+        "export", write_tables(asins=["A", None, "C", "D"], times=False), dataset="toy", arm="cliper", format="mmrec"
+    )
     assert (FOLDER / "toy.inter").read_text().startswith("userID\titemID\tx_label\n")
     assert {path.name for path in FOLDER.iterdir()} == {
         "toy.inter",
@@ -109,13 +107,13 @@ def test_without_times_and_ids_these_columns_and_files_are_left_out(workdir: Pat
 def test_an_id_that_would_break_the_format_is_refused(workdir: Path) -> None:
     config = write_tables(asins=["A", "B", "C", "D"], users="tab\t")
     with pytest.raises(DataError, match=r"u_id_mapping\.csv: user_id 'tab\\t0' cannot stand between tabs"):
-        export.run(config, dataset="toy", arm="cliper", format="mmrec")
+        toy.run("export", config, dataset="toy", arm="cliper", format="mmrec")
     assert not (FOLDER / "u_id_mapping.csv").exists()
 
 
 def test_an_unknown_format_is_answered_with_the_known_ones(workdir: Path) -> None:
     with pytest.raises(ConfigError, match="unknown format 'recbole'; known: mmrec"):
-        export.run(write_tables(asins=["A"] * 4), dataset="toy", arm="cliper", format="recbole")
+        toy.run("export", write_tables(asins=["A"] * 4), dataset="toy", arm="cliper", format="recbole")
 
 
 def test_export_is_a_command(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:

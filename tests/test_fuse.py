@@ -19,7 +19,6 @@ from cliper.features.embeddings.ranges import span
 from cliper.features.fusion import cnn2014, equations
 from cliper.features.fusion.cnn2014 import RECORD, D
 from cliper.features.fusion.rows import FUSIONS
-from cliper.layout import locate
 from cliper.schemas import TABLES
 
 GOLDEN = toy.SHARED / "golden/cliper_fusion/fusion.npz"
@@ -206,10 +205,10 @@ def write_embeddings(
     for shard in range(shards):
         where = {"dataset": "toy", "encoder": encoder, "shard": shard, "shards": shards}
         start, stop = span(n_items, shard, shards)
-        path = locate(settings.root, "image_embeddings", **where)
+        path = toy.path(settings, "image_embeddings", **where)
         files.write_table(path, "image_embeddings", images[start:stop], metadata={"weights": "w"})
         for view, table in tables.items():
-            path = locate(settings.root, "text_embeddings", **where, prompts=prompts, view=view)
+            path = toy.path(settings, "text_embeddings", **where, prompts=prompts, view=view)
             files.write_table(path, "text_embeddings", table[start:stop], metadata={"weights": "w"})
 
 
@@ -223,7 +222,7 @@ def two_views(workdir: Path) -> Config:
 def test_the_stage_keeps_the_sets_order_and_the_flags(two_views: Config) -> None:
     text = {"a": f32([[0, 1], [0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0], [1, 0]])}
     write_embeddings(two_views, text, f32([[1, 0], [0, 1], [1, 0]]), [False, True, False])
-    fuse.run(two_views, dataset="toy", arm="cliper")
+    toy.run("fuse", two_views, dataset="toy", arm="cliper")
     features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
     near, far = math.e**2 / (math.e**2 + 1), 1 / (math.e**2 + 1)
     assert features["text"].to_numpy() == pytest.approx(f32([[near, far], [far, near], [0.5, 0.5]]))
@@ -250,7 +249,7 @@ def test_features_do_not_depend_on_the_number_of_ranges(two_views: Config) -> No
     for shards in (1, 2, 9):
         cut = dataclasses.replace(two_views, encode=dataclasses.replace(two_views.encode, shards=shards))
         write_embeddings(cut, text, image, [False] * 9)
-        fuse.run(cut, dataset="toy", arm="cliper")
+        toy.run("fuse", cut, dataset="toy", arm="cliper")
         found.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert set(found[0]) == {f"{name}.parquet" for name in ("features", "view_weights", "fallbacks", "tokens")}
     assert found[0] == found[1] == found[2]
@@ -262,32 +261,32 @@ def test_ranges_that_do_not_belong_to_each_other_are_refused(two_views: Config) 
     cut = dataclasses.replace(two_views, encode=dataclasses.replace(two_views.encode, shards=2))
     write_embeddings(cut, {view: f32(np.eye(4)) for view in ("a", "b")}, f32(np.eye(4)), [False] * 4)
     first, second = (
-        locate(cut.root, "image_embeddings", dataset="toy", encoder="bridge", shard=shard, shards=2) for shard in (0, 1)
+        toy.path(cut, "image_embeddings", dataset="toy", encoder="bridge", shard=shard, shards=2) for shard in (0, 1)
     )
     table = files.read_table(second, "image_embeddings")
     files.write_table(second, "image_embeddings", table, metadata={"weights": "other"})
     with pytest.raises(FeatureError, match=f"{second.name} was made in another way than {first.name}"):
-        fuse.run(cut, dataset="toy", arm="cliper")
+        toy.run("fuse", cut, dataset="toy", arm="cliper")
     shutil.copyfile(first, second)
     with pytest.raises(FeatureError, match=f"{second.name} does not follow the range before it"):
-        fuse.run(cut, dataset="toy", arm="cliper")
+        toy.run("fuse", cut, dataset="toy", arm="cliper")
     second.write_bytes(second.read_bytes()[:200])
     with pytest.raises(DataError, match=f"{second.name} cannot be read .*delete it and make it again"):
-        fuse.run(cut, dataset="toy", arm="cliper")
+        toy.run("fuse", cut, dataset="toy", arm="cliper")
     second.unlink()
     with pytest.raises(DataError, match=f"{second.name} is missing. Run: python -m cliper encode-image"):
-        fuse.run(cut, dataset="toy", arm="cliper")
+        toy.run("fuse", cut, dataset="toy", arm="cliper")
     assert not Path("results/toy/fuse").exists()
 
 
 def test_without_any_image_there_is_no_mean(two_views: Config) -> None:
     write_embeddings(two_views, {view: f32([[1], [1]]) for view in ("a", "b")}, f32([[1], [1]]), [False, False])
-    path = locate(two_views.root, "image_embeddings", dataset="toy", encoder="bridge", shard=0, shards=1)
+    path = toy.path(two_views, "image_embeddings", dataset="toy", encoder="bridge", shard=0, shards=1)
     table = files.read_table(path, "image_embeddings")
     none = table.with_columns(status=pl.lit("undecodable"), embedding=pl.lit(None, pl.Array(pl.Float32, 1)))
     files.write_table(path, "image_embeddings", none)
     with pytest.raises(FeatureError, match="no item has an image"):
-        fuse.run(two_views, dataset="toy", arm="cliper")
+        toy.run("fuse", two_views, dataset="toy", arm="cliper")
 
 
 def test_an_arm_takes_the_views_that_it_names_in_its_order(two_views: Config) -> None:
@@ -295,7 +294,7 @@ def test_an_arm_takes_the_views_that_it_names_in_its_order(two_views: Config) ->
     write_embeddings(two_views, text, f32([[3, 4], [0, 2]]), [False, False])  # the second is not there
     arm = dataclasses.replace(two_views.arms["cliper"], views=("a", "b"), fusion="concat", temperature=None)
     arm = dataclasses.replace(arm, vectors="normalised")
-    fuse.run(dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
+    toy.run("fuse", dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
     features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
     assert features["text"].to_list() == [[0, 1, 1, 0]] * 2
     assert features["image"].to_numpy() == pytest.approx(f32([[0.6, 0.8]] * 2))
@@ -305,15 +304,15 @@ def test_a_default_image_is_read_where_the_arm_asks_for_it(two_views: Config) ->
     text = {"a": f32([[0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0]])}
     write_embeddings(two_views, text, f32([[1, 0], [9, 9]]), [False, False])
     table = pl.DataFrame({"item": [-1], "embedding": f32([[7, 8]])})
-    path = locate(two_views.root, "default_image", encoder="bridge")
+    path = toy.path(two_views, "default_image", encoder="bridge")
     files.write_table(path, "default_image", table)
     arm = dataclasses.replace(two_views.arms["cliper"], missing_image="default_image")
-    fuse.run(dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
+    toy.run("fuse", dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
     features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
     assert features["image"].to_list() == [[1, 0], [7, 8]]
     assert features["image_is_filled"].to_list() == [False, True]
     arm = dataclasses.replace(arm, missing_image="zero")
-    fuse.run(dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
+    toy.run("fuse", dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
     features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
     assert features["image"].to_list() == [[1, 0], [0, 0]]
 
@@ -322,7 +321,7 @@ def test_a_broken_vector_is_named_by_its_item(two_views: Config) -> None:
     text = {"a": f32([[0, 1], [0, math.nan]]), "b": f32([[1, 0], [1, 0]])}
     write_embeddings(two_views, text, f32([[1, 0], [0, 1]]), [False, False])
     with pytest.raises(FeatureError, match="text embeddings of toy: item 1 has values that are not finite"):
-        fuse.run(two_views, dataset="toy", arm="cliper")
+        toy.run("fuse", two_views, dataset="toy", arm="cliper")
 
 
 GIVEN_IMAGE = np.array([[1, 2, 3], [0, 0, 0], [4, 5, 6]], dtype=np.float64)
@@ -337,9 +336,9 @@ def write_given(image: object = GIVEN_IMAGE, text: object = GIVEN_TEXT) -> Confi
     items = pl.DataFrame({"item": range(3), "categories": [None] * 3}).with_columns(
         pl.lit(None).alias(name) for name in ("asin", "title", "brand", "description", "image_url")
     )
-    files.write_table(locate(chosen.root, "items", dataset="toy"), "items", items)
+    files.write_table(toy.path(chosen, "items", dataset="toy"), "items", items)
     for file, rows in (("own/image_feat.npy", image), ("own/text_feat.npy", text)):
-        path = locate(chosen.root, "raw", dataset="toy", file=file)
+        path = toy.path(chosen, "raw", dataset="toy", file=file)
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(rows, bytes):
             path.write_bytes(rows)
@@ -349,7 +348,7 @@ def write_given(image: object = GIVEN_IMAGE, text: object = GIVEN_TEXT) -> Confi
 
 
 def test_given_features_are_taken_as_they_are_and_a_row_of_zeros_is_flagged(workdir: Path) -> None:
-    fuse.run(write_given(), dataset="toy", arm="cliper")
+    toy.run("fuse", write_given(), dataset="toy", arm="cliper")
     features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
     assert features["item"].to_list() == [0, 1, 2]
     assert (features["image"].to_numpy() == GIVEN_IMAGE).all()
@@ -387,13 +386,13 @@ def spoilt(place: tuple[int, int], value: float) -> np.ndarray:
 def test_given_features_that_cannot_be_used_are_refused(workdir: Path, image: object, complaint: str) -> None:
     chosen = write_given(image)
     with pytest.raises(FeatureError, match=f"image_feat.npy.*{complaint}"):
-        fuse.run(chosen, dataset="toy", arm="cliper")
+        toy.run("fuse", chosen, dataset="toy", arm="cliper")
     assert not Path("results/toy/fuse").exists()
 
 
 def test_missing_given_features_name_the_command_that_fetches_them(workdir: Path) -> None:
     with pytest.raises(DataError, match="Run: python -m cliper download --dataset toy --file own/text_feat.npy"):
-        fuse.run(write_given(text=None), dataset="toy", arm="cliper")
+        toy.run("fuse", write_given(text=None), dataset="toy", arm="cliper")
 
 
 def write_image_file(path: Path, **features: float) -> None:
@@ -413,18 +412,18 @@ def with_image_file(workdir: Path) -> Config:
     write_embeddings(settings, {"joined": np.eye(3, 4)}, np.zeros((3, 4)), [False] * 3, "joined_fields", "minilm")
     asins = pl.DataFrame({"item": [0, 1, 2], "asin": ["B000000000", "B000000001", "B000000002"]})
     blank = {name: pl.lit(None) for name in TABLES["items"].columns if name not in asins.columns}
-    files.write_table(locate(settings.root, "items", dataset="toy"), "items", asins.with_columns(**blank))
+    files.write_table(toy.path(settings, "items", dataset="toy"), "items", asins.with_columns(**blank))
     return settings
 
 
 def image_file(settings: Config) -> Path:
-    return locate(settings.root, "raw", dataset="toy", file="image_features_Toy.b")
+    return toy.path(settings, "raw", dataset="toy", file="image_features_Toy.b")
 
 
 def test_cnn_features_of_2014_take_the_place_of_an_image_encoder(with_image_file: Config) -> None:
     write_image_file(image_file(with_image_file), B000000002=4, X=9, B000000000=2, B00000000X=9)
-    fuse.run(with_image_file, dataset="toy", arm="vanilla")
-    path = locate(with_image_file.root, "features", dataset="toy", arm="vanilla")
+    toy.run("fuse", with_image_file, dataset="toy", arm="vanilla")
+    path = toy.path(with_image_file, "features", dataset="toy", arm="vanilla")
     features = files.read_table(path, "features")
     assert features["image"].to_numpy()[:, :2].tolist() == [[1, 2], [1, 3], [1, 4]]  # item 1: the mean of the others
     assert features["image_is_filled"].to_list() == [False, True, False]
@@ -448,7 +447,7 @@ def test_an_image_file_that_cannot_be_used_is_refused(
     write_image_file(image_file(with_image_file), B000000000=1, B000000001=2)
     spoil(image_file(with_image_file))
     with pytest.raises(CliperError, match=complaint):
-        fuse.run(with_image_file, dataset="toy", arm="vanilla")
+        toy.run("fuse", with_image_file, dataset="toy", arm="vanilla")
 
 
 def test_the_first_of_two_records_of_an_item_counts_and_blocks_end_anywhere(

@@ -16,7 +16,6 @@ from cliper.__main__ import main
 from cliper.collect.images.shards import shard_folder
 from cliper.collect.sources.records import ITEMS
 from cliper.config import Config
-from cliper.layout import locate
 from cliper.schemas import TABLES
 
 TOY = {"dataset": "toy"}
@@ -43,13 +42,13 @@ def ran(workdir: Path) -> Config:
     config.write(settings, Path("toy.yaml"))
 
     def write(kind: str, table: pl.DataFrame, **names: str | int) -> None:
-        files.write_table(locate(settings.root, kind, **TOY, **names), kind, table)
+        files.write_table(toy.path(settings, kind, **TOY, **names), kind, table)
 
     items = [{"asin": "a1", "title": "<script>&", "categories": [["Baby", "Prams"]]}, {"asin": "a2"}]
     write("items", pl.DataFrame(items, schema=ITEMS).with_row_index("item"))
     ok = {"status": "ok", "shard": "s.parquet", "row": 0, "width": 8, "height": 9}
     write("images", filled("images", [{"item": 0} | ok, {"item": 1, "status": "http_error", "detail": "404"}]))
-    shard = shard_folder(locate(settings.root, "images", **TOY)) / "s.parquet"
+    shard = shard_folder(toy.path(settings, "images", **TOY)) / "s.parquet"
     picture = {"row": 0, "url": "u", "status": "ok", "bytes": png()}
     files.write_table(shard, "image_shard", filled("image_shard", [picture]))
     for view in arm["views"]:

@@ -15,9 +15,7 @@ from pydantic import ValidationError
 
 from cliper import files
 from cliper.config import Config
-from cliper.features import encode, weights
 from cliper.features.encoders import ENCODERS
-from cliper.layout import locate
 from cliper.settings import faults
 
 OWN = '''
@@ -76,10 +74,10 @@ def chosen(**settings: object) -> Config:
 def test_an_encoder_of_ones_own_makes_weights_and_embeddings() -> None:
     config, names = chosen(width=3), {"dataset": "baby", "prompts": "as_described", "view": "title"}
     prompts = pl.DataFrame({"item": [0, 1], "view": "title", "text": ["a cab", "zoo"], "is_missing": False})
-    files.write_table(locate(config.root, "prompts", **names), "prompts", prompts)
-    weights.run(config, encoder="mine")
-    encode.run_text(config, encoder="mine", **names)
-    path = locate(config.root, "text_embeddings", encoder="mine", shard=0, shards=1, **names)
+    files.write_table(toy.path(config, "prompts", **names), "prompts", prompts)
+    toy.run("weights", config, encoder="mine")
+    toy.run("encode-text", config, encoder="mine", **names)
+    path = toy.path(config, "text_embeddings", encoder="mine", shard=0, shards=1, **names)
     table = files.read_table(path, "text_embeddings")
     assert table["embedding"].to_numpy().dtype == np.float32
     assert table["embedding"].to_list() == [[2, 1, 1], [0, 0, 0]]
@@ -89,8 +87,8 @@ def test_an_encoder_of_ones_own_makes_weights_and_embeddings() -> None:
 def test_its_settings_stand_in_the_config_and_in_the_note_of_its_weights() -> None:
     config = chosen(width=3)
     assert config.encoder("mine").as_mapping()["class"] == "my_encoder:MyEncoder"
-    weights.run(config, encoder="mine")
-    noted = files.read_json(locate(config.root, "weights", encoder="mine"), made_by="weights")
+    toy.run("weights", config, encoder="mine")
+    noted = files.read_json(toy.path(config, "weights", encoder="mine"), made_by="weights")
     assert noted["settings"] == {"class": "my_encoder:MyEncoder", "width": 3}
 
 

@@ -12,10 +12,8 @@ import toy
 from pydantic import ValidationError
 
 from cliper import files
-from cliper.collect import catalogue, download
 from cliper.collect.sources import SOURCES
 from cliper.config import Config
-from cliper.layout import locate
 from cliper.settings import faults
 
 OWN = '''
@@ -83,11 +81,11 @@ def test_the_line_begins_with_a_source_of_ones_own(workdir: Path) -> None:
     )
     config = chosen(orders="orders.json", mirrors=["till"])
     for name in config.dataset("shop").raw_files([]):
-        download.run(config, dataset="shop", file=name)
-    catalogue.run(config, dataset="shop")
-    test = files.read_table(locate(config.root, "test", dataset="shop"), "test")
+        toy.run("download", config, dataset="shop", file=name)
+    toy.run("catalogue", config, dataset="shop")
+    test = files.read_table(toy.path(config, "test", dataset="shop"), "test")
     assert test.select("item", "timestamp").rows() == [(0, 3)]
-    items = files.read_table(locate(config.root, "items", dataset="shop"), "items")
+    items = files.read_table(toy.path(config, "items", dataset="shop"), "items")
     assert items.select("asin", "title").rows() == [("a", "A cup"), ("b", "A lid"), ("c", "A jar")]
 
 

@@ -15,7 +15,6 @@ from cliper.collect import crawl
 from cliper.collect.images.shards import read_images
 from cliper.config import Config
 from cliper.errors import DataError
-from cliper.layout import locate
 from cliper.schemas import TABLES
 
 
@@ -30,8 +29,8 @@ def crawled(asins: list[str | None], *, folder: str = "pictures", **limits: floa
     config = configured(folder, **limits)
     blank = {name: pl.lit(None) for name in TABLES["items"].columns if name not in ("item", "asin", "image_url")}
     items = pl.DataFrame({"item": range(len(asins)), "asin": asins, "image_url": ["http://h.invalid/x"] * len(asins)})
-    files.write_table(locate(config.root, "items", dataset="toy"), "items", items.with_columns(**blank))
-    crawl.run(config, dataset="toy")
+    files.write_table(toy.path(config, "items", dataset="toy"), "items", items.with_columns(**blank))
+    toy.run("crawl", config, dataset="toy")
     return dict(zip(asins, manifest(config)["status"], strict=True))
 
 
@@ -40,7 +39,7 @@ def configured(folder: str, **limits: float) -> Config:
 
 
 def manifest(config: Config) -> pl.DataFrame:
-    return files.read_table(locate(config.root, "images", dataset="toy"), "images")
+    return files.read_table(toy.path(config, "images", dataset="toy"), "images")
 
 
 @pytest.fixture

@@ -12,10 +12,9 @@ from cliper.__main__ import main
 from cliper.collect.sources.records import ITEMS
 from cliper.config import Config
 from cliper.errors import ConfigError
-from cliper.features import prompt, weights
+from cliper.features import prompt
 from cliper.features.prompts import templates
 from cliper.features.prompts.cleaning import Value
-from cliper.layout import locate
 
 ITEM: dict[str, Value | None] = {
     "title": "Pram",
@@ -159,14 +158,14 @@ def test_a_joined_view_counts_the_fields_of_its_parts() -> None:
 def test_the_stage_writes_a_row_for_every_item(workdir: Path) -> None:
     config = toy.settings(**toy.dataset(workdir))
     items = pl.DataFrame([{"asin": "i", "title": "T"}, {"asin": "j"}], schema=ITEMS).with_row_index("item")
-    files.write_table(locate(config.root, "items", dataset="toy"), "items", items)
-    prompt.run(config, dataset="toy", prompts="as_described", view="title")
-    path = locate(config.root, "prompts", dataset="toy", prompts="as_described", view="title")
+    files.write_table(toy.path(config, "items", dataset="toy"), "items", items)
+    toy.run("prompt", config, dataset="toy", prompts="as_described", view="title")
+    path = toy.path(config, "prompts", dataset="toy", prompts="as_described", view="title")
     assert files.read_table(path, "prompts").rows() == [
         (0, "title", "The product title is T.", False),
         (1, "title", "The product title is Missing.", True),
     ]
-    path = locate(config.root, "cleaning", dataset="toy", prompts="as_described", view="title")
+    path = toy.path(config, "cleaning", dataset="toy", prompts="as_described", view="title")
     assert files.read_table(path, "cleaning").filter(step="reading")["n_emptied"].to_list() == [1]
 
 
@@ -174,7 +173,7 @@ def test_the_stage_writes_a_row_for_every_item(workdir: Path) -> None:
 def catalogued(workdir: Path) -> Config:
     config = toy.settings(**toy.dataset(workdir))
     items = pl.DataFrame([{"asin": "i", "title": "T"}, {"asin": "j"}, {"asin": "k"}], schema=ITEMS)
-    files.write_table(locate(config.root, "items", dataset="toy"), "items", items.with_row_index("item"))
+    files.write_table(toy.path(config, "items", dataset="toy"), "items", items.with_row_index("item"))
     config_module.write(config, Path("toy.yaml"))
     return config
 
@@ -200,7 +199,7 @@ def test_a_preview_can_be_of_one_set_and_view(catalogued: Config, capsys: pytest
 def test_a_preview_counts_tokens_where_the_encoder_is_ready_and_says_how_to_get_the_others(
     catalogued: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights.run(catalogued, encoder="minilm")
+    toy.run("weights", catalogued, encoder="minilm")
     capsys.readouterr()
     assert main(["prompt", "--config", "toy.yaml", "--preview", "1"]) == 0
     printed = capsys.readouterr()
@@ -215,7 +214,7 @@ def test_a_preview_counts_tokens_where_the_encoder_is_ready_and_says_how_to_get_
 def test_a_set_that_no_arm_reads_is_counted_by_all_encoders(
     catalogued: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights.run(catalogued, encoder="minilm")
+    toy.run("weights", catalogued, encoder="minilm")
     capsys.readouterr()
     told = ["prompt", "--config", "toy.yaml", "--preview", "1", "--prompts", "as_released", "--view", "brand"]
     assert main(told) == 0
@@ -230,6 +229,6 @@ def test_without_a_preview_every_name_is_needed(catalogued: Config, capsys: pyte
 def test_an_unknown_view_or_set_is_answered_with_the_known_ones(workdir: Path) -> None:
     config = toy.settings(**toy.dataset(workdir))
     with pytest.raises(ConfigError, match="unknown view of as_described 'colour'; known: brand"):
-        prompt.run(config, dataset="toy", prompts="as_described", view="colour")
+        toy.run("prompt", config, dataset="toy", prompts="as_described", view="colour")
     with pytest.raises(ConfigError, match="unknown prompt set 'mine'; known: as_described, as_released, joined_fields"):
-        prompt.run(config, dataset="toy", prompts="mine", view="title")
+        toy.run("prompt", config, dataset="toy", prompts="mine", view="title")

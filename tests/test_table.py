@@ -15,7 +15,6 @@ from cliper.collect import catalogue
 from cliper.collect.sources.table import Table
 from cliper.collect.sources.table_settings import TableSettings
 from cliper.errors import ConfigError, SourceError
-from cliper.layout import locate
 
 COLUMNS = {"interactions": {"user_id": "customer", "asin": "sku"}, "items": {"asin": "sku", "title": "name"}}
 
@@ -147,17 +146,16 @@ def shop(folder: Path, **more: Any) -> dict[str, Any]:
 
 
 def test_the_line_begins_with_tables_of_ones_own(workdir: Path) -> None:
-    from cliper.collect import download
 
     config = toy.settings(**shop(workdir, split="user_time"))
     for name in config.datasets["toy"].raw_files([]):
-        download.run(config, dataset="toy", file=name)
-    catalogue.run(config, dataset="toy")
-    test = files.read_table(locate(config.root, "test", dataset="toy"), "test")
+        toy.run("download", config, dataset="toy", file=name)
+    toy.run("catalogue", config, dataset="toy")
+    test = files.read_table(toy.path(config, "test", dataset="toy"), "test")
     assert test.select("user", "item", "timestamp").rows() == [(0, 4, 4), (1, 4, 4), (2, 4, 4)]
-    found = files.read_table(locate(config.root, "items", dataset="toy"), "items")
+    found = files.read_table(toy.path(config, "items", dataset="toy"), "items")
     assert found.select("asin", "title").rows()[:2] == [("a", "A cup"), ("b", None)]
-    users = files.read_table(locate(config.root, "users", dataset="toy"), "users")
+    users = files.read_table(toy.path(config, "users", dataset="toy"), "users")
     assert users["user_id"].to_list() == ["../u", "../v", "../w"]  # an id is no path
     assert {path.name for path in workdir.iterdir()} == {"raw", "results"}
 
@@ -170,12 +168,12 @@ def test_a_split_of_ones_own_is_taken_as_it_is(workdir: Path) -> None:
     overlay["datasets"]["toy"] = {"title": "Toy", "source": source}
     del source["columns"]["interactions"]["timestamp"]
     config = toy.settings(**overlay)
-    target = locate(config.root, "raw", dataset="toy", file="bought.csv")
+    target = toy.path(config, "raw", dataset="toy", file="bought.csv")
     target.parent.mkdir(parents=True)
     for name in ("bought.csv", "items.csv"):
         target.with_name(name).write_bytes((workdir / "raw" / name).read_bytes())
-    catalogue.run(config, dataset="toy")
-    held = {s: files.read_table(locate(config.root, s, dataset="toy"), s).rows() for s in catalogue.SPLITS}
+    toy.run("catalogue", config, dataset="toy")
+    held = {s: files.read_table(toy.path(config, s, dataset="toy"), s).rows() for s in catalogue.SPLITS}
     assert held == {"train": [(0, 0, None), (1, 1, None)], "valid": [(1, 0, None)], "test": [(0, 1, None)]}
 
 

@@ -10,7 +10,6 @@ import toy
 from cliper import files
 from cliper.config import Config
 from cliper.errors import ConfigError, DataError
-from cliper.layout import locate
 from cliper.models.backbones import BACKBONES
 from cliper.report import tabulate
 
@@ -32,7 +31,7 @@ def write_metrics(config: Config, values: dict[tuple[str, str], list[float]]) ->
             for k in (5, 10, 20)
         ]
         table = pl.DataFrame(rows, schema=list(tabulate_columns()), orient="row")
-        path = locate(config.root, "metrics", dataset=dataset, backbone=backbone, arm=arm, seed=seed)
+        path = toy.path(config, "metrics", dataset=dataset, backbone=backbone, arm=arm, seed=seed)
         files.write_table(path, "metrics", table)
 
 
@@ -54,7 +53,7 @@ def read_csv(path: str) -> list[dict[str, str]]:
 def test_table2_is_long_in_percent_with_spread_and_the_papers_numbers(workdir: Path) -> None:
     config = baby([1, 2])
     write_metrics(config, VALUES)
-    tabulate.run(config, table="table2")
+    toy.run("tabulate", config, table="table2")
     rows = read_csv("results/toy/tabulate/table2.csv")
     assert list(rows[0]) == ["dataset", "backbone", "arm", "metric", "k", "mean", "sd", "n_seeds", "paper"]
     assert [(r["backbone"], r["arm"], r["k"]) for r in rows] == [
@@ -72,7 +71,7 @@ def test_table2_is_long_in_percent_with_spread_and_the_papers_numbers(workdir: P
 def test_table2_has_the_papers_shape_with_gains_over_vanilla(workdir: Path) -> None:
     config = baby([1])
     write_metrics(config, VALUES)
-    tabulate.run(config, table="table2")
+    toy.run("tabulate", config, table="table2")
     lines = Path("results/toy/tabulate/table2.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "| Dataset | Metric | K | FREEDOM vanilla | FREEDOM CLIPER | LightGCN |"
     assert lines[2] == "| Baby | R@K | 10 | 9.00 | 11.00 (↑ 22.22%) | 5.00 |"
@@ -119,9 +118,9 @@ def test_table2_says_where_features_were_given(workdir: Path) -> None:
 def test_a_missing_cell_is_an_error_not_a_gap(workdir: Path) -> None:
     config = baby([1])
     write_metrics(config, VALUES)
-    locate(config.root, "metrics", dataset="baby", backbone="freedom", arm="cliper", seed=1).unlink()
+    toy.path(config, "metrics", dataset="baby", backbone="freedom", arm="cliper", seed=1).unlink()
     with pytest.raises(DataError, match=r"freedom/cliper/1/metrics\.parquet is missing"):
-        tabulate.run(config, table="table2")
+        toy.run("tabulate", config, table="table2")
 
 
 def test_table1_counts_the_kept_interactions_beside_the_papers(workdir: Path) -> None:
@@ -131,8 +130,8 @@ def test_table1_counts_the_kept_interactions_beside_the_papers(workdir: Path) ->
     counts = pl.DataFrame(rows, schema=["order", "step", "interactions", "users", "items"], orient="row").with_columns(
         density=0.1, cold_users=None, cold_items=None
     )
-    files.write_table(locate(config.root, "counts", dataset="baby"), "counts", counts)
-    tabulate.run(config, table="table1")
+    files.write_table(toy.path(config, "counts", dataset="baby"), "counts", counts)
+    toy.run("tabulate", config, table="table1")
     long = {row["quantity"]: row for row in read_csv("results/toy/tabulate/table1.csv")}
     assert (long["items"]["value"], long["items"]["paper"]) == ("7051.0", "7050.0")
     markdown = Path("results/toy/tabulate/table1.md").read_text(encoding="utf-8")
@@ -141,7 +140,7 @@ def test_table1_counts_the_kept_interactions_beside_the_papers(workdir: Path) ->
 
 def test_an_unknown_table_is_answered_with_the_known_ones(workdir: Path) -> None:
     with pytest.raises(ConfigError, match="unknown table 'table9'; known: table1, table2"):
-        tabulate.run(baby([1]), table="table9")
+        toy.run("tabulate", baby([1]), table="table9")
 
 
 def test_every_backbone_has_a_title() -> None:

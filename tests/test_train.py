@@ -11,8 +11,7 @@ from cliper import files
 from cliper.config import Config, Evaluate
 from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
-from cliper.layout import locate
-from cliper.models import evaluate, neighbours, train
+from cliper.models import train
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base import Interactions
 from cliper.models.training import checkpoint, fitting
@@ -65,14 +64,14 @@ def settings(workdir) -> Config:
         "features": features(),
     }
     for kind, table in tables.items():
-        files.write_table(locate(settings.root, kind, **CELL), kind, table)
-    neighbours.run_items(settings, dataset="toy", arm="vanilla")
-    neighbours.run_users(settings, dataset="toy")
+        files.write_table(toy.path(settings, kind, **CELL), kind, table)
+    toy.run("neighbours-items", settings, dataset="toy", arm="vanilla")
+    toy.run("neighbours-users", settings, dataset="toy")
     return settings
 
 
 def read(settings: Config, kind: str, cell=CELL) -> pl.DataFrame:
-    return files.read_table(locate(settings.root, kind, **cell), kind)
+    return files.read_table(toy.path(settings, kind, **cell), kind)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +80,9 @@ def read(settings: Config, kind: str, cell=CELL) -> pl.DataFrame:
     ids=lambda cell: cell["backbone"],
 )
 def test_training_learns_the_tastes_and_leaves_an_account_of_itself(settings, cell):
-    train.run(settings, **cell)
+    toy.run("train", settings, **cell)
     history = read(settings, "history", cell)
-    told = files.read_json(locate(settings.root, "run", **cell), made_by="train")
+    told = files.read_json(toy.path(settings, "run", **cell), made_by="train")
     assert history["epoch"].to_list() == list(range(1, len(history) + 1))
     assert history["loss"][-1] < history["loss"][0]
     best = history.filter(pl.col("valid_recall@20") == pl.col("valid_recall@20").max())["epoch"][0]
@@ -94,7 +93,7 @@ def test_training_learns_the_tastes_and_leaves_an_account_of_itself(settings, ce
 
 
 def test_train_items_are_never_recommended_and_lists_end_where_items_end(settings):
-    train.run(settings, **CELL)
+    toy.run("train", settings, **CELL)
     topk = read(settings, "topk")
     assert topk.join(read(settings, "train"), on=["user", "item"], how="inner").is_empty()
     assert topk.group_by("user").len()["len"].to_list() == [N_ITEMS - 6] * N_USERS  # 34 is less than K = 50
@@ -103,9 +102,9 @@ def test_train_items_are_never_recommended_and_lists_end_where_items_end(setting
 
 def test_with_validation_items_masked_lists_stay_full_without_them(settings):
     # Every user has 2 validation items, so the lists of 20 are made 2 longer and begin as they did.
-    train.run(with_cutoffs(settings, mask_valid=False), **CONTENT_FREE)
+    toy.run("train", with_cutoffs(settings, mask_valid=False), **CONTENT_FREE)
     short = read(settings, "topk", CONTENT_FREE)
-    train.run(with_cutoffs(settings, mask_valid=True), **CONTENT_FREE)
+    toy.run("train", with_cutoffs(settings, mask_valid=True), **CONTENT_FREE)
     long = read(settings, "topk", CONTENT_FREE)
     assert long.group_by("user").len()["len"].to_list() == [22] * N_USERS
     assert long.filter(pl.col("rank") <= 20).equals(short)
@@ -118,19 +117,19 @@ def with_cutoffs(settings: Config, *, mask_valid: bool) -> Config:
 
 
 def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(settings):
-    path = locate(settings.root, "topk", **CELL)
-    train.run(settings, **CELL)
+    path = toy.path(settings, "topk", **CELL)
+    toy.run("train", settings, **CELL)
     first = path.read_bytes()
     path.unlink()
-    train.run(settings, **CELL)
+    toy.run("train", settings, **CELL)
     assert path.read_bytes() == first
-    train.run(settings, **CELL | {"seed": 2})
-    assert locate(settings.root, "topk", **CELL | {"seed": 2}).read_bytes() != first
+    toy.run("train", settings, **CELL | {"seed": 2})
+    assert toy.path(settings, "topk", **CELL | {"seed": 2}).read_bytes() != first
 
 
 def test_training_never_reads_the_test_split(settings):
-    locate(settings.root, "test", **CELL).write_bytes(b"not to be read")
-    train.run(settings, **CONTENT_FREE)
+    toy.path(settings, "test", **CELL).write_bytes(b"not to be read")
+    toy.run("train", settings, **CONTENT_FREE)
 
 
 def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(settings, monkeypatch):
@@ -152,7 +151,7 @@ def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(setti
         return next(recalls)
 
     monkeypatch.setattr(fitting, "mean_recall", scripted)
-    keep = checkpoint.Checkpoint(locate(settings.root, "topk", **CONTENT_FREE), key="")
+    keep = checkpoint.Checkpoint(toy.path(settings, "topk", **CONTENT_FREE), key="")
     patient = dataclasses.replace(settings.train, patience=3)
     history = fitting.fit(model, interactions, valid, patient, generators, keep)
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
@@ -213,7 +212,7 @@ def test_adam_gets_the_decay_only_where_the_config_says_so(settings, monkeypatch
     monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: decays.append(k["weight_decay"]) or adam(*a, **k))
     for where in ("batch", "parameters"):
         quick = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where, max_epochs=1)
-        train.run(dataclasses.replace(settings, train=quick), **CONTENT_FREE)
+        toy.run("train", dataclasses.replace(settings, train=quick), **CONTENT_FREE)
     assert decays == [0.0, 0.5]
 
 
@@ -238,17 +237,17 @@ def test_killed_and_taken_up_equals_uninterrupted_byte_for_byte(settings, monkey
     quick = dataclasses.replace(settings.train, behaviour=behaviour, weight_decay_on="parameters", max_epochs=5)
     settings = dataclasses.replace(settings, train=quick)
     cell = CELL | {"backbone": name, "arm": "vanilla" if BACKBONES[name].uses_features else "content_free"}
-    topk, kept = (locate(settings.root, "topk", **cell).with_name(file) for file in ("topk.parquet", "checkpoint.pt"))
-    train.run(settings, **cell)
+    topk, kept = (toy.path(settings, "topk", **cell).with_name(file) for file in ("topk.parquet", "checkpoint.pt"))
+    toy.run("train", settings, **cell)
     uninterrupted = topk.read_bytes(), read(settings, "history", cell).drop("seconds")
     topk.unlink()
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         killed_after(2, patched)
-        train.run(settings, **cell)
+        toy.run("train", settings, **cell)
     assert kept.exists() and not topk.exists()
     with monkeypatch.context() as patched:
         killed_after(3, patched)  # dies again if it does not go on from the second epoch
-        train.run(settings, **cell)
+        toy.run("train", settings, **cell)
     assert topk.read_bytes() == uninterrupted[0]
     assert read(settings, "history", cell).drop("seconds").equals(uninterrupted[1])
     assert not kept.exists()
@@ -259,15 +258,15 @@ def test_a_foreign_or_broken_checkpoint_is_told_and_not_used(settings, monkeypat
     left_by = CONTENT_FREE | ({"backbone": "bpr"} if fault == "other backbone" else {})
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         killed_after(2, patched)
-        train.run(settings, **left_by)
-    kept = locate(settings.root, "topk", **CONTENT_FREE).with_name("checkpoint.pt")
+        toy.run("train", settings, **left_by)
+    kept = toy.path(settings, "topk", **CONTENT_FREE).with_name("checkpoint.pt")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    locate(settings.root, "topk", **left_by).with_name("checkpoint.pt").replace(kept)
+    toy.path(settings, "topk", **left_by).with_name("checkpoint.pt").replace(kept)
     if fault == "cut":
         kept.write_bytes(kept.read_bytes()[:100])
     elif fault == "other settings":
         settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, batch_size=32))
-    train.run(settings, **CONTENT_FREE)
+    toy.run("train", settings, **CONTENT_FREE)
     assert "training starts anew" in caplog.text
     assert read(settings, "history", CONTENT_FREE)["epoch"].to_list()[0] == 1
 
@@ -282,7 +281,7 @@ def test_a_loss_that_is_not_finite_names_the_epoch(settings, monkeypatch):
     losses = iter([0.5, float("nan")])
     monkeypatch.setattr(fitting, "train_epoch", lambda *_, **__: next(losses))
     with pytest.raises(TrainingError, match="the loss of epoch 2 is nan"):
-        train.run(settings, **CONTENT_FREE)
+        toy.run("train", settings, **CONTENT_FREE)
 
 
 def test_embeddings_that_are_not_finite_are_not_ranked():
@@ -303,19 +302,19 @@ def test_embeddings_that_are_not_finite_are_not_ranked():
 )
 def test_names_that_do_not_go_together_are_config_errors(settings, change, message):
     with pytest.raises(ConfigError, match=message):
-        train.run(settings, **CELL | change)
+        toy.run("train", settings, **CELL | change)
 
 
 @pytest.fixture
 def awkward(settings) -> Config:
     """User 7 and item 11 are not in train, item 5 has features of zeros, and k is more than there are items."""
     kept = two_tastes()["train"].filter((pl.col("user") != 7) & (pl.col("item") != 11))
-    files.write_table(locate(settings.root, "train", **CELL), "train", kept)
+    files.write_table(toy.path(settings, "train", **CELL), "train", kept)
     zeros = {name: features()[name].to_numpy().copy() for name in ("image", "text")}
     for rows in zeros.values():
         rows[5] = 0
     spoilt = features().with_columns(pl.Series(name, rows) for name, rows in zeros.items())
-    files.write_table(locate(settings.root, "features", **CELL), "features", spoilt)
+    files.write_table(toy.path(settings, "features", **CELL), "features", spoilt)
     wide = {
         "neighbours": dataclasses.replace(settings.neighbours, items=100),
         "train": dataclasses.replace(settings.train, max_epochs=2),
@@ -331,24 +330,24 @@ def awkward(settings) -> Config:
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_awkward_data_ends_in_lists_and_metrics_without_nan(awkward, name, behaviour):
     settings = dataclasses.replace(awkward, train=dataclasses.replace(awkward.train, behaviour=behaviour))
-    neighbours.run_items(settings, dataset="toy", arm="vanilla")
-    neighbours.run_users(settings, dataset="toy")
+    toy.run("neighbours-items", settings, dataset="toy", arm="vanilla")
+    toy.run("neighbours-users", settings, dataset="toy")
     cell = CELL | {"backbone": name, "arm": "vanilla" if BACKBONES[name].uses_features else "content_free"}
-    train.run(settings, **cell)
+    toy.run("train", settings, **cell)
     topk = read(settings, "topk", cell)
     assert topk["score"].is_finite().all()
     assert topk.filter(user=7)["item"].sort().to_list() == list(range(N_ITEMS))  # 40 is less than K = 50
     assert topk.filter(item=11)["user"].n_unique() == N_USERS
-    evaluate.run(settings, **cell)
+    toy.run("evaluate", settings, **cell)
     metrics = read(settings, "metrics", cell)
     assert metrics["value"].is_between(0, 1).all()
     assert metrics["n_users"].unique().to_list() == [N_USERS]
 
 
 def test_a_dataset_without_validation_items_is_a_data_error(settings):
-    files.write_table(locate(settings.root, "valid", **CELL), "valid", two_tastes()["valid"].clear())
+    files.write_table(toy.path(settings, "valid", **CELL), "valid", two_tastes()["valid"].clear())
     with pytest.raises(DataError, match="no user of dataset toy has a validation item"):
-        train.run(settings, **CELL)
+        toy.run("train", settings, **CELL)
 
 
 def test_features_of_another_catalogue_or_in_another_order_are_refused():
@@ -381,12 +380,12 @@ def test_a_dropped_item_is_neither_learned_nor_recommended_and_still_counts_at_t
     )
     item = read(dropping, "test")["item"][0]
     without = features().with_columns(image_is_filled=pl.col("item") == item)
-    files.write_table(locate(dropping.root, "features", **CELL), "features", without)
+    files.write_table(toy.path(dropping, "features", **CELL), "features", without)
     assert train.items_to_drop(dropping, "toy", "vanilla").tolist() == [item]
-    neighbours.run_items(dropping, dataset="toy", arm="vanilla")
-    train.run(dropping, **CELL)
+    toy.run("neighbours-items", dropping, dataset="toy", arm="vanilla")
+    toy.run("train", dropping, **CELL)
     assert item not in read(dropping, "topk")["item"].to_list()
-    evaluate.run(dropping, **CELL)
+    toy.run("evaluate", dropping, **CELL)
     bought = read(dropping, "test").filter(item=item)["user"].to_list()
     reached = read(dropping, "user_metrics").filter(pl.col("user").is_in(bought), metric="recall", k=50)
     assert reached["value"].to_list() == [0.5] * len(bought)  # the other of their two test items
