@@ -104,7 +104,7 @@ def test_images_are_encoded_and_broken_ones_told(settings, caplog):
 def test_a_range_without_any_image_has_rows_of_the_same_width(settings):
     toy.run("weights", settings, encoder="lite0")
     write_images(settings, {0: None, 1: None, 2: png("red"), 3: None})
-    cut = replace(settings, encode=replace(settings.encode, shards=2))
+    cut = replace(settings, encode=replace(settings.encode, ranges=2))
     toy.run("encode-image", cut, dataset="baby", encoder="lite0")
     table = read_ranges(cut.root, "image_embeddings", 2, {"dataset": "baby", "encoder": "lite0"})
     assert table["status"].to_list() == ["no_image", "no_image", "ok", "no_image"]
@@ -322,14 +322,14 @@ def test_a_killed_job_loses_the_chunk_in_hand_and_no_more(settings, caplog, monk
 def test_one_range_is_made_alone_and_one_that_is_not_there_is_refused(settings):
     toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", ["a", "b", "c"])
-    cut = replace(settings, encode=replace(settings.encode, shards=2))
+    cut = replace(settings, encode=replace(settings.encode, ranges=2))
     toy.run("encode-text", cut, encoder="minilm", **names, range=1)
     (made,) = (settings.root / "encode").rglob("*.parquet")
     assert made.name == "title.1-of-2.parquet"
     assert files.read_table(made, "text_embeddings")["item"].to_list() == [1, 2]
     with pytest.raises(ConfigError, match="--shard 2: encode.shards is 2, so ranges are numbered from 0 to 1"):
         toy.run("encode-text", cut, encoder="minilm", **names, range=2)
-    many = replace(settings, encode=replace(settings.encode, shards=4))
+    many = replace(settings, encode=replace(settings.encode, ranges=4))
     with pytest.raises(DataError, match=r"3 items cannot be cut into 4 ranges; lower encode.shards"):
         toy.run("encode-text", many, encoder="minilm", **names)
 
