@@ -34,25 +34,30 @@ from cliper import files, log
 from cliper.arrays import Ints
 from cliper.config import CONTENT_FREE, Config, Evaluate
 from cliper.device import choose_device
-from cliper.errors import ConfigError, DataError, FeatureError
+from cliper.errors import ConfigError, DataError, FeatureError, unknown
 from cliper.layout import locate
-from cliper.models import backbones
-from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFeatures
+from cliper.models.backbones import BACKBONES
+from cliper.models.backbones.base import Backbone, Given, Interactions, ItemFeatures, ItemNeighbours
+from cliper.models.maths.nearest import Neighbours
 from cliper.models.maths.ranking import NO_ITEMS
 from cliper.models.maths.tables import neighbours_from_table, ranking_to_table
 from cliper.models.training.checkpoint import Checkpoint
 from cliper.models.training.fitting import Epoch, best_epoch, fit, rank, spawn_generators
 from cliper.schemas import TABLES
 from cliper.stages import code_id
+from cliper.variants import load_class
 
 
 def choose_backbone(name: str, arm: str) -> type[Backbone]:
     """Look the backbone up. Raises ConfigError if it does not go with the arm."""
-    found = backbones.find(name)
-    if found.uses_features == (arm == CONTENT_FREE):
-        wanted = "an arm with features" if found.uses_features else f"the arm {CONTENT_FREE}"
+    if name not in BACKBONES.rows:
+        raise ConfigError(unknown("backbone", name, BACKBONES.rows))
+    row = BACKBONES.rows[name]
+    if row.settings.uses_features == (arm == CONTENT_FREE):
+        wanted = "an arm with features" if row.settings.uses_features else f"the arm {CONTENT_FREE}"
         raise ConfigError(f"backbone {name} does not run with arm {arm!r}; give it {wanted}")
-    return found
+    chosen: type[Backbone] = load_class(row.place)
+    return chosen
 
 
 def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatures:
@@ -169,23 +174,26 @@ def leave_out(interactions: Interactions, items: Ints) -> Interactions:
     return interactions._replace(users=interactions.users[stays], items=interactions.items[stays])
 
 
-def read_graphs(root: Path, dataset: str, arm: str, chosen: type[Backbone]) -> Graphs:
-    """Read the neighbours that a backbone uses."""
-    found = {}
-    for name in ("image", "text") if chosen.uses_item_graph else ():
-        path = locate(root, "item_neighbours", dataset=dataset, arm=arm, modality=name)
-        found[name] = neighbours_from_table(files.read_table(path, "item_neighbours"))
-    if chosen.uses_user_graph:
-        path = locate(root, "user_neighbours", dataset=dataset)
-        found["users"] = neighbours_from_table(files.read_table(path, "user_neighbours"))
-    return Graphs(**found)
+def read_item_neighbours(root: Path, dataset: str, arm: str) -> ItemNeighbours:
+    """Read the neighbours of items by the features of one arm."""
+    paths = {
+        modality: locate(root, "item_neighbours", dataset=dataset, arm=arm, modality=modality)
+        for modality in ItemNeighbours._fields
+    }
+    tables = {modality: files.read_table(path, "item_neighbours") for modality, path in paths.items()}
+    return ItemNeighbours(**{modality: neighbours_from_table(table) for modality, table in tables.items()})
+
+
+def read_user_neighbours(root: Path, dataset: str) -> Neighbours:
+    """Read the neighbours of users by shared train items."""
+    return neighbours_from_table(files.read_table(locate(root, "user_neighbours", dataset=dataset), "user_neighbours"))
 
 
 def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> None:
     """Read the tables, train, write history, ranking and run.json."""
     names: dict[str, str | int] = {"dataset": dataset, "backbone": backbone, "arm": arm, "seed": seed}
     made_by = config.arm_of(dataset, arm)
-    chosen, settings, d = choose_backbone(backbone, arm), getattr(config.backbones, backbone), made_by.d
+    chosen, settings = choose_backbone(backbone, arm), getattr(config.backbones, backbone)
     device = choose_device(config.train.device, setting="train.device")
     torch.set_num_threads(config.train.threads)
     # Below 1e-38 is 0: InfoNCE's probabilities are full of such values, and a CPU takes six times as long over them.
@@ -193,18 +201,27 @@ def run(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> 
     interactions, valid = read_interactions(config.root, dataset)
     dropped = items_to_drop(config, dataset, arm)
     interactions = leave_out(interactions, dropped)
-    features = read_features(config, dataset, arm, interactions.n_items) if chosen.uses_features else None
-    graphs = read_graphs(config.root, dataset, arm, chosen)
+    uses = chosen.Settings
+    features = read_features(config, dataset, arm, interactions.n_items) if uses.uses_features else None
+    item_neighbours = read_item_neighbours(config.root, dataset, arm) if uses.uses_item_graph else None
+    user_neighbours = read_user_neighbours(config.root, dataset) if uses.uses_user_graph else None
     generators = spawn_generators(seed)
-    model = chosen(
-        interactions, features, graphs, settings, d=d, generator=generators.initial, behaviour=config.train.behaviour
-    ).to(device)
+    given = Given(
+        interactions,
+        d=made_by.d,
+        generator=generators.initial,
+        behaviour=config.train.behaviour,
+        features=features,
+        item_neighbours=item_neighbours,
+        user_neighbours=user_neighbours,
+    )
+    model = chosen(given, uses.model_validate(dataclasses.asdict(settings))).to(device)
     sections = {"train": config.train, "backbone": settings, "arm": made_by, "evaluate": config.evaluate}
     settled = {name: dataclasses.asdict(section) for name, section in sections.items()}
     provenance = {**names, "config": settled, "code": code_id("train", backbone)}
     checkpoint = Checkpoint(
         locate(config.root, "run", **names).with_name("checkpoint.pt"),
-        key=run_key(provenance, [interactions, features or (), *graphs]),
+        key=run_key(provenance, [interactions, features, *(item_neighbours or ()), user_neighbours]),
     )
     history = fit(model, interactions, valid, config.train, generators, checkpoint, dropped)
     ranking = ranking_to_table(rank(model, interactions, list_length(config.evaluate, valid), dropped))

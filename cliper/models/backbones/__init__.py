@@ -1,32 +1,37 @@
-"""The backbones by name. A new one: a file, a line here, a section in the config and its schema."""
+"""The backbones by name. A new one: its settings and its class in this folder, a row here, a section in the config.
+
+The settings are read where a run is planned, so nothing is imported here that needs torch.
+"""
 
 from __future__ import annotations
 
-from cliper.errors import ConfigError, unknown
-from cliper.models.backbones.base import Backbone
-from cliper.models.backbones.bpr import Bpr
-from cliper.models.backbones.dualgnn import Dualgnn
-from cliper.models.backbones.freedom import Freedom
-from cliper.models.backbones.lattice import Lattice
-from cliper.models.backbones.lightgcn import Lightgcn
-from cliper.models.backbones.mmgcn import Mmgcn
-from cliper.models.backbones.slmrec import Slmrec
-from cliper.models.backbones.vbpr import Vbpr
+from typing import TYPE_CHECKING
 
-BACKBONES: dict[str, type[Backbone]] = {
-    "bpr": Bpr,
-    "dualgnn": Dualgnn,
-    "freedom": Freedom,
-    "lattice": Lattice,
-    "lightgcn": Lightgcn,
-    "mmgcn": Mmgcn,
-    "slmrec": Slmrec,
-    "vbpr": Vbpr,
-}
+from cliper.models.backbones.base_settings import BackboneSettings
+from cliper.models.backbones.bpr_settings import BprSettings
+from cliper.models.backbones.dualgnn_settings import DualgnnSettings
+from cliper.models.backbones.freedom_settings import FreedomSettings
+from cliper.models.backbones.lattice_settings import LatticeSettings
+from cliper.models.backbones.lightgcn_settings import LightgcnSettings
+from cliper.models.backbones.mmgcn_settings import MmgcnSettings
+from cliper.models.backbones.slmrec_settings import SlmrecSettings
+from cliper.models.backbones.vbpr_settings import VbprSettings
+from cliper.variants import Row, Variants
 
+if TYPE_CHECKING:  # `stages.code_id` follows imports: without this, an edit in a backbone would re-run no cell
+    from cliper.models.backbones import bpr, dualgnn, freedom, lattice, lightgcn, mmgcn, slmrec, vbpr  # noqa: F401
 
-def find(name: str) -> type[Backbone]:
-    """Look a backbone up. Raises ConfigError with the known names."""
-    if name not in BACKBONES:
-        raise ConfigError(unknown("backbone", name, BACKBONES))
-    return BACKBONES[name]
+BACKBONES = Variants[BackboneSettings](
+    "backbone",
+    "cliper.models.backbones.base:Backbone",
+    {
+        "mmgcn": Row(MmgcnSettings, "cliper.models.backbones.mmgcn:Mmgcn"),
+        "dualgnn": Row(DualgnnSettings, "cliper.models.backbones.dualgnn:Dualgnn"),
+        "lattice": Row(LatticeSettings, "cliper.models.backbones.lattice:Lattice"),
+        "slmrec": Row(SlmrecSettings, "cliper.models.backbones.slmrec:Slmrec"),
+        "freedom": Row(FreedomSettings, "cliper.models.backbones.freedom:Freedom"),
+        "vbpr": Row(VbprSettings, "cliper.models.backbones.vbpr:Vbpr"),
+        "lightgcn": Row(LightgcnSettings, "cliper.models.backbones.lightgcn:Lightgcn"),
+        "bpr": Row(BprSettings, "cliper.models.backbones.bpr:Bpr"),
+    },
+)

@@ -1,10 +1,10 @@
-"""What every backbone is given, and what it can be asked."""
+"""What every backbone is given, and what it must answer."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,8 +12,12 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from cliper.arrays import Bools, Ints, Vectors
+from cliper.errors import ConfigError
+from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.models.maths.nearest import Neighbours
 from cliper.models.maths.ranking import dot_products
+
+T = TypeVar("T")
 
 
 class Interactions(NamedTuple):
@@ -35,12 +39,58 @@ class ItemFeatures(NamedTuple):
     mlp_width: int | None = None  # the text passes through a learned layer to this width (fusion MLP)
 
 
-class Graphs(NamedTuple):
-    """Neighbours that were found before training; those that a backbone does not use are None."""
+class ItemNeighbours(NamedTuple):
+    """Neighbours of items, found before training."""
 
-    image: Neighbours | None = None  # of items, by image features
-    text: Neighbours | None = None  # of items, by text features
-    users: Neighbours | None = None  # of users, by the train items they share
+    image: Neighbours  # by image features
+    text: Neighbours  # by text features
+
+
+class Given:
+    """What a backbone is built from, besides its settings.
+
+    interactions     the training split
+    d                width of the embeddings
+    generator        draws the initial parameters, on the CPU
+    behaviour        as_published, or as_mmrec: the toolbox's deviations, bug for bug
+    features         if the settings class says uses_features; else None, as below
+    item_neighbours  if it says uses_item_graph
+    user_neighbours  if it says uses_user_graph
+    """
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        *,
+        d: int,
+        generator: torch.Generator,
+        behaviour: str,
+        features: ItemFeatures | None = None,
+        item_neighbours: ItemNeighbours | None = None,
+        user_neighbours: Neighbours | None = None,
+    ) -> None:
+        self.interactions, self.d, self.generator, self.behaviour = interactions, d, generator, behaviour
+        self._features, self._item_neighbours, self._user_neighbours = features, item_neighbours, user_neighbours
+
+    @property
+    def features(self) -> ItemFeatures:
+        """Raises ConfigError, as its siblings do, if the settings class does not declare it."""
+        return _declared(self._features, "features", "uses_features")
+
+    @property
+    def item_neighbours(self) -> ItemNeighbours:
+        return _declared(self._item_neighbours, "item_neighbours", "uses_item_graph")
+
+    @property
+    def user_neighbours(self) -> Neighbours:
+        """Of users, by the train items they share."""
+        return _declared(self._user_neighbours, "user_neighbours", "uses_user_graph")
+
+
+def _declared(part: T | None, name: str, use: str) -> T:
+    if part is None:
+        raise ConfigError(f"a backbone reads {name} that it was not given; set {use} = True in its settings class")
+    return part
 
 
 class Triples(NamedTuple):
@@ -54,34 +104,17 @@ class Triples(NamedTuple):
 class Backbone(nn.Module, ABC):
     """A recommender that ranks items by the dot product of embeddings.
 
-    features   None where `uses_features` is false
-    graphs     those that the class says it uses
-    settings   the backbone's section of the config
-    d          width of the embeddings
-    generator  draws the initial parameters, on the CPU
-    behaviour  as_published, or as_mmrec: the toolbox's deviations, bug for bug
+    Settings  class of the settings; says what of `Given` there is
     """
 
-    uses_features: ClassVar[bool]
-    uses_item_graph: ClassVar[bool] = False
-    uses_user_graph: ClassVar[bool] = False
+    Settings: ClassVar[type[BackboneSettings]]
 
     @abstractmethod
-    def __init__(
-        self,
-        interactions: Interactions,
-        features: ItemFeatures | None,
-        graphs: Graphs,
-        settings: Any,
-        *,
-        d: int,
-        generator: torch.Generator,
-        behaviour: str,
-    ) -> None:
+    def __init__(self, given: Given, settings: Any) -> None:
         super().__init__()
 
     def learning_rate_factor(self, epoch: int) -> float:
-        """What the learning rate is multiplied with in an epoch (from 0); by default 1."""
+        """Factor of the learning rate in an epoch (from 0); by default 1."""
         return 1.0
 
     def start_epoch(self, generator: np.random.Generator) -> None:
@@ -92,7 +125,7 @@ class Backbone(nn.Module, ABC):
         """Embeddings to rank with: users (U, d), items (I, d)."""
 
     def score(self, users: Tensor, items: Tensor) -> Tensor:
-        """Scores (n, I) by which users (n, d) get their items (I, d) ranked: by default dot products."""
+        """Scores (n, I) of items (I, d) for users (n, d), to rank by; by default dot products."""
         return dot_products(users, items)
 
     @abstractmethod
@@ -101,19 +134,19 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def decayed(self, triples: Triples) -> tuple[Tensor, ...]:
-        """Rows (B, …) of a batch's own embeddings before propagation: what weight decay on the batch pulls at."""
+        """Rows (B, …) of a batch's own embeddings before propagation: weight decay on the batch shrinks these."""
 
 
 class LastForward(nn.Module):
-    """Embeddings that the last training forward computed; as_mmrec some backbones rank by these, one step old.
+    """Embeddings that the last training forward computed: as_mmrec some backbones rank by these, one step old.
 
-    Part of the state, so that the best epoch's come back with it. Made when somebody asks for them or for the state:
-    after most steps nobody does.
+    Part of the state, so that the best epoch's come back with it. Computed when they or the state are read: after
+    most steps neither is.
     """
 
     users: Tensor  # (U, d)
     items: Tensor  # (I, d)
-    is_kept: Tensor  # () whether there was a forward yet
+    is_kept: Tensor  # () whether there was a training forward
 
     def __init__(self, interactions: Interactions, d: int) -> None:
         super().__init__()
@@ -125,7 +158,7 @@ class LastForward(nn.Module):
         self.register_load_state_dict_post_hook(LastForward._forget)  # type: ignore[no-untyped-call]
 
     def keep(self, make: Callable[[], tuple[Tensor, Tensor]]) -> None:
-        """Keep what gives users and items: from copies of all parameters in it, for the next step changes them."""
+        """Keep what computes users and items. It must read copies of parameters: the next step changes them."""
         self._make = make
         self.is_kept.fill_(value=True)
 

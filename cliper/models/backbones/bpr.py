@@ -6,42 +6,25 @@ by Adam in batches in place of single steps; its L2 term is the trainer's weight
 
 from __future__ import annotations
 
-import torch
+from typing import ClassVar
+
 from torch import Tensor
 
-from cliper import config
-from cliper.models.backbones.base import (
-    Backbone,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    Triples,
-    batch_rows,
-    normal_embeddings,
-)
+from cliper.models.backbones.base import Backbone, Given, Triples, batch_rows, normal_embeddings
+from cliper.models.backbones.bpr_settings import BprSettings
 from cliper.models.maths.losses import BPR_LOSSES
 
 
 class Bpr(Backbone):
     """As_mmrec: 1e-10 inside the logarithm, and the trainer's L2 term with lengths that are not squared."""
 
-    uses_features = False
+    Settings: ClassVar[type[BprSettings]] = BprSettings
 
-    def __init__(
-        self,
-        interactions: Interactions,
-        features: ItemFeatures | None,
-        graphs: Graphs,
-        settings: config.Bpr,
-        *,
-        d: int,
-        generator: torch.Generator,
-        behaviour: str,
-    ) -> None:
-        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
-        self.users = normal_embeddings(interactions.n_users, d, generator)
-        self.items = normal_embeddings(interactions.n_items, d, generator)
-        self.bpr = BPR_LOSSES[behaviour]
+    def __init__(self, given: Given, settings: BprSettings) -> None:
+        super().__init__(given, settings)
+        self.users = normal_embeddings(given.interactions.n_users, given.d, given.generator)
+        self.items = normal_embeddings(given.interactions.n_items, given.d, given.generator)
+        self.bpr = BPR_LOSSES[given.behaviour]
 
     def embed(self) -> tuple[Tensor, Tensor]:
         return self.users, self.items

@@ -8,14 +8,15 @@ as here.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-from cliper import config
-from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, LastForward, Triples
+from cliper.models.backbones.base import Backbone, Given, LastForward, Triples
+from cliper.models.backbones.dualgnn_settings import DualgnnSettings
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.maths.losses import bpr
 from cliper.models.maths.nearest import Neighbours
@@ -32,25 +33,14 @@ class Dualgnn(Backbone):
     ranks by the last training forward.
     """
 
-    uses_features = uses_user_graph = True
+    Settings: ClassVar[type[DualgnnSettings]] = DualgnnSettings
 
-    def __init__(
-        self,
-        interactions: Interactions,
-        features: ItemFeatures | None,
-        graphs: Graphs,
-        settings: config.Dualgnn,
-        *,
-        d: int,
-        generator: torch.Generator,
-        behaviour: str,
-    ) -> None:
-        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
-        assert features is not None
-        assert graphs.users is not None
-        self.is_published = behaviour == "as_published"
+    def __init__(self, given: Given, settings: DualgnnSettings) -> None:
+        super().__init__(given, settings)
+        interactions, features, generator = given.interactions, given.features, given.generator
+        self.is_published = given.behaviour == "as_published"
         self.reg_weight = settings.reg_weight
-        self.d, self.n_layers = (d, settings.n_layers) if self.is_published else (MMREC_D, MMREC_LAYERS)
+        self.d, self.n_layers = (given.d, settings.n_layers) if self.is_published else (MMREC_D, MMREC_LAYERS)
         n_users, n_items = interactions.n_users, interactions.n_items
         self.image_preferences = nn.Parameter(xavier_normal(n_users, self.d, generator))
         self.text_preferences = nn.Parameter(xavier_normal(n_users, self.d, generator))
@@ -62,7 +52,8 @@ class Dualgnn(Backbone):
         self.text_projection = projection(self.text.width, settings.hidden_width, self.d, generator)
         self.graph = interaction_graph(*interactions)
         self.n_neighbours = n = settings.n_neighbours
-        self.known = Neighbours(graphs.users.nearest[:, :n], graphs.users.closeness[:, :n])
+        nearest, closeness = given.user_neighbours
+        self.known = Neighbours(nearest[:, :n], closeness[:, :n])
         self.neighbours = WeightedNeighbours(self.known)
         self.last = None if self.is_published else LastForward(interactions, self.d)
 

@@ -1,4 +1,4 @@
-"""FREEDOM: a frozen item-item graph beside a user-item graph that loses edges anew each epoch.
+"""FREEDOM: a frozen item-item graph, and a user-item graph that loses other edges in each epoch.
 
 Source: Zhou and Shen, A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal Recommendation,
 ACM MM 2023, by the authors' code: "frozen" is the item graph, the raw features are trained. Departs from it: items
@@ -7,21 +7,15 @@ with filled or zero features stay out of the item graph (see the stage `neighbou
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
-from cliper import config
-from cliper.models.backbones.base import (
-    Backbone,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    Triples,
-    batch_rows,
-    xavier_embeddings,
-)
+from cliper.models.backbones.base import Backbone, Given, ItemNeighbours, Triples, batch_rows, xavier_embeddings
+from cliper.models.backbones.freedom_settings import FreedomSettings
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.maths.losses import bpr
 from cliper.models.maths.nearest import Neighbours
@@ -30,21 +24,11 @@ from cliper.models.maths.sparse import DEGREE_FLOOR, Edges, SparseMatrix, edge_w
 
 
 class Freedom(Backbone):
-    uses_features = uses_item_graph = True
+    Settings: ClassVar[type[FreedomSettings]] = FreedomSettings
 
-    def __init__(
-        self,
-        interactions: Interactions,
-        features: ItemFeatures | None,
-        graphs: Graphs,
-        settings: config.Freedom,
-        *,
-        d: int,
-        generator: torch.Generator,
-        behaviour: str,
-    ) -> None:
-        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
-        assert features is not None
+    def __init__(self, given: Given, settings: FreedomSettings) -> None:
+        super().__init__(given, settings)
+        interactions, features, d, generator = given.interactions, given.features, given.d, given.generator
         self.settings = settings
         self.interactions = interactions
         self.users = xavier_embeddings(interactions.n_users, d, generator)
@@ -54,7 +38,7 @@ class Freedom(Backbone):
         self.text = FeatureRows(features.text, is_trained=True, mlp_width=features.mlp_width, generator=generator)
         self.text_projection = linear(self.text.width, d, generator)
         self.graph = self.train_graph = interaction_graph(*interactions)
-        self.item_graph = item_graph(graphs, settings)
+        self.item_graph = item_graph(given.item_neighbours, settings)
 
     def start_epoch(self, generator: np.random.Generator) -> None:
         """Keep a share of 1 - edge_dropout of the edges, rather those of rare users and items."""
@@ -98,15 +82,13 @@ def equal_edges(neighbours: Neighbours, k: int) -> Edges:
     return Edges(rows, nearest[rows, ranks], 1 / (n_neighbours[rows] + DEGREE_FLOOR))
 
 
-def item_graph(graphs: Graphs, settings: config.Freedom) -> SparseMatrix:
+def item_graph(neighbours: ItemNeighbours, settings: FreedomSettings) -> SparseMatrix:
     """Mix the kNN graphs of both modalities (I, I), the images' with `image_weight`."""
-    assert graphs.image is not None
-    assert graphs.text is not None
-    image, text = (equal_edges(neighbours, settings.k) for neighbours in (graphs.image, graphs.text))
+    image, text = (equal_edges(each, settings.k) for each in neighbours)
     mixed = Edges(
         rows=np.concatenate([image.rows, text.rows]),
         columns=np.concatenate([image.columns, text.columns]),
         values=np.concatenate([settings.image_weight * image.values, (1 - settings.image_weight) * text.values]),
     )
-    n_items = len(graphs.image.nearest)
+    n_items = len(neighbours.image.nearest)
     return SparseMatrix(mixed, shape=(n_items, n_items))

@@ -11,24 +11,16 @@ Nothing is I x I: an item graph is the positions and weights of each item's neig
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-from cliper import config
 from cliper.arrays import Bools, Ints
-from cliper.models.backbones.base import (
-    Backbone,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    Triples,
-    batch_rows,
-    xavier_embeddings,
-)
+from cliper.models.backbones.base import Backbone, Given, Triples, batch_rows, xavier_embeddings
+from cliper.models.backbones.lattice_settings import LatticeSettings
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.maths.losses import bpr, half_squared_norm
 from cliper.models.maths.nearest import Neighbours, nearest_rows
@@ -56,30 +48,21 @@ class Lattice(Backbone):
     The full size is that of the largest batch so far: the configured one, unless train fills no batch.
     """
 
-    uses_features = uses_item_graph = True
+    Settings: ClassVar[type[LatticeSettings]] = LatticeSettings
 
-    def __init__(
-        self,
-        interactions: Interactions,
-        features: ItemFeatures | None,
-        graphs: Graphs,
-        settings: config.Lattice,
-        *,
-        d: int,
-        generator: torch.Generator,
-        behaviour: str,
-    ) -> None:
-        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
-        assert features is not None
+    def __init__(self, given: Given, settings: LatticeSettings) -> None:
+        super().__init__(given, settings)
+        interactions, features, d, generator = given.interactions, given.features, given.d, given.generator
         self.settings = settings
-        self.behaviour = behaviour
+        self.behaviour = given.behaviour
         self.full_size = 0
         self.users = xavier_embeddings(interactions.n_users, d, generator)
         self.items = xavier_embeddings(interactions.n_items, d, generator)
         image = FeatureRows(features.image, is_trained=True, generator=generator)
         text = FeatureRows(features.text, is_trained=True, mlp_width=features.mlp_width, generator=generator)
-        self.image = Modality(image, features.image_is_filled, graphs.image, k=settings.k, d=d, generator=generator)
-        self.text = Modality(text, features.text_is_filled, graphs.text, k=settings.k, d=d, generator=generator)
+        nearest = given.item_neighbours
+        self.image = Modality(image, features.image_is_filled, nearest.image, k=settings.k, d=d, generator=generator)
+        self.text = Modality(text, features.text_is_filled, nearest.text, k=settings.k, d=d, generator=generator)
         self.modality_scores = nn.Parameter(torch.full((2,), 0.5))  # image, text
         self.graph = walk_graph(*interactions)
         self.epoch_graph: SparseMatrix | None = None
@@ -156,14 +139,13 @@ class Modality(nn.Module):
         self,
         rows: FeatureRows,
         is_filled: Bools,
-        neighbours: Neighbours | None,
+        neighbours: Neighbours,
         *,
         k: int,
         d: int,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        assert neighbours is not None
         self.k = k
         self.rows = rows
         self.projection = linear(rows.width, d, generator)

@@ -5,19 +5,12 @@ Source: He et al., LightGCN, SIGIR 2020. Departs from it: nothing.
 
 from __future__ import annotations
 
-import torch
+from typing import ClassVar
+
 from torch import Tensor
 
-from cliper import config
-from cliper.models.backbones.base import (
-    Backbone,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    Triples,
-    batch_rows,
-    xavier_embeddings,
-)
+from cliper.models.backbones.base import Backbone, Given, Triples, batch_rows, xavier_embeddings
+from cliper.models.backbones.lightgcn_settings import LightgcnSettings
 from cliper.models.maths.losses import BPR_LOSSES
 from cliper.models.maths.sparse import interaction_graph, propagate
 
@@ -25,25 +18,15 @@ from cliper.models.maths.sparse import interaction_graph, propagate
 class Lightgcn(Backbone):
     """As_mmrec: 1e-10 inside the logarithm of BPR, and the trainer's L2 term with lengths that are not squared."""
 
-    uses_features = False
+    Settings: ClassVar[type[LightgcnSettings]] = LightgcnSettings
 
-    def __init__(
-        self,
-        interactions: Interactions,
-        features: ItemFeatures | None,
-        graphs: Graphs,
-        settings: config.Lightgcn,
-        *,
-        d: int,
-        generator: torch.Generator,
-        behaviour: str,
-    ) -> None:
-        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
+    def __init__(self, given: Given, settings: LightgcnSettings) -> None:
+        super().__init__(given, settings)
         self.settings = settings
-        self.users = xavier_embeddings(interactions.n_users, d, generator)
-        self.items = xavier_embeddings(interactions.n_items, d, generator)
-        self.graph = interaction_graph(*interactions)
-        self.bpr = BPR_LOSSES[behaviour]
+        self.users = xavier_embeddings(given.interactions.n_users, given.d, given.generator)
+        self.items = xavier_embeddings(given.interactions.n_items, given.d, given.generator)
+        self.graph = interaction_graph(*given.interactions)
+        self.bpr = BPR_LOSSES[given.behaviour]
 
     def embed(self) -> tuple[Tensor, Tensor]:
         return propagate(self.graph, self.users, self.items, self.settings.n_layers)

@@ -8,14 +8,14 @@ the paper (there they are forgotten among the parameters), and both modalities' 
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-from cliper import config
-from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, LastForward, Triples, batch_rows
+from cliper.models.backbones.base import Backbone, Given, LastForward, Triples, batch_rows
+from cliper.models.backbones.mmgcn_settings import MmgcnSettings
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.maths.losses import bpr
 from cliper.models.maths.sparse import SparseMatrix, neighbour_means
@@ -28,22 +28,12 @@ class Mmgcn(Backbone):
     preferences) moves nothing; three layers whatever n_layers says; ranks by the last training forward.
     """
 
-    uses_features = True
+    Settings: ClassVar[type[MmgcnSettings]] = MmgcnSettings
 
-    def __init__(
-        self,
-        interactions: Interactions,
-        features: ItemFeatures | None,
-        graphs: Graphs,
-        settings: config.Mmgcn,
-        *,
-        d: int,
-        generator: torch.Generator,
-        behaviour: str,
-    ) -> None:
-        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
-        assert features is not None
-        self.is_published = behaviour == "as_published"
+    def __init__(self, given: Given, settings: MmgcnSettings) -> None:
+        super().__init__(given, settings)
+        interactions, features, d, generator = given.interactions, given.features, given.d, given.generator
+        self.is_published = given.behaviour == "as_published"
         self.reg_weight = settings.reg_weight
         self.sizes = [interactions.n_users, interactions.n_items]
         self.ids = Rows(sum(self.sizes), d, is_trained=self.is_published, generator=generator)  # users, then items

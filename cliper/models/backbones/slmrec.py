@@ -1,4 +1,4 @@
-"""SLMRec: LightGCN once on ids and once on each modality, fused, with the modalities of an item told to agree.
+"""SLMRec: LightGCN on ids and on each modality, fused; contrastive losses align the modalities of an item.
 
 Source: Tao et al., Self-Supervised Learning for Multimedia Recommendation, IEEE TMM 2022, by the authors' code: its
 task FAC (fine and coarse alignment of an item's modalities), without sound. Departs from it: degrees have FREEDOM's
@@ -9,25 +9,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-from cliper import config
 from cliper.arrays import Vectors
-from cliper.models.backbones.base import (
-    Backbone,
-    Graphs,
-    Interactions,
-    ItemFeatures,
-    LastForward,
-    Triples,
-    xavier_embeddings,
-)
+from cliper.models.backbones.base import Backbone, Given, LastForward, Triples, xavier_embeddings
 from cliper.models.backbones.rows import FeatureRows, linear
+from cliper.models.backbones.slmrec_settings import SlmrecSettings
 from cliper.models.maths.losses import info_nce
 from cliper.models.maths.sparse import interaction_graph
 
@@ -55,23 +47,13 @@ class Slmrec(Backbone):
     (which rounds high scores to ties), and has a head that nothing uses.
     """
 
-    uses_features = True
+    Settings: ClassVar[type[SlmrecSettings]] = SlmrecSettings
 
-    def __init__(
-        self,
-        interactions: Interactions,
-        features: ItemFeatures | None,
-        graphs: Graphs,
-        settings: config.Slmrec,
-        *,
-        d: int,
-        generator: torch.Generator,
-        behaviour: str,
-    ) -> None:
-        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
-        assert features is not None
+    def __init__(self, given: Given, settings: SlmrecSettings) -> None:
+        super().__init__(given, settings)
+        interactions, features, d, generator = given.interactions, given.features, given.d, given.generator
         self.settings = settings
-        self.behaviour = behaviour
+        self.behaviour = given.behaviour
         self.users = xavier_embeddings(interactions.n_users, d, generator)
         self.items = xavier_embeddings(interactions.n_items, d, generator)
         self.image = FeatureRows(unit_rows(features.image), is_trained=False, generator=generator)
@@ -87,7 +69,7 @@ class Slmrec(Backbone):
         self.coarse_head = xavier_linear(d, d // 2, generator)
         self.text_head = xavier_linear(d, d // 2, generator)
         self.graph = interaction_graph(*interactions)
-        if behaviour == "as_mmrec":
+        if given.behaviour == "as_mmrec":
             self.unused_head = xavier_linear(d, d, generator)
             self.last_forward = LastForward(interactions, d)
 

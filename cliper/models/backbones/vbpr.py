@@ -1,40 +1,32 @@
 """VBPR: matrix factorisation with a second half of each item's embedding read from its features.
 
 Source: He and McAuley, VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback, AAAI 2016, as MMRec has it:
-text beside the image, and no bias of an item or of its features. The L2 term is the trainer's weight decay on the
+text besides the image, and no bias of an item or of its features. The L2 term is the trainer's weight decay on the
 batch; it pulls at the read half too, and through it at the projection.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-from cliper import config
-from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples, xavier_embeddings
+from cliper.models.backbones.base import Backbone, Given, Triples, xavier_embeddings
 from cliper.models.backbones.rows import FeatureRows, linear
+from cliper.models.backbones.vbpr_settings import VbprSettings
 from cliper.models.maths.losses import BPR_LOSSES
 
 
 class Vbpr(Backbone):
     """As_mmrec: 1e-10 inside the logarithm, and the trainer's L2 term with lengths that are not squared."""
 
-    uses_features = True
+    Settings: ClassVar[type[VbprSettings]] = VbprSettings
 
-    def __init__(
-        self,
-        interactions: Interactions,
-        features: ItemFeatures | None,
-        graphs: Graphs,
-        settings: config.Vbpr,
-        *,
-        d: int,
-        generator: torch.Generator,
-        behaviour: str,
-    ) -> None:
-        super().__init__(interactions, features, graphs, settings, d=d, generator=generator, behaviour=behaviour)
-        assert features is not None
+    def __init__(self, given: Given, settings: VbprSettings) -> None:
+        super().__init__(given, settings)
+        interactions, features, d, generator = given.interactions, given.features, given.d, given.generator
         self.users = xavier_embeddings(interactions.n_users, 2 * d, generator)
         self.items = xavier_embeddings(interactions.n_items, d, generator)
         self.image = FeatureRows(features.image, is_trained=False, generator=generator)
@@ -42,7 +34,7 @@ class Vbpr(Backbone):
         self.projection = linear(self.text.width + self.image.width, d, generator)
         nn.init.xavier_normal_(self.projection.weight, generator=generator)
         nn.init.zeros_(self.projection.bias)
-        self.bpr = BPR_LOSSES[behaviour]
+        self.bpr = BPR_LOSSES[given.behaviour]
 
     def embed(self) -> tuple[Tensor, Tensor]:
         return self.users, self._item_rows(torch.arange(len(self.items), device=self.items.device))

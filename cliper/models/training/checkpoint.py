@@ -1,4 +1,4 @@
-"""The state of a training run in a file, so that a killed run goes on where it was and ends in the same bytes.
+"""The state of a training run in a file: a killed run goes on where it was and ends in the same bytes.
 
 The file carries a key of all that decides the run; a checkpoint with another key is not used.
 """
@@ -31,7 +31,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The state that was kept last, or None; a broken or foreign file is told, removed and not used."""
+        """The state of the last write, or None. A broken or foreign file is reported and removed."""
         if not self._path.exists():
             return None
         try:
@@ -40,14 +40,14 @@ class Checkpoint:
                 log.account(f"goes on from {self._path}")
                 state: dict[str, Any] = kept["state"]
                 return state
-            log.warn(f"{self._path} is of a run with other settings, code or inputs; training starts anew")
+            log.warn(f"{self._path} is of a run with other settings, code or inputs; training starts over")
         except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            log.warn(f"{self._path} cannot be read ({type(error).__name__}); training starts anew")
+            log.warn(f"{self._path} cannot be read ({type(error).__name__}); training starts over")
         self.remove()
         return None
 
     def save_if_due(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Write the state, whole or not at all, if the last write lies EVERY_S back."""
+        """Write the state, whole or not at all, if the last write was EVERY_S ago."""
         if time.monotonic() - self._written < EVERY_S:
             return
         with files.atomic(self._path) as temporary:
@@ -55,5 +55,5 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def remove(self) -> None:
-        """Forget the run: it is over."""
+        """Delete the file: the run is over."""
         self._path.unlink(missing_ok=True)

@@ -1,0 +1,22 @@
+"""Settings of DualGNN."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from cliper.models.backbones.base_settings import BackboneSettings
+
+
+class DualgnnSettings(BackboneSettings):
+    """DualGNN: LightGCN on each modality, mixed for each user, averaged over users who buy alike."""
+
+    title: ClassVar[str] = "DualGNN"
+    uses_features: ClassVar[bool] = True
+    uses_user_graph: ClassVar[bool] = True
+
+    n_layers: int = Field(ge=1, description="layers of the user-item graph; as_mmrec: 2, whatever stands here")
+    hidden_width: int = Field(ge=1, description="hidden width of the two-layer projection of features")
+    n_neighbours: int = Field(ge=1, description="users whose embeddings are added to a user's own")
+    reg_weight: float = Field(ge=0, description="weight of the mean squares of preferences and modality weights")

@@ -1,0 +1,20 @@
+"""Settings of MMGCN."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from cliper.models.backbones.base_settings import BackboneSettings
+
+
+class MmgcnSettings(BackboneSettings):
+    """MMGCN: a graph network for each modality; their outputs are averaged."""
+
+    title: ClassVar[str] = "MMGCN"
+    uses_features: ClassVar[bool] = True
+
+    n_layers: int = Field(ge=1, description="layers of the user-item graph; as_mmrec: 3, whatever stands here")
+    image_width: int = Field(ge=1, description="width to which image features are projected before the first layer")
+    reg_weight: float = Field(ge=0, description="weight of the mean squares of ids and preferences")
