@@ -4,7 +4,7 @@ python -m benchmarks.backbones --data FILE.inter --json OUT [--backbones freedom
 
 Both sides have the same interactions, features, parameters and triples, and behave as_mmrec; the run stops unless
 their losses on the first batch agree to 1e-5 and its gradients to 2e-2. One thread. Ratios are CPU seconds of the
-plain side (benchmarks.plain) over ours, so load moves both; wall seconds and peak memory stand beside them.
+plain side (benchmarks.plain) over ours, so load moves both; wall seconds and peak memory are listed too.
 
 setup   from the .inter file and features in memory to a model; the plain side reads row by row and searches the
         item graph, ours reads the neighbours that the workflow found once for all cells (their search: item_graph)

@@ -1,4 +1,4 @@
-"""A variant of one's own: a class in a file beside the config."""
+"""A variant of one's own: a class in a file of the current folder."""
 
 import sys
 from collections.abc import Iterator
