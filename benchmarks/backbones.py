@@ -4,19 +4,20 @@ python -m benchmarks.backbones --data FILE.inter --json OUT [--backbones freedom
 
 Both sides have the same interactions, features, parameters and triples, and behave as_mmrec; the run stops unless
 their losses on the first batch agree to 1e-5 and its gradients to 2e-2. One thread. Ratios are CPU seconds of the
-plain side (benchmarks.plain) over ours, so load moves both; wall seconds and peak memory stand beside them.
+plain side (benchmarks.plain) over ours, so load moves both; wall seconds and peak memory are listed too.
 
-setup   from the .inter file and features in memory to a model; the plain side reads row by row and finds the item
-        graph anew, ours reads the neighbours that the workflow found once for all cells (their search: item_graph)
+setup   from the .inter file and features in memory to a model; the plain side reads row by row and searches the
+        item graph, ours reads the neighbours that the workflow found once for all cells (their search: item_graph)
 epoch   what an epoch begins with + sampling + first batch + median of the others x the rest; zero_grad, loss,
         backward and Adam (ours fused, the plain side's parameter by parameter) make a batch
 eval    ranking and all metrics of valid and test; the median of up to 3, of one if the plain side takes long
 memory  what a side adds to the process: what it holds after its steps, and the highest peak during one
 
-user_graph: `cliper.graph.sharing_users` for all users against a loop over pairs of Python sets, for a sample of users
-and extrapolated to each pair once; the counts of the sample must be equal.
+user_graph: `cliper.models.maths.nearest.sharing_users` for all users against a loop over pairs of Python sets, for a
+sample of users and extrapolated to each pair once; the counts of the sample must be equal.
 
-item_graph: `cliper.graph.nearest_items` for both modalities against products of all rows with all and `topk`.
+item_graph: `cliper.models.maths.nearest.nearest_items` for both modalities against products of all rows with all and
+`topk`.
 
 cliper: CLIPER's setting, both features 768-d and d = 512. side_by_side: wall time of FREEDOM's steps in two processes
 of one thread at once over that in one process alone.
@@ -39,6 +40,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,13 +51,14 @@ import torch
 from benchmarks import plain
 from benchmarks.plain import PLAIN, Plain, World
 from cliper import config
-from cliper.models import backbones
-from cliper.models.backbones.base import Backbone, Graphs, Interactions, ItemFeatures, Triples
+from cliper.models.backbones import BACKBONES
+from cliper.models.backbones.base import Backbone, Given, Interactions, ItemFeatures, ItemNeighbours, Triples
 from cliper.models.maths.metrics import METRICS, hits_by_user
 from cliper.models.maths.nearest import Neighbours, nearest_items, sharing_users
 from cliper.models.maths.sampling import sample_triples
 from cliper.models.maths.tables import neighbours_from_table, neighbours_to_table
 from cliper.models.training.fitting import rank
+from cliper.variants import load_class
 
 T = TypeVar("T")
 
@@ -80,7 +83,7 @@ class Cost(NamedTuple):
 
 
 class Meter:
-    """Takes the time of one side's steps, and keeps account of the memory they add to the process."""
+    """Takes the time of one side's steps, and adds up the memory they add to the process."""
 
     def __init__(self) -> None:
         self.held_mib = 0.0
@@ -99,7 +102,7 @@ class Meter:
         """Take the time, and see how much memory is added at the most."""
         release_memory()
         before = memory_mib("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # 5: the peak starts anew (Linux)
+        Path("/proc/self/clear_refs").write_text("5")  # 5: the peak is counted from here (Linux)
         cost, result = self.time(function)
         self.peak_mib = max(self.peak_mib, self.held_mib + memory_mib("VmHWM") - before)
         release_memory()
@@ -151,7 +154,7 @@ def read_world(path: Path, name: str, *, widths: tuple[int, int] = WIDTHS, d: in
         train,
         {"valid": valid[:2], "test": test[:2]},
         ItemFeatures(image, text, none, none),
-        getattr(CONFIG.backbones, name),
+        BACKBONES.rows[name].settings.model_validate(asdict(getattr(CONFIG.backbones, name))),
         CONFIG.train.batch_size,
         CONFIG.evaluate.cutoffs,
         d,
@@ -160,21 +163,21 @@ def read_world(path: Path, name: str, *, widths: tuple[int, int] = WIDTHS, d: in
 
 def find_graphs(world: World, name: str) -> dict[str, pl.DataFrame]:
     """Find the neighbours that a backbone uses, as the workflow keeps them for all cells."""
-    chosen, found = backbones.find(name), {}
-    if chosen.uses_item_graph:
-        nearest = item_graphs(world).items()
+    uses, found = BACKBONES.rows[name].settings, {}
+    if uses.uses_item_graph:
+        nearest = item_graphs(world)._asdict().items()
         found |= {part: neighbours_to_table(neighbours, "item", "similarity") for part, neighbours in nearest}
-    if chosen.uses_user_graph:
+    if uses.uses_user_graph:
         found["users"] = neighbours_to_table(share_users(world), "user", "n_shared")
     return found
 
 
-def item_graphs(world: World) -> dict[str, Neighbours]:
+def item_graphs(world: World) -> ItemNeighbours:
     features, k = world.features, CONFIG.neighbours.items
-    return {
-        "image": nearest_items(features.image, features.image_is_filled, k),
-        "text": nearest_items(features.text, features.text_is_filled, k),
-    }
+    return ItemNeighbours(
+        image=nearest_items(features.image, features.image_is_filled, k),
+        text=nearest_items(features.text, features.text_is_filled, k),
+    )
 
 
 def share_users(world: World) -> Neighbours:
@@ -184,12 +187,20 @@ def share_users(world: World) -> Neighbours:
 
 def build_ours(world: World, name: str, tables: dict[str, pl.DataFrame]) -> Backbone:
     """Read the interactions and make our model, with the graphs that were found before."""
-    graphs = Graphs(**{part: neighbours_from_table(table) for part, table in tables.items()})
+    found = {part: neighbours_from_table(table) for part, table in tables.items()}
+    users = found.pop("users", None)
     train, *_ = read_interactions(world.path)
-    generator = torch.Generator().manual_seed(SEED)
-    return backbones.find(name)(
-        train, world.features, graphs, world.settings, d=world.d, generator=generator, behaviour="as_mmrec"
+    given = Given(
+        train,
+        d=world.d,
+        generator=torch.Generator().manual_seed(SEED),
+        behaviour="as_mmrec",
+        features=world.features,
+        item_neighbours=ItemNeighbours(**found) if found else None,
+        user_neighbours=users,
     )
+    model: Backbone = load_class(BACKBONES.rows[name].place)(given, world.settings)
+    return model
 
 
 def make_step(loss: Callable[[Triples], torch.Tensor], optimiser: torch.optim.Optimizer) -> Callable[[Triples], float]:
@@ -393,7 +404,7 @@ def measure_item_graph(world: World) -> dict[str, Any]:
 
     theirs, expected = meters["plain"].measure(search_plainly)
     ours, found = meters["ours"].measure(lambda: item_graphs(world))
-    for neighbours, nearest in zip(found.values(), expected, strict=True):
+    for neighbours, nearest in zip(found, expected, strict=True):
         n_equal = (np.sort(neighbours.nearest, axis=1) == np.sort(nearest.numpy(), axis=1)).all(axis=1).sum()
         if n_equal < 0.99 * len(nearest):  # an item may have a 21st neighbour as near as its 20th
             raise SystemExit(

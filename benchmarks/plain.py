@@ -87,7 +87,7 @@ class Plain:
 
 
 class Freedom(Plain):
-    """Repeats cliper.backbones.freedom: here each batch projects all items, and each evaluation batch propagates."""
+    """Repeats cliper.models.backbones.freedom: here each batch projects all items, each evaluation batch propagates."""
 
     def __init__(self, world: World, model: Backbone) -> None:
         super().__init__(world, model)
@@ -135,8 +135,8 @@ class Freedom(Plain):
 
 
 class Lattice(Plain):
-    """Repeats cliper.backbones.lattice: here item graphs are dense (I, I), normalised by products with diagonal
-    matrices, and built anew in each evaluation batch.
+    """Repeats cliper.models.backbones.lattice: here item graphs are dense (I, I), normalised by products with diagonal
+    matrices, and built in each evaluation batch.
     """
 
     def __init__(self, world: World, model: Backbone) -> None:
@@ -183,8 +183,8 @@ class Lattice(Plain):
 
 
 class Slmrec(Plain):
-    """Repeats cliper.backbones.slmrec: here each modality goes through the whole graph, users and all, and all rows
-    are fused.
+    """Repeats cliper.models.backbones.slmrec: here each modality goes through the whole graph, users and all, and all
+    rows are fused.
     """
 
     def __init__(self, world: World, model: Backbone) -> None:
@@ -218,7 +218,7 @@ class Slmrec(Plain):
 
 
 class Dualgnn(Plain):
-    """Repeats cliper.backbones.dualgnn: here messages are materialised, degrees counted in each layer, and the
+    """Repeats cliper.models.backbones.dualgnn: here messages are materialised, degrees counted in each layer, and the
     neighbours of users are Python lists that become a tensor in each batch.
     """
 
@@ -294,7 +294,7 @@ class Dualgnn(Plain):
 
 
 class Mmgcn(Plain):
-    """Repeats cliper.backbones.mmgcn: here messages are materialised after the layer's weight, the last layer is
+    """Repeats cliper.models.backbones.mmgcn: here messages are materialised after the layer's weight, the last layer is
     computed for all nodes, and gradients reach ids and preferences, which nothing trains.
     """
 

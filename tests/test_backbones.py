@@ -1,152 +1,273 @@
+"""What holds for every backbone, a new one too: parametrised by the dict of backbones."""
+
 import ast
-from dataclasses import fields, replace
+import inspect
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import logsigmoid
-from toy import SHARED
+from torch.utils._python_dispatch import TorchDispatchMode
+from toy_backbones import BATCH, BEHAVIOURS, TOY, build, give, settings_of, toy_features
 
-from cliper import config
+from cliper import config, stages
 from cliper.errors import ConfigError
-from cliper.models.backbones import BACKBONES, find
-from cliper.models.backbones.base import Graphs, Interactions, ItemFeatures, Triples
-from cliper.models.maths.nearest import nearest_items, sharing_users
+from cliper.models import backbones
+from cliper.models.backbones import BACKBONES
+from cliper.models.backbones.base import Interactions, LastForward, Triples
+from cliper.models.maths.nearest import nearest_rows
 from cliper.models.maths.ranking import rank_items
-from cliper.models.maths.sparse import interaction_graph
+from cliper.report.tabulate import BACKBONE_TITLES
+from cliper.variants import load_class
 
-GOLDEN = SHARED / "golden"
-
-# Three users, five items; item 4 is not in train.
-TOY = Interactions(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 3]), n_users=3, n_items=5)
-BATCH = Triples(torch.tensor([0, 2, 1]), torch.tensor([1, 3, 1]), torch.tensor([2, 1, 3]))
-FREEDOM = config.Freedom(2, 1, k=2, image_weight=0.1, edge_dropout=0.4, reg_weight=0.5)
-SETTINGS = {
-    "bpr": config.Bpr(),
-    "dualgnn": config.Dualgnn(2, hidden_width=5, n_neighbours=2, reg_weight=0.1),
-    "freedom": FREEDOM,
-    "lattice": config.Lattice(2, 1, k=2, frozen_weight=0.7, reg_weight=0.01, learning_rate_decay=0.96),
-    "lightgcn": config.Lightgcn(2),
-    "mmgcn": config.Mmgcn(2, image_width=5, reg_weight=0.1),
-    "slmrec": config.Slmrec(3, temperature=0.2, ssl_temperature=0.5, ssl_weight=0.1),
-    "vbpr": config.Vbpr(),
-}
-
-
-def toy_features() -> ItemFeatures:
-    generator = np.random.default_rng(0)
-    image, text = (generator.standard_normal((5, width)).astype(np.float32) for width in (6, 4))
-    return ItemFeatures(image, text, np.array([False, True, False, False, False]), np.zeros(5, dtype=bool))
+NAMES = list(BACKBONES.rows)
+OF_FEATURES = [name for name in NAMES if BACKBONES.rows[name].settings.uses_features]
+CONTENT_FREE = [name for name in NAMES if name not in OF_FEATURES]
+OF_ITEM_GRAPH = [name for name in NAMES if BACKBONES.rows[name].settings.uses_item_graph]
+BY_LAST_FORWARD = [
+    name for name in NAMES if any(isinstance(part, LastForward) for part in build(name, behaviour="as_mmrec").modules())
+]
+# Twelve users with four of twenty items each: every user has neighbours, and there is room for a larger k.
+MANY = Interactions(
+    np.repeat(np.arange(12), 4),
+    np.concatenate([np.random.default_rng(user).permutation(20)[:4] for user in range(12)]),
+    n_users=12,
+    n_items=20,
+)
 
 
-def graphs_of(interactions: Interactions, features: ItemFeatures | None, k: int = 4) -> Graphs:
-    users = sharing_users(interactions.users, interactions.items, n_users=interactions.n_users, k=40)
-    if features is None:
-        return Graphs(users=users)
-    return Graphs(
-        nearest_items(features.image, features.image_is_filled, k),
-        nearest_items(features.text, features.text_is_filled, k),
-        users,
-    )
+def train(model, n_epochs=3, lr=0.01):
+    """Take a step an epoch, for LATTICE learns its graph in the first one only. Returns the losses."""
+    edges, losses = np.random.default_rng(0), []
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    for _ in range(n_epochs):
+        model.start_epoch(edges)
+        optimiser.zero_grad()
+        loss = model.loss(BATCH)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
 
 
-def build(name: str, *, d: int = 4, seed: int = 0, behaviour: str = "as_published", mlp_width: int | None = None):
-    backbone = BACKBONES[name]
-    features = toy_features()._replace(mlp_width=mlp_width) if backbone.uses_features else None
-    generator = torch.Generator().manual_seed(seed)
-    graphs = graphs_of(TOY, features)
-    return backbone(TOY, features, graphs, SETTINGS[name], d=d, generator=generator, behaviour=behaviour)
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_and_class_name_each_other(name):
+    row = BACKBONES.rows[name]
+    assert load_class(row.place).Settings is row.settings
 
 
-def test_registry_config_and_schema_name_the_same_backbones():
+@pytest.mark.parametrize("name", NAMES)
+def test_an_edit_in_a_backbone_can_re_run_its_cells(name):
+    # `stages.code_id` follows the imports of the dict's module, for types alone as they are.
+    source = ast.parse(inspect.getsource(backbones))
+    assert BACKBONES.rows[name].place.partition(":")[0] in stages.imports(source)
+
+
+def test_dict_config_and_schema_name_the_same_backbones_in_the_same_order():
     schema = config.schema()["properties"]
-    names = {
-        frozenset(BACKBONES),
-        frozenset(field.name for field in fields(config.Backbones)),
-        frozenset(schema["backbones"]["properties"]),
-        frozenset(schema["run"]["properties"]["backbones"]["items"]["enum"]),
-        frozenset(SETTINGS),
-    }
-    assert len(names) == 1
+    assert NAMES == [field.name for field in fields(config.Backbones)] == list(schema["backbones"]["properties"])
+    assert set(NAMES) == set(schema["run"]["properties"]["backbones"]["items"]["enum"])
+    assert {name: row.settings.title for name, row in BACKBONES.rows.items()} == BACKBONE_TITLES
 
 
 def test_the_config_knows_what_each_backbone_reads():
     for names, uses in (
-        (set(BACKBONES) - config.CONTENT_FREE_BACKBONES, "uses_features"),
+        (set(NAMES) - config.CONTENT_FREE_BACKBONES, "uses_features"),
         (config.ITEM_GRAPH_BACKBONES, "uses_item_graph"),
         (config.USER_GRAPH_BACKBONES, "uses_user_graph"),
     ):
-        assert names == {name for name, backbone in BACKBONES.items() if getattr(backbone, uses)}
+        assert names == {name for name, row in BACKBONES.rows.items() if getattr(row.settings, uses)}
 
 
-def test_an_unknown_backbone_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="unknown backbone 'fredom'; known: bpr, .*freedom"):
-        find("fredom")
+def test_a_part_that_was_not_declared_names_the_attribute_to_set():
+    given = give(BACKBONES.rows["bpr"].settings)
+    for part, use in (
+        ("features", "uses_features"),
+        ("item_neighbours", "uses_item_graph"),
+        ("user_neighbours", "uses_user_graph"),
+    ):
+        with pytest.raises(ConfigError, match=f"reads {part} that it was not given; set {use} = True"):
+            getattr(given, part)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_embeddings_have_one_row_a_user_and_item_and_repeat(name):
-    model = build(name)
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("name", NAMES)
+def test_embeddings_have_one_row_a_user_and_item_and_repeat(name, behaviour):
+    model = build(name, behaviour=behaviour)
     users, items = model.embed()
-    width = 8 if name == "vbpr" else 4  # its embeddings have two halves
-    assert (users.shape, items.shape) == ((3, width), (5, width))
-    for again in (model, build(name)):
+    assert (len(users), len(items)) == (3, 5) and users.shape[1] == items.shape[1]
+    for again in (model, build(name, behaviour=behaviour)):
         assert all(map(torch.equal, again.embed(), (users, items)))
-    assert not torch.equal(build(name, seed=1).embed()[0], users)
+    assert not torch.equal(build(name, behaviour=behaviour, seed=1).embed()[0], users)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_every_parameter_gets_a_gradient_and_training_lowers_the_loss(name):
+@pytest.mark.parametrize("name", NAMES)
+def test_as_published_embeddings_get_wider_with_d(name):
+    narrow, wide = (build(name, d=d).embed()[0].shape[1] for d in (4, 8))
+    assert wide == 2 * narrow
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_gradient(name):
     model = build(name)
-    edges = np.random.default_rng(0)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
-    losses = []
-    for _ in range(20):
-        model.start_epoch(edges)  # one batch an epoch: LATTICE learns its graph in the first only
-        optimiser.zero_grad()
-        loss = model.loss(BATCH)
-        loss.backward()
-        for parameter_name, parameter in model.named_parameters():
-            assert parameter.grad is not None and parameter.grad.shape == parameter.shape, parameter_name
-        optimiser.step()
-        losses.append(loss.item())
+    model.start_epoch(np.random.default_rng(0))
+    model.loss(BATCH).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.shape == parameter.shape, parameter_name
+        # A bias of FREEDOM's projections is in the positive's and the negative's row: the margin loses it.
+        assert parameter.grad.any() or parameter_name.endswith("bias"), parameter_name
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("name", NAMES)
+def test_training_lowers_the_loss_and_repeats(name, behaviour):
+    losses = train(build(name, behaviour=behaviour), 20)
     assert losses[-1] < 0.8 * losses[0]
+    assert train(build(name, behaviour=behaviour), 20) == losses
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_the_state_carries_all_that_was_learned_and_no_graph(name):
-    model, other = build(name), build(name, seed=1)
+def changed(value):
+    return value + 1 if isinstance(value, int) else value / 2 or 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [(name, setting) for name, row in BACKBONES.rows.items() for setting in row.settings.model_fields],
+)
+def test_every_setting_changes_something(name, setting):
+    outcomes = []
+    for changes in ({}, {setting: changed(getattr(settings_of(name), setting))}):
+        model = build(name, MANY, toy_features(20), **changes)
+        model.start_epoch(np.random.default_rng(0))
+        outcomes.append([model.loss(BATCH).item(), model.learning_rate_factor(50), *model.embed()[1][0].tolist()])
+    assert outcomes[0] != pytest.approx(outcomes[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_carries_all_that_was_learned_and_no_graph(name, behaviour):
+    model, other = (build(name, seed=seed, behaviour=behaviour) for seed in (0, 1))
+    for trained in (model, other):
+        train(trained)
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other.embed()[0], model.embed()[0])
-    assert set(model.state_dict()) == {parameter for parameter, _ in model.named_parameters()}
+    assert all(map(torch.equal, other.embed(), model.embed()))
+    if behaviour == "as_published":
+        assert set(model.state_dict()) == {parameter for parameter, _ in model.named_parameters()}
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NAMES)
 def test_building_a_backbone_leaves_the_global_generator_alone(name):
     before = torch.random.get_rng_state()
     build(name)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("name", NAMES)
+def test_constants_and_graphs_follow_the_model_when_it_is_moved(name, behaviour):
+    # float64 stands in for a device: products of both kinds of numbers are refused as those of two devices are.
+    model = build(name, behaviour=behaviour)
+    model.start_epoch(np.random.default_rng(0))
+    before = model.loss(BATCH)
+    torch.testing.assert_close(model.double().loss(BATCH), before.double(), rtol=1e-5, atol=1e-6)
+    assert model.embed()[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", CONTENT_FREE)
+def test_content_free_backbones_ignore_features_and_graphs(name):
+    everything = give(BACKBONES.rows["freedom"].settings)
+    model = load_class(BACKBONES.rows[name].place)(everything, settings_of(name))
+    assert torch.equal(model.loss(BATCH), build(name).loss(BATCH))
+
+
+@pytest.mark.parametrize("part", ["image", "text"])
+@pytest.mark.parametrize("name", OF_FEATURES)
+def test_features_of_both_modalities_change_the_loss(name, part):
+    features = toy_features()
+    getattr(features, part)[2] *= -1
+    assert build(name, features=features).loss(BATCH).item() != pytest.approx(build(name).loss(BATCH).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("name", OF_FEATURES)
+def test_the_mlp_of_the_fusion_is_trained_and_changes_the_loss(name, behaviour):
+    model = build(name, features=toy_features(mlp_width=3), behaviour=behaviour)
+    mlp = {part: parameter for part, parameter in model.named_parameters() if "mlp" in part.split(".")}
+    assert {part.rpartition(".")[2]: len(parameter) for part, parameter in mlp.items()} == {"weight": 3, "bias": 3}
+    model.start_epoch(np.random.default_rng(0))
+    before = model.loss(BATCH)
+    before.backward()
+    assert all(parameter.grad.any() for parameter in mlp.values())
+    with torch.no_grad():
+        for parameter in mlp.values():
+            parameter.neg_()
+    model.start_epoch(np.random.default_rng(0))
+    assert abs(model.loss(BATCH) - before) > 1e-5
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+@pytest.mark.parametrize("name", OF_ITEM_GRAPH)
+def test_filled_rows_stay_out_of_item_graphs(name, modality):
+    # Both rank by embeddings that features reach through item graphs alone.
+    embedded, is_filled = [], np.arange(5) == 2
+    for factor in (1, -3):
+        features = toy_features()._replace(**{f"{modality}_is_filled": is_filled})
+        getattr(features, modality)[2] *= factor
+        embedded.append(build(name, features=features).embed())
+    assert all(map(torch.equal, *embedded))
+    unfilled = build(name, features=features._replace(**{f"{modality}_is_filled": ~is_filled & False}))
+    assert not torch.allclose(unfilled.embed()[1], embedded[0][1])
+
+
+class Largest(TorchDispatchMode):
+    """Notes the number of values of the largest tensor that any operation makes, also backwards."""
+
+    n_values = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        made = result if isinstance(result, tuple | list) else [result]
+        self.n_values = max([self.n_values, *(part.numel() for part in made if isinstance(part, torch.Tensor))])
+        return result
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_as_large_as_items_by_items_or_users_by_users(name, behaviour, monkeypatch):
+    n = 500  # of users and of items; DualGNN is 64 wide as_mmrec, so that 2 x 64 x 1000 is less than half of n x n
+    monkeypatch.setattr("cliper.models.maths.nearest.BLOCK", 20 * n)
+    pairs = np.arange(2 * n)
+    interactions = Interactions(pairs % n, (pairs * 7 + pairs // n) % n, n_users=n, n_items=n)
+    with Largest() as largest:
+        model = build(name, interactions, toy_features(n), behaviour=behaviour)
+        train(model, 2)
+        model.embed()
+    assert 4 * n <= largest.n_values < 0.6 * n * n
+
+
+def test_a_dense_matrix_would_be_noticed():
+    x = torch.randn(50, 3, requires_grad=True)
+    with Largest() as largest:
+        nearest_rows(x, 2)
+    assert largest.n_values == 50 * 50
+    with Largest() as largest:
+        loss = torch.nn.functional.embedding(torch.arange(2), x).sum()
+        assert largest.n_values < 50 * 3
+        loss.backward()
+    assert largest.n_values == 50 * 3
+
+
 # User 3 has nothing in train, nobody bought item 4; item 1 is filled, item 2 has an image of zeros, item 3 a text.
-BARE = Interactions(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 3]), n_users=4, n_items=5)
+BARE = Interactions(TOY.users, TOY.items, n_users=4, n_items=5)
 
 
-def bare_features() -> ItemFeatures:
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_of_zeros_users_without_train_items_and_unbought_items_leave_no_nan(name, behaviour):
     features = toy_features()
     features.image[2] = features.text[3] = 0
-    return features
-
-
-@pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
-@pytest.mark.parametrize("name", BACKBONES)
-def test_rows_of_zeros_users_without_train_items_and_unbought_items_leave_no_nan(name, behaviour):
-    features = bare_features() if BACKBONES[name].uses_features else None
-    graphs = graphs_of(BARE, features, k=20)  # more than there are items
-    wide = {field.name: 20 for field in fields(SETTINGS[name]) if field.name in ("k", "n_neighbours")}
-    settings = replace(SETTINGS[name], **wide)
-    generator = torch.Generator().manual_seed(0)
-    model = BACKBONES[name](BARE, features, graphs, settings, d=4, generator=generator, behaviour=behaviour)
+    wide = {setting: 20 for setting in ("k", "n_neighbours") if setting in BACKBONES.rows[name].settings.model_fields}
+    model = build(name, BARE, features, behaviour=behaviour, n_found=20, **wide)  # more than there are items
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     for epoch in range(3):
         for embeddings in model.embed():
@@ -166,130 +287,24 @@ def test_rows_of_zeros_users_without_train_items_and_unbought_items_leave_no_nan
     assert np.isfinite(ranking.scores[ranking.items >= 0]).all()
 
 
-def test_lightgcn_loss_is_bpr_on_embeddings_averaged_over_the_layers():
-    # LightGCN, equations 3, 4, 8 and 15, on dense matrices.
-    model = build("lightgcn")
-    adjacency = torch.zeros(3, 5)
-    adjacency[TOY.users, TOY.items] = torch.tensor([2.0, 4, 2, 2, 2]).rsqrt()  # degrees 2·1, 2·2, 1·2, 2·1, 2·1
-    users, items = model.users, model.items
-    layer_1 = adjacency @ items, adjacency.T @ users
-    layer_2 = adjacency @ layer_1[1], adjacency.T @ layer_1[0]
-    user_mean, item_mean = (users + layer_1[0] + layer_2[0]) / 3, (items + layer_1[1] + layer_2[1]) / 3
-    u, p, n = BATCH
-    margins = (user_mean[u] * (item_mean[p] - item_mean[n])).sum(1)
-    torch.testing.assert_close(model.loss(BATCH), -logsigmoid(margins).mean())
+@pytest.mark.parametrize("name", BY_LAST_FORWARD)
+def test_as_mmrec_ranks_by_the_last_training_forward_and_as_published_by_the_parameters(name):
+    for behaviour in BEHAVIOURS:
+        model = build(name, behaviour=behaviour)
+        untrained = model.embed()
+        train(model, 1, lr=0.5)
+        is_equal = [torch.allclose(*pair, rtol=1e-4) for pair in zip(model.embed(), untrained, strict=True)]
+        assert is_equal == [behaviour == "as_mmrec"] * 2
 
 
-def test_freedom_adds_the_item_graph_and_the_loss_of_both_modalities():
-    # FREEDOM, by its code, on dense matrices. Before the first epoch all edges are there.
-    model, features = build("freedom"), toy_features()
-    lightgcn = build("lightgcn")
-    lightgcn.load_state_dict({"users": model.users.data, "items": model.items.data})
-    users, items = lightgcn.embed()
-    graph = torch.zeros(5, 5)
-    for weight, rows, usable in ((0.1, features.image, [0, 2, 3, 4]), (0.9, features.text, [0, 1, 2, 3, 4])):
-        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        for i in usable:
-            for j in sorted(usable, key=lambda j: -(unit[i] @ unit[j]))[:2]:
-                graph[i, j] += weight / 2
-    torch.testing.assert_close(model.embed(), (users, items + graph @ model.items))
-
-    u, p, n = BATCH
-    projected = [
-        part.features @ projection.weight.T
-        for part, projection in ((model.image, model.image_projection), (model.text, model.text_projection))
-    ]
-    terms = [-logsigmoid((users[u] * (z[p] - z[n])).sum(1)).mean() for z in (items + graph @ model.items, *projected)]
-    torch.testing.assert_close(model.loss(BATCH), terms[0] + 0.5 * (terms[1] + terms[2]))
-
-
-def test_freedom_drops_edges_in_training_only():
-    model = build("freedom")
-    before = model.embed()[0]
-    model.start_epoch(np.random.default_rng(0))
-    assert len(model.train_graph.by_row.values) == 3  # of 5 edges, 0.4 dropped
-    assert torch.equal(model.embed()[0], before)
-
-
-NAMES = {  # as in the toolbox -> as here
-    "user_embedding.weight": "users",
-    "item_id_embedding.weight": "items",
-    "image_embedding.weight": "image.features",
-    "image_trs.weight": "image_projection.weight",
-    "image_trs.bias": "image_projection.bias",
-    "text_embedding.weight": "text.features",
-    "text_trs.weight": "text_projection.weight",
-    "text_trs.bias": "text_projection.bias",
-}
-
-
-def golden_freedom(golden, inputs):
-    settings = ast.literal_eval(str(golden["settings"]))
-    features = ItemFeatures(
-        inputs["image_feat"], inputs["text_feat"], np.zeros(30, dtype=bool), np.zeros(30, dtype=bool)
-    )
-    train = Interactions(inputs["train_user"], inputs["train_item"], int(inputs["n_users"]), int(inputs["n_items"]))
-    section = config.Freedom(
-        n_ui_layers=settings["n_ui_layers"],
-        n_item_layers=settings["n_mm_layers"],
-        k=settings["knn_k"],
-        image_weight=settings["mm_image_weight"],
-        edge_dropout=settings["dropout"],
-        reg_weight=settings["reg_weight"],
-    )
-    graphs = graphs_of(train, features, section.k)
-    model = BACKBONES["freedom"](
-        train, features, graphs, section, d=8, generator=torch.Generator(), behaviour="as_mmrec"
-    )
-    model.load_state_dict({ours: torch.tensor(golden[f"param::{theirs}"]) for theirs, ours in NAMES.items()})
-    half = golden["const::masked_adj_idx"].shape[1] // 2  # the other half is the transpose
-    users, items = golden["const::masked_adj_idx"][:, :half]
-    model.train_graph = interaction_graph(users, items - train.n_users, train.n_users, train.n_items)
-    return model, settings
-
-
-def assert_parameters_equal(model, golden, prefix, *, of, **tolerance):
-    for theirs, ours in NAMES.items():
-        if not ours.endswith("bias"):  # their true gradient is 0: Adam makes steps of rounding noise
-            expected = torch.tensor(golden[f"{prefix}::{theirs}"])
-            torch.testing.assert_close(of(model.get_parameter(ours)), expected, **tolerance)
-
-
-@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
-@pytest.mark.parametrize("case", ["plain", "weight_decay", "edge_dropout"])
-def test_freedom_equals_the_toolbox_golden(case):
-    golden, inputs = np.load(GOLDEN / f"freedom/{case}.npz"), np.load(GOLDEN / "inputs.npz")
-    model, settings = golden_freedom(golden, inputs)
-    close = {"rtol": 1e-4, "atol": 1e-6}  # tolerances of golden/README.md
-    users, items = model.embed()
-    torch.testing.assert_close(users @ items.T, torch.tensor(golden["scores_init"]), **close)
-    trained = torch.cat(model._propagate(model.train_graph))
-    torch.testing.assert_close(trained, torch.tensor(golden["repr_train_init"]), **close)
-
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
-    )
-    for step, batch in enumerate(torch.tensor(inputs["batches"])):
-        optimiser.zero_grad()
-        loss = model.loss(Triples(*batch))
-        assert loss.item() == pytest.approx(golden[f"loss_step{step}"].item(), rel=1e-4, abs=1e-6)
-        loss.backward()
-        if step == 0:
-            assert_parameters_equal(model, golden, "grad", of=lambda parameter: parameter.grad, **close)
-        optimiser.step()
-        if step == 0:
-            assert_parameters_equal(model, golden, "after1", of=lambda parameter: parameter, rtol=0, atol=5e-5)
-    assert_parameters_equal(model, golden, "after3", of=lambda parameter: parameter, rtol=0, atol=5e-5)
-
-
-@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
-def test_freedom_graphs_equal_the_toolbox_golden():
-    golden, inputs = np.load(GOLDEN / "freedom/plain.npz"), np.load(GOLDEN / "inputs.npz")
-    model, _ = golden_freedom(golden, inputs)
-    for name, ours in (
-        ("mm", model.item_graph(torch.eye(30))),
-        ("norm", torch.cat([torch.zeros(40, 40), model.graph(torch.eye(30))], dim=1)),
-    ):
-        theirs = torch.zeros(70, 70)
-        theirs[tuple(golden[f"const::{name}_adj_idx"])] = torch.tensor(golden[f"const::{name}_adj_val"])
-        torch.testing.assert_close(ours, theirs[: ours.shape[0], : ours.shape[1]], rtol=1e-5, atol=1e-7)
+@pytest.mark.parametrize("name", BY_LAST_FORWARD)
+def test_as_mmrec_the_state_brings_the_last_forward_back(name):
+    model, other, bare = (build(name, seed=seed, behaviour="as_mmrec") for seed in (0, 1, 1))
+    model.loss(BATCH)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    other.load_state_dict(model.state_dict())
+    assert all(map(torch.equal, other.embed(), model.embed()))
+    bare.load_state_dict({key: value for key, value in model.state_dict().items() if "last" not in key}, strict=False)
+    assert not torch.allclose(bare.embed()[0], model.embed()[0])

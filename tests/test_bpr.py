@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_backbones import BATCH, TOY, build, toy_features
 from torch.nn.functional import leaky_relu, logsigmoid
+from toy_backbones import BATCH, BEHAVIOURS, TOY, build, toy_features
 
 from cliper.models.backbones.base import Triples
 
@@ -31,23 +31,17 @@ def slow_vbpr_items(model, mlp=None) -> torch.Tensor:
 
 @pytest.mark.parametrize("mlp_width", [None, 3])
 def test_vbpr_appends_the_projected_features_to_each_items_own_half(mlp_width):
-    model = build("vbpr", mlp_width=mlp_width)
+    model = build("vbpr", features=toy_features(mlp_width=mlp_width))
     users, items = model.embed()
     assert users is model.users
     torch.testing.assert_close(items, slow_vbpr_items(model, model.text.mlp))
 
 
-def test_vbpr_loss_reads_every_item_as_the_embeddings_do_and_moves_the_mlp():
-    model = build("vbpr", mlp_width=3)
+def test_vbpr_loss_reads_every_item_as_the_embeddings_do():
+    model = build("vbpr", features=toy_features(mlp_width=3))
     users, items = model.embed()
     u, p, n = BATCH
     torch.testing.assert_close(model.loss(BATCH), -logsigmoid((users[u] * (items[p] - items[n])).sum(1)).mean())
-    before = model.loss(BATCH)
-    before.backward()
-    assert model.text.mlp.weight.grad.abs().sum() > 0
-    with torch.no_grad():
-        model.text.mlp.weight += 1
-    assert model.loss(BATCH) != before
 
 
 def test_vbpr_starts_without_a_bias_and_trains_no_feature():
@@ -62,7 +56,7 @@ def test_vbpr_starts_without_a_bias_and_trains_no_feature():
 
 
 @pytest.mark.parametrize("name", ["bpr", "lightgcn", "vbpr"])
-@pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
 def test_as_mmrec_the_logarithm_has_a_floor(name, behaviour):
     # Three margins and their opposites: below -23, -log σ grows on and -log(1e-10 + σ) has stopped at 23.03.
     model = build(name, behaviour=behaviour)

@@ -42,3 +42,8 @@ def test_the_readmes_configs_can_be_laid_over_the_shipped_one(example: str) -> N
     overlay = yaml.safe_load(example)
     config = toy.settings(**overlay)
     assert {cell[0] for cell in config.cells} == set(overlay["datasets"])
+
+
+def test_no_test_file_imports_another() -> None:
+    files = sorted((toy.REPOSITORY / "tests").glob("*.py"))
+    assert not [path.name for path in files if re.search(r"^(from|import) test_", path.read_text(), re.MULTILINE)]

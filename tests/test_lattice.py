@@ -1,33 +1,20 @@
-import ast
-from dataclasses import replace
+"""LATTICE."""
 
 import numpy as np
 import pytest
 import torch
-from test_backbones import BATCH, TOY, graphs_of, toy_features
+from golden import CLOSE, build_golden, copy_golden, follow_golden, needs_golden, read_golden
 from torch.nn.functional import logsigmoid, normalize
-from toy import SHARED
+from toy_backbones import BATCH, BEHAVIOURS, TOY, build, toy_features
 
-from cliper import config
-from cliper.models.backbones.base import Interactions, ItemFeatures, Triples
+from cliper.models.backbones.base import ItemFeatures, Triples
 from cliper.models.backbones.lattice import ItemGraph, Lattice, Modality, normalise
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.maths.nearest import nearest_items
 
-GOLDEN = SHARED / "golden"
-SETTINGS = config.Lattice(2, 2, k=2, frozen_weight=0.7, reg_weight=0.01, learning_rate_decay=0.96)
 
-
-def build(
-    settings: config.Lattice = SETTINGS,
-    features: ItemFeatures | None = None,
-    *,
-    behaviour: str = "as_published",
-) -> Lattice:
-    features = features or toy_features()
-    generator = torch.Generator().manual_seed(0)
-    graphs = graphs_of(TOY, features)
-    return Lattice(TOY, features, graphs, settings, d=4, generator=generator, behaviour=behaviour)
+def build_lattice(features: ItemFeatures | None = None, *, behaviour: str = "as_published", **changes) -> Lattice:
+    return build("lattice", features=features, behaviour=behaviour, **{"n_item_layers": 2} | changes)
 
 
 def dense(graph: ItemGraph) -> torch.Tensor:
@@ -84,7 +71,7 @@ def gradients(model: Lattice, loss: torch.Tensor) -> list[torch.Tensor]:
 
 def test_the_first_batch_equals_dense_matrices_in_loss_and_gradients():
     # LATTICE's code, on dense matrices; item 4 is isolated in the user-item graph.
-    model = build()
+    model = build_lattice()
     item_graph = dense_item_graph(model)
     torch.testing.assert_close(dense(model.build_item_graph()), item_graph)
     loss, expected = model.loss(BATCH), dense_loss(model, item_graph)
@@ -93,7 +80,7 @@ def test_the_first_batch_equals_dense_matrices_in_loss_and_gradients():
 
 
 def test_later_batches_of_an_epoch_use_the_graph_of_the_first_and_give_it_no_gradient():
-    model = build()
+    model = build_lattice()
     first = dense_item_graph(model).detach()
     optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
     learning = [name for name, _ in model.named_parameters() if name not in ("users", "items")]
@@ -115,7 +102,7 @@ def test_later_batches_of_an_epoch_use_the_graph_of_the_first_and_give_it_no_gra
 
 
 def test_embeddings_come_from_a_graph_of_the_current_parameters():
-    model = build()
+    model = build_lattice()
     model.loss(BATCH)
     with torch.no_grad():
         for parameter in (model.modality_scores, model.image.projection.weight):
@@ -124,7 +111,7 @@ def test_embeddings_come_from_a_graph_of_the_current_parameters():
 
 
 def test_an_epoch_after_an_evaluation_searches_no_second_time(monkeypatch):
-    model = build()
+    model = build_lattice()
     model.embed()
     monkeypatch.setattr("cliper.models.backbones.lattice.nearest_rows", None)
     model.start_epoch(np.random.default_rng(0))
@@ -135,8 +122,8 @@ def test_an_epoch_after_an_evaluation_searches_no_second_time(monkeypatch):
 def test_the_regulariser_of_a_short_batch_is_divided_by_its_rows_as_published_and_a_full_batch_as_mmrec():
     short = Triples(*(part[:1] for part in BATCH))
     expected, values = {}, {}
-    for behaviour in ("as_published", "as_mmrec"):
-        model, without = build(behaviour=behaviour), build(replace(SETTINGS, reg_weight=0.0), behaviour=behaviour)
+    for behaviour in BEHAVIOURS:
+        model, without = build_lattice(behaviour=behaviour), build_lattice(reg_weight=0.0, behaviour=behaviour)
         full = model.loss(BATCH)
         torch.testing.assert_close(full, dense_loss(model, dense_item_graph(model)))
         values[behaviour] = (model.loss(short) - without.loss(short)).item()
@@ -146,24 +133,15 @@ def test_the_regulariser_of_a_short_batch_is_divided_by_its_rows_as_published_an
     assert values == pytest.approx(expected, rel=1e-4)
 
 
-CHANGES = {"n_ui_layers": 1, "n_item_layers": 1, "k": 3, "frozen_weight": 0.2, "reg_weight": 0.5}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_every_setting_changes_the_loss(name):
-    changed = build(replace(SETTINGS, **{name: CHANGES[name]}))
-    assert changed.loss(BATCH).item() != pytest.approx(build().loss(BATCH).item(), rel=1e-5)
-
-
 def test_the_learning_rate_falls_by_its_decay_in_50_epochs():
-    model = build()
+    model = build_lattice()
     assert [model.learning_rate_factor(epoch) for epoch in (0, 25, 50)] == pytest.approx([1, 0.96**0.5, 0.96])
 
 
 def test_filled_and_zero_rows_stay_out_of_the_learned_graph():
     features = toy_features()
     features.text[3] = 0
-    model = build(features=features)
+    model = build_lattice(features)
     for modality, out in ((model.image, 1), (model.text, 3)):
         for graph in (modality.learned_graph(), modality.frozen_graph()):
             links = dense(graph)
@@ -173,19 +151,19 @@ def test_filled_and_zero_rows_stay_out_of_the_learned_graph():
 
 def test_unfilled_flags_make_filled_rows_ordinary_as_the_toolbox_does():
     features = toy_features()._replace(image_is_filled=np.zeros(5, dtype=bool))
-    links = dense(build(features=features, behaviour="as_mmrec").image.learned_graph())
+    links = dense(build_lattice(features, behaviour="as_mmrec").image.learned_graph())
     assert links[1, 1].item() == pytest.approx(1)
 
 
 def test_ties_in_the_learned_graph_go_to_the_lower_item():
     features = toy_features()
     features.text[:] = features.text[0]
-    assert build(features=features).text.learned_graph().nearest.tolist() == [[0, 1]] * 5
+    assert build_lattice(features).text.learned_graph().nearest.tolist() == [[0, 1]] * 5
 
 
 def test_a_modality_that_no_item_has_leaves_the_other_one():
     features = toy_features()._replace(text_is_filled=np.ones(5, dtype=bool))
-    model = build(features=features)
+    model = build_lattice(features)
     loss = model.loss(BATCH)
     loss.backward()
     assert loss.isfinite() and dense(model.build_item_graph())[1].abs().sum() == 0  # item 1 has no image either
@@ -218,25 +196,18 @@ def test_a_learned_graph_found_in_blocks_equals_loops_over_pairs(monkeypatch):
 
 
 def test_k_beyond_the_number_of_items_takes_them_all():
-    model = build(replace(SETTINGS, k=9))
+    model = build_lattice(k=9)
     assert dense(model.text.learned_graph()).count_nonzero() == 25
     assert model.loss(BATCH).isfinite()
 
 
-def test_the_mlp_is_learned_and_the_frozen_graph_is_not_its_business():
-    features = toy_features()._replace(mlp_width=3)
-    model, other = build(features=features), build(features=features)
-    with torch.no_grad():
-        other.text.rows.mlp.weight.mul_(-2)
-    assert torch.equal(model.text.frozen_weights, other.text.frozen_weights)
-    assert model.loss(BATCH).item() != pytest.approx(other.loss(BATCH).item(), rel=1e-5)
-    model.start_epoch(np.random.default_rng(0))
-    model.loss(BATCH).backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in model.text.rows.mlp.parameters())
+def test_the_mlp_leaves_the_frozen_graph_as_it_is():
+    model, bare = build_lattice(toy_features(mlp_width=3)), build_lattice()
+    assert torch.equal(model.text.frozen_weights, bare.text.frozen_weights)
 
 
 def test_decayed_rows_are_the_embeddings_before_propagation():
-    model = build()
+    model = build_lattice()
     rows = model.decayed(BATCH)
     expected = model.users[BATCH.users], model.items[BATCH.positives], model.items[BATCH.negatives]
     assert all(map(torch.equal, rows, expected))
@@ -253,15 +224,14 @@ NAMES = {  # as in the toolbox -> as here
     "text_trs.weight": "text.projection.weight",
     "text_trs.bias": "text.projection.bias",
 }
-CLOSE = {"rtol": 1e-4, "atol": 1e-6}  # tolerances of golden/README.md, as below
 
 
-def golden_lattice(golden, inputs, behaviour):
-    settings = ast.literal_eval(str(golden["settings"]))
-    none = np.zeros(30, dtype=bool)
-    features = ItemFeatures(inputs["image_feat"], inputs["text_feat"], none, none)
-    train = Interactions(inputs["train_user"], inputs["train_item"], int(inputs["n_users"]), int(inputs["n_items"]))
-    section = config.Lattice(
+def golden_lattice(case, behaviour):
+    golden, inputs, settings = read_golden(f"lattice/{case}")
+    model = build_golden(
+        "lattice",
+        inputs,
+        behaviour=behaviour,
         n_ui_layers=len(settings["weight_size"]),
         n_item_layers=settings["n_layers"],
         k=settings["knn_k"],
@@ -269,55 +239,30 @@ def golden_lattice(golden, inputs, behaviour):
         reg_weight=settings["reg_weight"],
         learning_rate_decay=0.96,
     )
-    generator = torch.Generator()
-    graphs = graphs_of(train, features, k=8)  # more than it takes
-    model = Lattice(train, features, graphs, section, d=8, generator=generator, behaviour=behaviour)
     for modality in (model.image, model.text):  # there features are projected to another width than d
-        modality.projection = linear(modality.rows.width, settings["feat_embed_dim"], generator)
-    model.load_state_dict({ours: torch.tensor(golden[f"param::{theirs}"]) for theirs, ours in NAMES.items()})
-    return model, settings
+        modality.projection = linear(modality.rows.width, settings["feat_embed_dim"], torch.Generator())
+    copy_golden(model, golden, NAMES)
+    return model, golden, inputs, settings
 
 
-def assert_parameters_equal(model, golden, prefix, *, of, **tolerance):
-    for theirs, ours in NAMES.items():
-        expected = torch.tensor(golden[f"{prefix}::{theirs}"])
-        torch.testing.assert_close(of(model.get_parameter(ours)), expected, **tolerance)
-
-
-@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
-@pytest.mark.parametrize("behaviour", ["as_mmrec", "as_published"])  # one where all batches are full
+@needs_golden
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)  # one where all batches are full
 @pytest.mark.parametrize("case", ["plain", "weight_decay", "one_layer"])
 def test_lattice_equals_the_toolbox_golden(case, behaviour):
-    golden, inputs = np.load(GOLDEN / f"lattice/{case}.npz"), np.load(GOLDEN / "inputs.npz")
-    model, settings = golden_lattice(golden, inputs, behaviour)
+    model, golden, inputs, settings = golden_lattice(case, behaviour)
     users, items = model.embed()
     torch.testing.assert_close(users @ items.T, torch.tensor(golden["scores_init"]), **CLOSE)
     torch.testing.assert_close(torch.cat([users, items]), torch.tensor(golden["repr_train_init"]), **CLOSE)
-
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
-    )
     model.start_epoch(np.random.default_rng(0))
-    for step, batch in enumerate(torch.tensor(inputs["batches"])):
-        optimiser.zero_grad()
-        loss = model.loss(Triples(*batch))
-        assert loss.item() == pytest.approx(golden[f"loss_step{step}"].item(), rel=1e-4, abs=1e-6)
-        loss.backward()
-        if step == 0:
-            assert_parameters_equal(model, golden, "grad", of=lambda parameter: parameter.grad, **CLOSE)
-        optimiser.step()
-        if step == 0:
-            assert_parameters_equal(model, golden, "after1", of=lambda parameter: parameter, rtol=0, atol=5e-5)
-    assert_parameters_equal(model, golden, "after3", of=lambda parameter: parameter, rtol=0, atol=5e-5)
+    follow_golden(model, golden, inputs, settings, NAMES)
     users, items = model.embed()
     # Follows from parameters that may differ by 5e-5, through 16 products of numbers near 1.
     torch.testing.assert_close(users @ items.T, torch.tensor(golden["scores_after3"]), rtol=0, atol=1e-3)
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+@needs_golden
 def test_lattice_graphs_equal_the_toolbox_golden():
-    golden, inputs = np.load(GOLDEN / "lattice/plain.npz"), np.load(GOLDEN / "inputs.npz")
-    model, _ = golden_lattice(golden, inputs, "as_mmrec")
+    model, golden, *_ = golden_lattice("plain", "as_mmrec")
     for name, ours in (
         ("image_original_adj", dense(model.image.frozen_graph())),
         ("text_original_adj", dense(model.text.frozen_graph())),

@@ -1,27 +1,12 @@
 """MMGCN."""
 
-import ast
-import dataclasses
-
-import numpy as np
 import pytest
 import torch
-from test_backbones import BATCH, SETTINGS, TOY, build, toy_features
+from golden import CLOSE, build_golden, copy_golden, follow_golden, needs_golden, read_golden
 from torch.nn.functional import leaky_relu, normalize
-from toy import SHARED
+from toy_backbones import BATCH, BEHAVIOURS, TOY, build, toy_features
 
-from cliper import config
-from cliper.models.backbones.base import Graphs, Interactions, ItemFeatures, Triples
 from cliper.models.backbones.mmgcn import Mmgcn
-
-GOLDEN = SHARED / "golden"
-BEHAVIOURS = ["as_published", "as_mmrec"]
-
-
-def build_with(behaviour: str = "as_published", **changes) -> Mmgcn:
-    settings = dataclasses.replace(SETTINGS["mmgcn"], **changes)
-    generator = torch.Generator().manual_seed(0)
-    return Mmgcn(TOY, toy_features(), Graphs(), settings, d=4, generator=generator, behaviour=behaviour)
 
 
 def affine(layer: torch.nn.Linear, x: torch.Tensor) -> torch.Tensor:
@@ -58,7 +43,7 @@ def slow_ranking_loss(model: Mmgcn) -> torch.Tensor:
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("mlp_width", [None, 3])
 def test_embeddings_and_gradients_equal_those_of_the_dense_twin(behaviour, mlp_width):
-    model = build("mmgcn", behaviour=behaviour, mlp_width=mlp_width).double()
+    model = build("mmgcn", behaviour=behaviour, features=toy_features(mlp_width=mlp_width)).double()
     model.reg_weight = 0
     torch.testing.assert_close(model.embed(), slow_embed(model))
     parameters = list(model.parameters())
@@ -71,20 +56,15 @@ def test_embeddings_and_gradients_equal_those_of_the_dense_twin(behaviour, mlp_w
 
 @pytest.mark.parametrize("n_layers", [1, 2, 3])
 def test_as_published_there_are_as_many_layers_as_the_config_says(n_layers):
-    model = build_with(n_layers=n_layers)
+    model = build("mmgcn", n_layers=n_layers)
     assert len(model.image.layers) == n_layers
     torch.testing.assert_close(model.embed(), slow_embed(model))
 
 
 def test_as_mmrec_there_are_three_layers_whatever_the_config_says():
-    models = [build_with("as_mmrec", n_layers=n_layers) for n_layers in (1, 3)]
+    models = [build("mmgcn", behaviour="as_mmrec", n_layers=n_layers) for n_layers in (1, 3)]
     assert torch.equal(models[0].embed()[0], models[1].embed()[0])
-    torch.testing.assert_close(models[0].embed(), build_with(n_layers=3).embed())
-
-
-@pytest.mark.parametrize("change", [{"n_layers": 1}, {"image_width": 6}, {"reg_weight": 0.2}])
-def test_every_setting_changes_the_loss(change):
-    assert abs(build_with(**change).loss(BATCH) - build_with().loss(BATCH)) > 1e-4
+    torch.testing.assert_close(models[0].embed(), build("mmgcn", n_layers=3).embed())
 
 
 def test_as_published_ids_and_preferences_are_trained_and_regularised():
@@ -103,7 +83,7 @@ def test_as_published_ids_and_preferences_are_trained_and_regularised():
 
 
 def test_as_mmrec_ids_and_preferences_stay_and_the_regulariser_moves_nothing():
-    model, other = (build_with("as_mmrec", reg_weight=reg_weight) for reg_weight in (0.1, 0.0))
+    model, other = (build("mmgcn", behaviour="as_mmrec", reg_weight=reg_weight) for reg_weight in (0.1, 0.0))
     assert not any("ids" in name or "preferences" in name for name, _ in model.named_parameters())
     ids, u, p, n = model.ids.rows, BATCH.users, BATCH.positives + 3, BATCH.negatives + 3
     squares = (ids[u] ** 2).mean() + ((ids[p] ** 2).mean() + (ids[n] ** 2).mean()) / 2
@@ -117,16 +97,6 @@ def test_as_mmrec_ids_and_preferences_stay_and_the_regulariser_moves_nothing():
     assert model.decayed(BATCH) == ()
 
 
-def test_the_mlp_of_the_fusion_is_trained_and_changes_the_loss():
-    model = build("mmgcn", mlp_width=3, behaviour="as_mmrec")  # where text is a constant without it
-    before = model.loss(BATCH)
-    before.backward()
-    assert model.text.features.mlp.weight.grad.abs().sum() > 0 and model.text.features.mlp.bias.grad.abs().sum() > 0
-    with torch.no_grad():
-        model.text.features.mlp.weight.neg_()
-    assert abs(model.loss(BATCH) - before) > 1e-4
-
-
 def test_what_is_constant_is_scaled_and_averaged_once_and_what_is_trained_each_time():
     for behaviour, mlp_width, constants in (
         ("as_published", None, {"text.items"}),
@@ -134,7 +104,7 @@ def test_what_is_constant_is_scaled_and_averaged_once_and_what_is_trained_each_t
         ("as_mmrec", None, {"image.users", "text.users", "text.items"}),
         ("as_mmrec", 3, {"image.users", "text.users"}),
     ):
-        model = build("mmgcn", behaviour=behaviour, mlp_width=mlp_width)
+        model = build("mmgcn", behaviour=behaviour, features=toy_features(mlp_width=mlp_width))
         model.loss(BATCH)
         buffers = dict(model.named_buffers())
         for part, expected in (("own", constants), ("mean", constants & {"text.items"})):  # 3 users: product first
@@ -147,44 +117,6 @@ def test_as_mmrec_a_loaded_state_brings_its_constants_with_it():
     other.load_state_dict(model.state_dict())
     torch.testing.assert_close(other.embed(), slow_embed(model))
     torch.testing.assert_close(other.loss(BATCH), model.loss(BATCH))
-
-
-def test_as_mmrec_ranks_what_the_last_training_forward_computed():
-    model, published = (build("mmgcn", behaviour=behaviour) for behaviour in ("as_mmrec", "as_published"))
-    for trained in (model, published):
-        optimiser = torch.optim.SGD(trained.parameters(), lr=1.0)
-        untrained = slow_embed(trained)
-        trained.loss(BATCH).backward()
-        optimiser.step()
-        assert not torch.allclose(slow_embed(trained)[0], untrained[0], rtol=0.01)
-        torch.testing.assert_close(trained.embed(), untrained if trained is model else slow_embed(trained))
-
-
-def test_as_mmrec_the_state_brings_the_last_forward_back():
-    model, other = (build("mmgcn", seed=seed, behaviour="as_mmrec") for seed in (0, 1))
-    model.loss(BATCH)
-    with torch.no_grad():
-        model.text.layers[0].weight.zero_()
-    other.load_state_dict(model.state_dict())
-    assert all(map(torch.equal, other.embed(), model.embed()))
-    assert not torch.allclose(model.embed()[0], slow_embed(model)[0])
-
-
-def test_an_item_without_features_has_zeros_and_harms_nobody():
-    features = toy_features()
-    features.text[2] = 0
-    generator = torch.Generator().manual_seed(0)
-    model = Mmgcn(TOY, features, Graphs(), SETTINGS["mmgcn"], d=4, generator=generator, behaviour="as_published")
-    assert model.loss(BATCH).isfinite()
-
-
-@pytest.mark.parametrize("behaviour", BEHAVIOURS)
-def test_constants_and_graphs_follow_the_model_when_it_is_moved(behaviour):
-    # float64 stands in for a device: products of both kinds of numbers are refused as those of two devices are.
-    model = build("mmgcn", behaviour=behaviour)
-    before = model.loss(BATCH)
-    torch.testing.assert_close(model.double().loss(BATCH), before.double(), rtol=1e-5, atol=1e-6)
-    assert model.embed()[0].dtype == torch.float64
 
 
 def ours(theirs: str) -> str:
@@ -200,54 +132,26 @@ def ours(theirs: str) -> str:
     return f"{branch}." + rest.replace("MLP.", "projection.").replace("preference", "preferences.rows")
 
 
-def golden_mmgcn(golden, inputs):
-    settings = ast.literal_eval(str(golden["settings"]))
-    none = np.zeros(30, dtype=bool)
-    features = ItemFeatures(inputs["image_feat"], inputs["text_feat"], none, none)
-    train = Interactions(inputs["train_user"], inputs["train_item"], int(inputs["n_users"]), int(inputs["n_items"]))
-    section = config.Mmgcn(3, image_width=256, reg_weight=settings["reg_weight"])
-    kind = {"d": settings["embedding_size"], "generator": torch.Generator(), "behaviour": "as_mmrec"}
-    model = Mmgcn(train, features, Graphs(), section, **kind)
-    initial = {
-        ours(name.split("::")[1]): torch.tensor(golden[name]) for name in golden if name[:5] in ("param", "const")
-    }
-    assert set(initial) == {name for name in model.state_dict() if not name.startswith("last.")}
-    model.load_state_dict(initial, strict=False)
-    return model, settings
-
-
-def assert_parameters_equal(model, golden, prefix, *, of, **tolerance):
-    names = [name.removeprefix(f"{prefix}::") for name in golden if name.startswith(f"{prefix}::")]
-    assert {ours(name) for name in names} == {name for name, _ in model.named_parameters()}
-    for name in names:
-        expected = torch.tensor(golden[f"{prefix}::{name}"])
-        torch.testing.assert_close(of(model.get_parameter(ours(name))), expected, **tolerance)
-
-
-@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+@needs_golden
 @pytest.mark.parametrize("case", ["plain", "weight_decay"])
 def test_mmgcn_equals_the_toolbox_golden(case):
-    golden, inputs = np.load(GOLDEN / f"mmgcn/{case}.npz"), np.load(GOLDEN / "inputs.npz")
-    model, settings = golden_mmgcn(golden, inputs)
-    close = {"rtol": 1e-4, "atol": 1e-6}  # tolerances of golden/README.md
-    users, items = model.embed()
-    torch.testing.assert_close(torch.cat([users, items]), torch.tensor(golden["repr_init"]), **close)
-    torch.testing.assert_close(users @ items.T, torch.tensor(golden["scores_init"]), **close)
-
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
+    golden, inputs, settings = read_golden(f"mmgcn/{case}")
+    model = build_golden(
+        "mmgcn",
+        inputs,
+        d=settings["embedding_size"],
+        n_layers=3,
+        image_width=256,
+        reg_weight=settings["reg_weight"],
     )
-    for step, batch in enumerate(torch.tensor(inputs["batches"])):
-        optimiser.zero_grad()
-        loss = model.loss(Triples(*batch))
-        assert loss.item() == pytest.approx(golden[f"loss_step{step}"].item(), rel=1e-4, abs=1e-6)
-        loss.backward()
-        if step == 0:
-            assert loss.item() == pytest.approx(golden["loss_init"].item(), rel=1e-4, abs=1e-6)
-            assert_parameters_equal(model, golden, "grad", of=lambda parameter: parameter.grad, **close)
-        optimiser.step()
-        if step == 0:
-            assert_parameters_equal(model, golden, "after1", of=lambda parameter: parameter, rtol=0, atol=5e-5)
-    assert_parameters_equal(model, golden, "after3", of=lambda parameter: parameter, rtol=0, atol=5e-5)
+    names = {name.split("::")[1]: ours(name.split("::")[1]) for name in golden if name[:5] in ("param", "const")}
+    assert set(names.values()) == {name for name in model.state_dict() if not name.startswith("last.")}
+    copy_golden(model, golden, names)
+    users, items = model.embed()
+    torch.testing.assert_close(torch.cat([users, items]), torch.tensor(golden["repr_init"]), **CLOSE)
+    torch.testing.assert_close(users @ items.T, torch.tensor(golden["scores_init"]), **CLOSE)
+    trained = {name.split("::")[1]: ours(name.split("::")[1]) for name in golden if name.startswith("param::")}
+    assert set(trained.values()) == {name for name, _ in model.named_parameters()}
+    follow_golden(model, golden, inputs, settings, trained)
     users, items = model.embed()  # as the toolbox: those of the third forward, before the third step
-    torch.testing.assert_close(users @ items.T, torch.tensor(golden["scores_after3"]), **close)
+    torch.testing.assert_close(users @ items.T, torch.tensor(golden["scores_after3"]), **CLOSE)

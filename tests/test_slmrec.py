@@ -1,21 +1,15 @@
 """SLMRec."""
 
-import ast
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
-from test_backbones import BATCH, SETTINGS, TOY, build, toy_features
+from golden import CLOSE, build_golden, copy_golden, follow_golden, needs_golden, read_golden
 from torch.nn.functional import leaky_relu
-from toy import SHARED
+from toy_backbones import BATCH, TOY, build, toy_features
 
-from cliper import config
-from cliper.models.backbones.base import Graphs, Interactions, ItemFeatures, Triples
+from cliper.models.backbones.base import Triples
 from cliper.models.backbones.slmrec import Slmrec
 from cliper.models.maths.ranking import rank_items
-
-GOLDEN = SHARED / "golden"
 
 
 def slow_cross_entropy(rows: torch.Tensor, matches: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -68,36 +62,16 @@ def slow_loss(model: Slmrec) -> torch.Tensor:
     return slow_cross_entropy(unit(users[u]), unit(items[p]), settings.temperature) + settings.ssl_weight * ssl
 
 
-def build_with(**changes) -> Slmrec:
-    settings = dataclasses.replace(SETTINGS["slmrec"], **changes)
-    features = toy_features()
-    generator = torch.Generator().manual_seed(0)
-    return Slmrec(TOY, features, Graphs(), settings, d=4, generator=generator, behaviour="as_published")
-
-
 @pytest.mark.parametrize("n_layers", [1, 2, 3, 4])
 def test_one_shared_chain_of_users_equals_a_propagation_for_each_channel(n_layers):
-    model = build_with(n_layers=n_layers)
+    model = build("slmrec", n_layers=n_layers)
     torch.testing.assert_close(model.embed(), slow_embed(model))
     torch.testing.assert_close(model.loss(BATCH), slow_loss(model))
 
 
-@pytest.mark.parametrize(
-    "change", [{"n_layers": 2}, {"temperature": 0.5}, {"ssl_temperature": 0.2}, {"ssl_weight": 0.2}]
-)
-def test_every_setting_changes_the_loss(change):
-    assert abs(build_with(**change).loss(BATCH) - build_with().loss(BATCH)) > 1e-4
-
-
-def test_the_mlp_of_the_fusion_comes_before_the_unit_length_and_is_trained():
-    model = build("slmrec", mlp_width=3)
-    before = model.loss(BATCH)
-    torch.testing.assert_close(before, slow_loss(model))
-    before.backward()
-    assert model.text.mlp.weight.grad.abs().sum() > 0 and model.text.mlp.bias.grad.abs().sum() > 0
-    with torch.no_grad():
-        model.text.mlp.weight.neg_()
-    assert abs(model.loss(BATCH) - before) > 1e-4
+def test_the_mlp_of_the_fusion_comes_before_the_unit_length():
+    model = build("slmrec", features=toy_features(mlp_width=3))
+    torch.testing.assert_close(model.loss(BATCH), slow_loss(model))
 
 
 def test_sampled_negatives_play_no_part_and_are_not_decayed():
@@ -108,42 +82,10 @@ def test_sampled_negatives_play_no_part_and_are_not_decayed():
     assert torch.equal(users, model.users[[0, 2, 1]]) and torch.equal(items, model.items[[1, 3, 1]])
 
 
-def test_an_item_without_features_has_zeros_and_harms_nobody():
+def test_an_item_without_features_has_zeros():
     features = toy_features()
     features.image[2] = 0
-    generator = torch.Generator().manual_seed(0)
-    model = Slmrec(TOY, features, Graphs(), SETTINGS["slmrec"], d=4, generator=generator, behaviour="as_published")
-    assert not model.image()[2].any()
-    assert model.loss(BATCH).isfinite()
-
-
-def test_as_mmrec_ranks_what_the_last_training_forward_computed():
-    model = build("slmrec", behaviour="as_mmrec")
-    untrained = model.embed()
-    torch.testing.assert_close(untrained, slow_embed(model))
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    model.loss(BATCH).backward()
-    optimiser.step()
-    torch.testing.assert_close(model.embed(), untrained)
-    assert not torch.allclose(slow_embed(model)[0], untrained[0], rtol=0.01)
-
-
-def test_as_mmrec_the_state_brings_the_last_forward_back():
-    model, other = (build("slmrec", seed=seed, behaviour="as_mmrec") for seed in (0, 1))
-    model.loss(BATCH)
-    with torch.no_grad():
-        model.users.zero_()
-    other.load_state_dict(model.state_dict())
-    assert all(map(torch.equal, other.embed(), model.embed()))
-    assert not torch.allclose(model.embed()[0], slow_embed(model)[0])
-
-
-def test_as_published_ranks_the_current_parameters():
-    model = build("slmrec")
-    model.loss(BATCH)
-    with torch.no_grad():
-        model.users.zero_()
-    torch.testing.assert_close(model.embed(), slow_embed(model))
+    assert not build("slmrec", features=features).image()[2].any()
 
 
 @pytest.mark.parametrize(("behaviour", "best"), [("as_published", [2, 1, 0]), ("as_mmrec", [1, 2, 0])])
@@ -187,69 +129,42 @@ NAMES = {  # as in the toolbox -> as here
 NOISE = {"image_head.bias", "text_head.bias"}  # their true gradient is 0: Adam makes steps of rounding noise
 
 
-def golden_slmrec(golden, inputs, behaviour):
-    theirs = ast.literal_eval(str(golden["settings"]))
-    nothing_filled = np.zeros(30, dtype=bool)
-    model = Slmrec(
-        Interactions(inputs["train_user"], inputs["train_item"], int(inputs["n_users"]), int(inputs["n_items"])),
-        ItemFeatures(inputs["image_feat"], inputs["text_feat"], nothing_filled, nothing_filled),
-        Graphs(),
-        config.Slmrec(
-            n_layers=theirs["layer_num"],
-            temperature=theirs["temp"],
-            ssl_temperature=theirs["ssl_temp"],
-            ssl_weight=theirs["ssl_alpha"],
-        ),
+def golden_slmrec(case, behaviour):
+    golden, inputs, theirs = read_golden(f"slmrec/{case}")
+    model = build_golden(
+        "slmrec",
+        inputs,
         d=theirs["recdim"],
-        generator=torch.Generator(),
         behaviour=behaviour,
+        n_layers=theirs["layer_num"],
+        temperature=theirs["temp"],
+        ssl_temperature=theirs["ssl_temp"],
+        ssl_weight=theirs["ssl_alpha"],
     )
-    with torch.no_grad():
-        for name, ours in NAMES.items():
-            if behaviour == "as_mmrec" or not ours.startswith("unused_head"):
-                model.get_parameter(ours).copy_(torch.tensor(golden[f"param::{name}"]))
-    optimiser = torch.optim.Adam(
-        model.parameters(), lr=theirs["learning_rate"], weight_decay=theirs["weight_decay"], fused=True
-    )
-    return model, optimiser
+    parameters = dict(model.named_parameters())
+    copy_golden(model, golden, {name: ours for name, ours in NAMES.items() if ours in parameters})
+    return model, golden, inputs, theirs
 
 
-def assert_parameters_equal(model, golden, prefix, *, of, **tolerance):
-    for theirs, ours in NAMES.items():
-        expected, actual = golden[f"{prefix}::{theirs}"], of(model.get_parameter(ours))
-        if ours.startswith("unused_head") and prefix == "grad":
-            assert str(expected) == "None" and actual is None
-        elif ours not in NOISE:
-            torch.testing.assert_close(actual, torch.tensor(expected), **tolerance)
-
-
-@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+@needs_golden
 @pytest.mark.parametrize("case", ["plain", "weight_decay", "two_layer"])
 def test_slmrec_equals_the_toolbox_golden(case):
-    golden, inputs = np.load(GOLDEN / f"slmrec/{case}.npz"), np.load(GOLDEN / "inputs.npz")
-    model, optimiser = golden_slmrec(golden, inputs, "as_mmrec")
-    close = {"rtol": 1e-4, "atol": 1e-6}  # tolerances of golden/README.md
-    torch.testing.assert_close(torch.cat(model.embed()), torch.tensor(golden["repr_init"]), **close)
-    torch.testing.assert_close(model.score(*model.embed()), torch.tensor(golden["scores_init"]), **close)
-    for step, batch in enumerate(torch.tensor(inputs["batches"])):
-        optimiser.zero_grad()
-        loss = model.loss(Triples(*batch))
-        assert loss.item() == pytest.approx(golden[f"loss_step{step}"].item(), rel=1e-4, abs=1e-6)
-        loss.backward()
-        if step == 0:
-            assert_parameters_equal(model, golden, "grad", of=lambda parameter: parameter.grad, **close)
-        optimiser.step()
-        if step == 0:
-            assert_parameters_equal(model, golden, "after1", of=lambda parameter: parameter.data, rtol=0, atol=5e-5)
-    assert_parameters_equal(model, golden, "after3", of=lambda parameter: parameter.data, rtol=0, atol=5e-5)
+    model, golden, inputs, settings = golden_slmrec(case, "as_mmrec")
+    torch.testing.assert_close(torch.cat(model.embed()), torch.tensor(golden["repr_init"]), **CLOSE)
+    torch.testing.assert_close(model.score(*model.embed()), torch.tensor(golden["scores_init"]), **CLOSE)
+    follow_golden(
+        model, golden, inputs, settings, {theirs: ours for theirs, ours in NAMES.items() if ours not in NOISE}
+    )
     after_3 = torch.tensor(golden["scores_after3"])
     torch.testing.assert_close(model.score(*model.embed()), after_3, rtol=1e-4, atol=5e-5)
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+@needs_golden
 def test_slmrec_as_published_differs_from_the_toolbox_golden_in_the_ranking_alone():
-    golden, inputs = np.load(GOLDEN / "slmrec/plain.npz"), np.load(GOLDEN / "inputs.npz")
-    model, optimiser = golden_slmrec(golden, inputs, "as_published")
+    model, golden, inputs, settings = golden_slmrec("plain", "as_published")
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
+    )
     logits = torch.tensor(golden["logits_init"])
     torch.testing.assert_close(model.score(*model.embed()), logits, rtol=1e-4, atol=1e-6)
     after_3 = torch.tensor(golden["scores_after3"])

@@ -1,4 +1,6 @@
+import copy
 import dataclasses
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,19 +8,36 @@ import polars as pl
 import pytest
 import torch
 import toy
+from toy_backbones import build, toy_features
 
 from cliper import files
 from cliper.config import Config, Evaluate
 from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
-from cliper.models import train
+from cliper.layout import locate
+from cliper.models import evaluate, neighbours, train
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base import Interactions
+from cliper.models.backbones.lightgcn import Lightgcn
 from cliper.models.training import checkpoint, fitting
 
 N_USERS, N_ITEMS = 30, 40
 CELL = {"dataset": "toy", "backbone": "freedom", "arm": "vanilla", "seed": 1}
 CONTENT_FREE = CELL | {"backbone": "lightgcn", "arm": "content_free"}
+
+
+def cell_of(name: str) -> dict[str, str | int]:
+    arm = "vanilla" if BACKBONES.rows[name].settings.uses_features else "content_free"
+    return CELL | {"backbone": name, "arm": arm}
+
+
+def reads(name: str) -> tuple[bool, bool, bool]:
+    uses = BACKBONES.rows[name].settings
+    return uses.uses_features, uses.uses_item_graph, uses.uses_user_graph
+
+
+KINDS = [cell_of(name) for name in {reads(name): name for name in reversed(BACKBONES.rows)}.values()]  # first of each
+of_each_kind = pytest.mark.parametrize("cell", KINDS, ids=lambda cell: cell["backbone"])
 
 
 def two_tastes() -> dict[str, pl.DataFrame]:
@@ -64,51 +83,50 @@ def settings(workdir) -> Config:
         "features": features(),
     }
     for kind, table in tables.items():
-        files.write_table(toy.path(settings, kind, **CELL), kind, table)
-    toy.run("neighbours-items", settings, dataset="toy", arm="vanilla")
-    toy.run("neighbours-users", settings, dataset="toy")
+        files.write_table(locate(settings.root, kind, **CELL), kind, table)
+    neighbours.run_items(settings, dataset="toy", arm="vanilla")
+    neighbours.run_users(settings, dataset="toy")
     return settings
 
 
 def read(settings: Config, kind: str, cell=CELL) -> pl.DataFrame:
-    return files.read_table(toy.path(settings, kind, **cell), kind)
+    return files.read_table(locate(settings.root, kind, **cell), kind)
 
 
-@pytest.mark.parametrize(
-    "cell",
-    [CELL, CELL | {"backbone": "slmrec"}, CELL | {"backbone": "vbpr"}, CONTENT_FREE],
-    ids=lambda cell: cell["backbone"],
-)
-def test_training_learns_the_tastes_and_leaves_an_account_of_itself(settings, cell):
-    toy.run("train", settings, **cell)
+@pytest.mark.parametrize("name", [name for name in BACKBONES.rows if name not in ("mmgcn", "bpr")])  # learn slower
+def test_training_learns_the_tastes_and_leaves_an_account_of_itself(settings, name):
+    cell = cell_of(name)
+    train.run(settings, **cell)
     history = read(settings, "history", cell)
-    told = files.read_json(toy.path(settings, "run", **cell), made_by="train")
+    account = files.read_json(locate(settings.root, "run", **cell), made_by="train")
     assert history["epoch"].to_list() == list(range(1, len(history) + 1))
     assert history["loss"][-1] < history["loss"][0]
     best = history.filter(pl.col("valid_recall@20") == pl.col("valid_recall@20").max())["epoch"][0]
-    assert (told["best_epoch"], told["valid_recall@20"]) == (best, history["valid_recall@20"].max())
-    assert told["valid_recall@20"] > 0.9  # chance is 20 / 34
-    assert told["config"]["train"]["learning_rate"] == 0.01
-    assert (told["seed"], told["device"].split()[0]) == (1, "cpu")
+    assert (account["best_epoch"], account["valid_recall@20"]) == (best, history["valid_recall@20"].max())
+    assert account["valid_recall@20"] > 0.9  # chance is 20 / 34
+    assert account["config"]["train"]["learning_rate"] == 0.01
+    assert (account["seed"], account["device"].split()[0]) == (1, "cpu")
 
 
-def test_train_items_are_never_recommended_and_lists_end_where_items_end(settings):
-    toy.run("train", settings, **CELL)
-    topk = read(settings, "topk")
+@of_each_kind
+def test_train_items_are_never_recommended_and_lists_end_where_items_end(settings, cell):
+    train.run(settings, **cell)
+    topk = read(settings, "topk", cell)
     assert topk.join(read(settings, "train"), on=["user", "item"], how="inner").is_empty()
     assert topk.group_by("user").len()["len"].to_list() == [N_ITEMS - 6] * N_USERS  # 34 is less than K = 50
     assert topk.sort("user", "score", descending=[False, True], maintain_order=True).equals(topk)
 
 
-def test_with_validation_items_masked_lists_stay_full_without_them(settings):
+@of_each_kind
+def test_with_validation_items_masked_lists_stay_full_without_them(settings, cell):
     # Every user has 2 validation items, so the lists of 20 are made 2 longer and begin as they did.
-    toy.run("train", with_cutoffs(settings, mask_valid=False), **CONTENT_FREE)
-    short = read(settings, "topk", CONTENT_FREE)
-    toy.run("train", with_cutoffs(settings, mask_valid=True), **CONTENT_FREE)
-    long = read(settings, "topk", CONTENT_FREE)
+    train.run(with_cutoffs(settings, mask_valid=False), **cell)
+    short = read(settings, "topk", cell)
+    train.run(with_cutoffs(settings, mask_valid=True), **cell)
+    long = read(settings, "topk", cell)
     assert long.group_by("user").len()["len"].to_list() == [22] * N_USERS
     assert long.filter(pl.col("rank") <= 20).equals(short)
-    left = long.join(read(settings, "valid", CONTENT_FREE), on=["user", "item"], how="anti").group_by("user").len()
+    left = long.join(read(settings, "valid", cell), on=["user", "item"], how="anti").group_by("user").len()
     assert left["len"].min() == 20
 
 
@@ -116,61 +134,69 @@ def with_cutoffs(settings: Config, *, mask_valid: bool) -> Config:
     return dataclasses.replace(settings, evaluate=Evaluate(cutoffs=(5, 20), mask_valid=mask_valid))
 
 
-def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(settings):
-    path = toy.path(settings, "topk", **CELL)
-    toy.run("train", settings, **CELL)
+@of_each_kind
+def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(settings, cell):
+    path = locate(settings.root, "topk", **cell)
+    train.run(settings, **cell)
     first = path.read_bytes()
     path.unlink()
-    toy.run("train", settings, **CELL)
+    train.run(settings, **cell)
     assert path.read_bytes() == first
-    toy.run("train", settings, **CELL | {"seed": 2})
-    assert toy.path(settings, "topk", **CELL | {"seed": 2}).read_bytes() != first
+    train.run(settings, **cell | {"seed": 2})
+    assert locate(settings.root, "topk", **cell | {"seed": 2}).read_bytes() != first
 
 
-def test_training_never_reads_the_test_split(settings):
-    toy.path(settings, "test", **CELL).write_bytes(b"not to be read")
-    toy.run("train", settings, **CONTENT_FREE)
+@of_each_kind
+def test_training_never_reads_the_test_split(settings, cell):
+    locate(settings.root, "test", **cell).write_bytes(b"not to be read")
+    train.run(settings, **cell)
 
 
-def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(settings, monkeypatch):
+READ_IF = {
+    "uses_features": [("features", {})],
+    "uses_item_graph": [("item_neighbours", {"modality": "image"}), ("item_neighbours", {"modality": "text"})],
+    "uses_user_graph": [("user_neighbours", {})],
+}
+
+
+@of_each_kind
+def test_a_run_reads_the_tables_that_its_settings_class_declares_and_no_other(settings, cell):
+    for use, tables in READ_IF.items():
+        is_read = getattr(BACKBONES.rows[cell["backbone"]].settings, use)
+        for kind, more in tables:
+            path = locate(settings.root, kind, **CELL, **more)
+            whole = path.read_bytes()
+            path.write_bytes(b"not to be read")
+            with pytest.raises(DataError, match=path.name) if is_read else nullcontext():
+                train.run(settings, **cell)
+            path.write_bytes(whole)
+
+
+@of_each_kind
+def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(settings, monkeypatch, cell):
     interactions, valid = train.read_interactions(settings.root, "toy")
     generators = fitting.spawn_generators(0)
-    model = train.choose_backbone("lightgcn", "content_free")(
-        interactions,
-        None,
-        train.Graphs(),
-        settings.backbones.lightgcn,
-        d=4,
-        generator=generators.initial,
-        behaviour="as_published",
-    )
+    model = build(cell["backbone"], interactions, toy_features(N_ITEMS))
     recalls, states = iter([0.1, 0.3, 0.3, 0.29999, 0.2]), []
 
     def scripted(ranking, valid):
-        states.append(model.users.detach().clone())
+        states.append(copy.deepcopy(model.state_dict()))
         return next(recalls)
 
     monkeypatch.setattr(fitting, "mean_recall", scripted)
-    keep = checkpoint.Checkpoint(toy.path(settings, "topk", **CONTENT_FREE), key="")
+    keep = checkpoint.Checkpoint(locate(settings.root, "topk", **cell), key="")
     patient = dataclasses.replace(settings.train, patience=3)
     history = fitting.fit(model, interactions, valid, patient, generators, keep)
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
-    assert torch.equal(model.users, states[1])
+    assert all(torch.equal(value, states[1][name]) for name, value in model.state_dict().items())
+    assert not any(torch.equal(value, states[2][name]) for name, value in model.named_parameters())
 
 
 def decay_once(settings, where, **change):
     """One epoch of one batch of LightGCN, no gradient but the decay's: embeddings before and after."""
-    interactions = train.Interactions(np.array([0, 1]), np.array([0, 1]), n_users=3, n_items=3)
+    interactions = Interactions(np.array([0, 1]), np.array([0, 1]), n_users=3, n_items=3)
     generators = fitting.spawn_generators(0)
-    model = train.choose_backbone("lightgcn", "content_free")(
-        interactions,
-        None,
-        train.Graphs(),
-        settings.backbones.lightgcn,
-        d=4,
-        generator=generators.initial,
-        behaviour="as_published",
-    )
+    model = build("lightgcn", interactions)
     model.loss = lambda triples: 0 * sum(p.sum() for p in model.parameters())
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     chosen = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where, **change)
@@ -200,24 +226,24 @@ def test_as_mmrec_weight_decay_on_the_batch_pulls_at_lengths_that_are_not_square
 
 
 def test_a_backbone_that_names_no_rows_is_trained_without_an_l2_term(settings, monkeypatch):
-    lightgcn = train.choose_backbone("lightgcn", "content_free")
-    monkeypatch.setattr(lightgcn, "decayed", lambda *_: ())
+    monkeypatch.setattr(Lightgcn, "decayed", lambda *_: ())
     before, after = decay_once(settings, "batch")
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-def test_adam_gets_the_decay_only_where_the_config_says_so(settings, monkeypatch):
+@of_each_kind
+def test_adam_gets_the_decay_only_where_the_config_says_so(settings, monkeypatch, cell):
     decays = []
     adam = torch.optim.Adam
     monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: decays.append(k["weight_decay"]) or adam(*a, **k))
     for where in ("batch", "parameters"):
         quick = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where, max_epochs=1)
-        toy.run("train", dataclasses.replace(settings, train=quick), **CONTENT_FREE)
+        train.run(dataclasses.replace(settings, train=quick), **cell)
     assert decays == [0.0, 0.5]
 
 
 def killed_after(epochs: int, monkeypatch):
-    """Let training be killed in the epoch after so many, with a checkpoint after each."""
+    """Kill training in the epoch after these, with a checkpoint after each."""
     monkeypatch.setattr(checkpoint, "EVERY_S", 0)
     whole, done = fitting.train_epoch, []
 
@@ -232,43 +258,44 @@ def killed_after(epochs: int, monkeypatch):
 
 
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
-@pytest.mark.parametrize("name", sorted(BACKBONES))
+@pytest.mark.parametrize("name", BACKBONES.rows)
 def test_killed_and_taken_up_equals_uninterrupted_byte_for_byte(settings, monkeypatch, name, behaviour):
     quick = dataclasses.replace(settings.train, behaviour=behaviour, weight_decay_on="parameters", max_epochs=5)
     settings = dataclasses.replace(settings, train=quick)
-    cell = CELL | {"backbone": name, "arm": "vanilla" if BACKBONES[name].uses_features else "content_free"}
-    topk, kept = (toy.path(settings, "topk", **cell).with_name(file) for file in ("topk.parquet", "checkpoint.pt"))
-    toy.run("train", settings, **cell)
+    cell = cell_of(name)
+    topk, kept = (locate(settings.root, "topk", **cell).with_name(file) for file in ("topk.parquet", "checkpoint.pt"))
+    train.run(settings, **cell)
     uninterrupted = topk.read_bytes(), read(settings, "history", cell).drop("seconds")
     topk.unlink()
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         killed_after(2, patched)
-        toy.run("train", settings, **cell)
+        train.run(settings, **cell)
     assert kept.exists() and not topk.exists()
     with monkeypatch.context() as patched:
         killed_after(3, patched)  # dies again if it does not go on from the second epoch
-        toy.run("train", settings, **cell)
+        train.run(settings, **cell)
     assert topk.read_bytes() == uninterrupted[0]
     assert read(settings, "history", cell).drop("seconds").equals(uninterrupted[1])
     assert not kept.exists()
 
 
+@of_each_kind
 @pytest.mark.parametrize("fault", ["other settings", "other backbone", "cut"])
-def test_a_foreign_or_broken_checkpoint_is_told_and_not_used(settings, monkeypatch, caplog, fault):
-    left_by = CONTENT_FREE | ({"backbone": "bpr"} if fault == "other backbone" else {})
+def test_a_foreign_or_broken_checkpoint_is_reported_and_not_used(settings, monkeypatch, caplog, fault, cell):
+    left_by = cell_of("bpr") if fault == "other backbone" else cell
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         killed_after(2, patched)
-        toy.run("train", settings, **left_by)
-    kept = toy.path(settings, "topk", **CONTENT_FREE).with_name("checkpoint.pt")
+        train.run(settings, **left_by)
+    kept = locate(settings.root, "topk", **cell).with_name("checkpoint.pt")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    toy.path(settings, "topk", **left_by).with_name("checkpoint.pt").replace(kept)
+    locate(settings.root, "topk", **left_by).with_name("checkpoint.pt").replace(kept)
     if fault == "cut":
         kept.write_bytes(kept.read_bytes()[:100])
     elif fault == "other settings":
         settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, batch_size=32))
-    toy.run("train", settings, **CONTENT_FREE)
-    assert "training starts anew" in caplog.text
-    assert read(settings, "history", CONTENT_FREE)["epoch"].to_list()[0] == 1
+    train.run(settings, **cell)
+    assert "training starts over" in caplog.text
+    assert read(settings, "history", cell)["epoch"].to_list()[0] == 1
 
 
 def test_validation_recall_averages_over_users_of_the_split():
@@ -277,11 +304,12 @@ def test_validation_recall_averages_over_users_of_the_split():
     assert fitting.mean_recall(ranking, valid) == pytest.approx((1 / 2 + 1) / 2)
 
 
-def test_a_loss_that_is_not_finite_names_the_epoch(settings, monkeypatch):
+@of_each_kind
+def test_a_loss_that_is_not_finite_names_the_epoch(settings, monkeypatch, cell):
     losses = iter([0.5, float("nan")])
     monkeypatch.setattr(fitting, "train_epoch", lambda *_, **__: next(losses))
     with pytest.raises(TrainingError, match="the loss of epoch 2 is nan"):
-        toy.run("train", settings, **CONTENT_FREE)
+        train.run(settings, **cell)
 
 
 def test_embeddings_that_are_not_finite_are_not_ranked():
@@ -302,19 +330,19 @@ def test_embeddings_that_are_not_finite_are_not_ranked():
 )
 def test_names_that_do_not_go_together_are_config_errors(settings, change, message):
     with pytest.raises(ConfigError, match=message):
-        toy.run("train", settings, **CELL | change)
+        train.run(settings, **CELL | change)
 
 
 @pytest.fixture
 def awkward(settings) -> Config:
     """User 7 and item 11 are not in train, item 5 has features of zeros, and k is more than there are items."""
     kept = two_tastes()["train"].filter((pl.col("user") != 7) & (pl.col("item") != 11))
-    files.write_table(toy.path(settings, "train", **CELL), "train", kept)
+    files.write_table(locate(settings.root, "train", **CELL), "train", kept)
     zeros = {name: features()[name].to_numpy().copy() for name in ("image", "text")}
     for rows in zeros.values():
         rows[5] = 0
     spoilt = features().with_columns(pl.Series(name, rows) for name, rows in zeros.items())
-    files.write_table(toy.path(settings, "features", **CELL), "features", spoilt)
+    files.write_table(locate(settings.root, "features", **CELL), "features", spoilt)
     wide = {
         "neighbours": dataclasses.replace(settings.neighbours, items=100),
         "train": dataclasses.replace(settings.train, max_epochs=2),
@@ -327,27 +355,27 @@ def awkward(settings) -> Config:
 
 
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
-@pytest.mark.parametrize("name", sorted(BACKBONES))
+@pytest.mark.parametrize("name", BACKBONES.rows)
 def test_awkward_data_ends_in_lists_and_metrics_without_nan(awkward, name, behaviour):
     settings = dataclasses.replace(awkward, train=dataclasses.replace(awkward.train, behaviour=behaviour))
-    toy.run("neighbours-items", settings, dataset="toy", arm="vanilla")
-    toy.run("neighbours-users", settings, dataset="toy")
-    cell = CELL | {"backbone": name, "arm": "vanilla" if BACKBONES[name].uses_features else "content_free"}
-    toy.run("train", settings, **cell)
+    neighbours.run_items(settings, dataset="toy", arm="vanilla")
+    neighbours.run_users(settings, dataset="toy")
+    cell = cell_of(name)
+    train.run(settings, **cell)
     topk = read(settings, "topk", cell)
     assert topk["score"].is_finite().all()
     assert topk.filter(user=7)["item"].sort().to_list() == list(range(N_ITEMS))  # 40 is less than K = 50
     assert topk.filter(item=11)["user"].n_unique() == N_USERS
-    toy.run("evaluate", settings, **cell)
+    evaluate.run(settings, **cell)
     metrics = read(settings, "metrics", cell)
     assert metrics["value"].is_between(0, 1).all()
     assert metrics["n_users"].unique().to_list() == [N_USERS]
 
 
 def test_a_dataset_without_validation_items_is_a_data_error(settings):
-    files.write_table(toy.path(settings, "valid", **CELL), "valid", two_tastes()["valid"].clear())
+    files.write_table(locate(settings.root, "valid", **CELL), "valid", two_tastes()["valid"].clear())
     with pytest.raises(DataError, match="no user of dataset toy has a validation item"):
-        toy.run("train", settings, **CELL)
+        train.run(settings, **CELL)
 
 
 def test_features_of_another_catalogue_or_in_another_order_are_refused():
@@ -380,12 +408,12 @@ def test_a_dropped_item_is_neither_learned_nor_recommended_and_still_counts_at_t
     )
     item = read(dropping, "test")["item"][0]
     without = features().with_columns(image_is_filled=pl.col("item") == item)
-    files.write_table(toy.path(dropping, "features", **CELL), "features", without)
+    files.write_table(locate(dropping.root, "features", **CELL), "features", without)
     assert train.items_to_drop(dropping, "toy", "vanilla").tolist() == [item]
-    toy.run("neighbours-items", dropping, dataset="toy", arm="vanilla")
-    toy.run("train", dropping, **CELL)
+    neighbours.run_items(dropping, dataset="toy", arm="vanilla")
+    train.run(dropping, **CELL)
     assert item not in read(dropping, "topk")["item"].to_list()
-    toy.run("evaluate", dropping, **CELL)
+    evaluate.run(dropping, **CELL)
     bought = read(dropping, "test").filter(item=item)["user"].to_list()
     reached = read(dropping, "user_metrics").filter(pl.col("user").is_in(bought), metric="recall", k=50)
     assert reached["value"].to_list() == [0.5] * len(bought)  # the other of their two test items
@@ -396,7 +424,7 @@ def test_other_policies_drop_nothing(settings):
 
 
 def test_leaving_items_out_takes_their_train_rows_and_no_number():
-    interactions = train.Interactions(np.array([0, 0, 1]), np.array([0, 2, 2]), n_users=2, n_items=3)
+    interactions = Interactions(np.array([0, 0, 1]), np.array([0, 2, 2]), n_users=2, n_items=3)
     left = train.leave_out(interactions, np.array([2]))
     assert (left.users.tolist(), left.items.tolist(), left.n_users, left.n_items) == ([0], [0], 2, 3)
     with pytest.raises(DataError, match="every train item is dropped"):

@@ -2,16 +2,16 @@
 
 In:   the users, items, train and valid tables; the features of the arm and the neighbours for backbones that use them
 Out:  history.parquet (loss and validation Recall@20 of each epoch), topk.parquet (the best items of every user at
-      the best epoch, without train items; with evaluate.mask_valid as many more as validation items may be left
-      out), run.json (settings, versions, device, time, memory)
+      the best epoch, without train items; under evaluate.mask_valid lists are longer, so that evaluate can drop
+      validation items), run.json (settings, versions, device, time, memory)
 
 The best epoch is the first with the highest validation Recall@20, not rounded; training stops when it lies
 `patience` epochs back. The test split is not read. On a CPU the same seed, settings and versions give the same
 bytes. Paper: section 4, "Implementation Details", and appendix A (Adam, learning rate, weight decay, patience).
 
-Items that an arm drops for want of an image (missing_image: drop_item) keep their numbers, but their train rows are
-left out and nobody is recommended them; bought in valid or test they count as misses, so that all arms are measured on
-the same purchases. User neighbours are found before, from all train rows.
+Items without an image that an arm drops (missing_image: drop_item) keep their numbers. Their train rows are left out,
+and they are never recommended. Bought in valid or test they count as misses: all arms are measured on the same
+purchases. User neighbours are found before, from all train rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from cliper.schemas import TABLES
 
 
 def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatures:
-    """Take the features out of their table, in item order, without the MLP's width.
+    """Read features off their table, without the MLP's width.
 
     Raises FeatureError if the rows are not those of the items in their order, or a value is not finite.
     """
@@ -82,7 +82,7 @@ def history_table(history: list[Epoch]) -> pl.DataFrame:
 
 
 def describe(model: Backbone, history: list[Epoch], device: torch.device) -> dict[str, Any]:
-    """What `run.json` says about how the run went."""
+    """Outcome of the run, for `run.json`."""
     best = best_epoch(history)
     is_cuda = device.type == "cuda"
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
@@ -147,10 +147,12 @@ def items_to_drop(job: decides.Train, at: At) -> Ints:
 
 
 def leave_out(interactions: Interactions, items: Ints) -> Interactions:
-    """Leave all interactions with some items (m,) out. Raises DataError if none stay."""
+    """Leave out all interactions with some items (m,). Raises DataError if none stay."""
     stays = ~np.isin(interactions.items, items)
     if not stays.any():
-        raise DataError("every train item is dropped for want of an image; write another missing_image than drop_item")
+        raise DataError(
+            "every train item is dropped: none has an image; set missing_image to another value than drop_item"
+        )
     return interactions._replace(users=interactions.users[stays], items=interactions.items[stays])
 
 

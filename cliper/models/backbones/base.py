@@ -73,7 +73,7 @@ class Given:
         self._features, self._item_neighbours, self._user_neighbours = features, item_neighbours, user_neighbours
 
     def arrays(self) -> list[tuple[Any, ...] | None]:
-        """All that is read from tables, for a hash."""
+        """All that was read from tables, for a hash."""
         return [self.interactions, self._features, *(self._item_neighbours or ()), self._user_neighbours]
 
     @property

@@ -26,8 +26,8 @@ MMREC_D, MMREC_LAYERS = 64, 2  # whatever the config says
 
 
 class Dualgnn(Backbone):
-    """As published: natural logarithm (the code takes log2), and a user's neighbours are those there are (the code
-    repeats some at random, up to n_neighbours).
+    """As published: natural logarithm (the code takes log2), and short lists of neighbours stay short (the code fills
+    them with repeats, drawn at random, up to n_neighbours).
 
     As_mmrec: both as in the code; 64 wide, two layers; users get w₁(image + text) + w₂ text for w₁ image + w₂ text;
     ranks by the last training forward.

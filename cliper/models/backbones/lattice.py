@@ -71,7 +71,7 @@ class Lattice(Backbone):
         return float(self.settings.learning_rate_decay ** (epoch / 50))
 
     def start_epoch(self, generator: np.random.Generator) -> None:
-        """Have the first batch build the item graph; only its gradient reaches the features and their weights."""
+        """Let the first batch build the item graph. Only its gradient reaches the features and their weights."""
         self.epoch_graph = None
 
     def embed(self) -> tuple[Tensor, Tensor]:
@@ -131,7 +131,7 @@ class Modality(nn.Module):
     usable: Tensor  # (n,) items whose features are their own
     frozen_nearest: Tensor  # (I, k), as below
     frozen_weights: Tensor
-    found_for: Tensor  # (n, d) the rows of the last search, whose outcome follows
+    found_for: Tensor  # (n, d) rows of the last search; what it found follows
     found_nearest: Tensor  # (n, k)
     found_cosines: Tensor  # (n, k)
 

@@ -2,7 +2,7 @@
 
 Source: Wei et al., MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video, ACM MM
 2019, by the authors' code with two modalities. Departs from the code: id embeddings and preferences are trained as in
-the paper (there they are forgotten among the parameters), and both modalities' preferences are regularised.
+the paper (there they are missing among the parameters), and both modalities' preferences are regularised.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Mmgcn(Backbone):
         return (*self._batch_ids(triples), *preferences)
 
     def _propagate(self) -> tuple[list[Nodes], list[Nodes]]:
-        """What the last layers of the image's and of the text's branch read: of all users, of all items."""
+        """What the last layers of the image's and of the text's branch read: for all users, for all items."""
         user_ids, item_ids = self.ids.rows.split(self.sizes)
         (image_users, image_items), (text_users, text_items) = (
             branch(user_ids, item_ids) for branch in (self.image, self.text)
@@ -112,7 +112,7 @@ class Nodes(NamedTuple):
     ids: Tensor  # (n, d)
 
     def at(self, rows: Tensor) -> Nodes:
-        """Some of them: a batch's, for nobody reads the last layer's other rows."""
+        """Rows of some nodes: the last layer is computed for those of a batch only."""
         return Nodes(*(F.embedding(rows, part) for part in self))
 
     def detach(self) -> Nodes:

@@ -29,8 +29,8 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     scores   (rows, columns) without NaN
     returns  values and their indices, (rows, min(k, columns)) both
 
-    `torch.topk` leaves ties to chance, and the same ranking must come out of every run. Here the k-th highest
-    maximum of groups of columns says what a value must reach at least, and only the few that do are sorted.
+    `torch.topk` leaves ties to chance, but every run must rank alike. The k-th highest maximum of groups of columns is
+    a lower bound of the k-th highest value: only the few values that reach it are sorted.
 
     >>> top_k(torch.tensor([[1.0, 3.0, 3.0, 3.0]]), 2)[1]
     tensor([[1, 2]])
@@ -76,7 +76,7 @@ def rank_items(
     users, items              (U, d), (I, d) embeddings
     train_users, train_items  (n,) the interactions to leave out
     k                         length of the lists
-    left_out                  (m,) items that no user is recommended
+    left_out                  (m,) items that are recommended to nobody
     score                     (n, d), (I, d) -> (n, I)
     """
     blocks = []

@@ -50,7 +50,8 @@ def sample_edges(weights: Floats, n_kept: int, generator: np.random.Generator) -
     weights  (n,) > 0
     returns  (n_kept,) indices in ascending order
 
-    The first n_kept of independent exponential clocks with these rates ring in just that distribution.
+    Each edge's clock rings at an exponential time with the weight as its rate: the first n_kept to ring have this
+    distribution.
     """
     rings = generator.exponential(size=len(weights)) / weights
     return np.sort(np.argpartition(rings, n_kept - 1)[:n_kept])

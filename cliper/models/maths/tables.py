@@ -1,4 +1,4 @@
-"""Neighbours and rankings as tables and as matrices, each conversion beside its inverse.
+"""Neighbours and rankings as tables and as matrices, each conversion next to its inverse.
 
 Matrices have a row for each user or item and end a list early with -1. Tables have a line for each place in a list.
 """

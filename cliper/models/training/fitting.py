@@ -1,7 +1,7 @@
 """Train one backbone: epochs, validation, early stopping, going on from a checkpoint.
 
-All that is random comes from generators of the run's seed, one a purpose; so a run on a CPU repeats byte by byte,
-and a run that was killed and goes on ends as one that was not.
+All that is random comes from generators of the run's seed, one for each purpose. So a run on a CPU repeats byte by
+byte, and a run that was killed ends as one that was not.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VALIDATION_K = 20  # paper, appendix A: early stopping by Recall@20
 
 
 class Generators(NamedTuple):
-    """One source of randomness a purpose, so that a change in one leaves the others as they are."""
+    """One source of randomness for each purpose: a change in one leaves the others as they are."""
 
     initial: torch.Generator
     shuffle: np.random.Generator
@@ -88,7 +88,7 @@ def train_epoch(
 
 @torch.no_grad()
 def rank(model: Backbone, interactions: Interactions, k: int, left_out: Ints = NO_ITEMS) -> Ranking:
-    """Rank the k best items for every user; train items stay out of it, and for all users those left out (m,).
+    """Rank the k best items for every user, without the user's train items and without those left out (m,).
 
     Raises TrainingError if an embedding is not finite.
     """
@@ -122,11 +122,11 @@ def fit(
     checkpoint: Checkpoint,
     left_out: Ints = NO_ITEMS,
 ) -> list[Epoch]:
-    """Train until validation stops to get better, and leave the model in the state of its best epoch.
+    """Train until validation no longer improves, and leave the model in the state of its best epoch.
 
     valid       user, item; at least one row
-    checkpoint  a run that was killed goes on from it, to the same result; removed at the end
-    left_out    (m,) items that validation does not rank either
+    checkpoint  a killed run goes on from it, to the same result; removed at the end
+    left_out    (m,) items that are not ranked
     returns     the epochs; the best is the first with the highest valid_recall
 
     Raises TrainingError if the loss is not finite.
@@ -187,7 +187,7 @@ def snapshot(
     history: list[Epoch],
     best_state: dict[str, Any],
 ) -> dict[str, Any]:
-    """All that the rest of a run depends on, for a checkpoint."""
+    """State of the run, for a checkpoint: the rest depends on nothing else."""
     return {
         "model": model.state_dict(),
         "best": best_state,
@@ -200,7 +200,7 @@ def snapshot(
 def resume(
     kept: dict[str, Any] | None, model: Backbone, optimiser: torch.optim.Optimizer, generators: Generators
 ) -> tuple[list[Epoch], dict[str, Any]]:
-    """Put model, optimiser and generators into a kept state; returns the history and the best epoch's state."""
+    """Restore model, optimiser and generators. Returns the history and the best epoch's state."""
     if kept is None:
         return [], {}
     model.load_state_dict(kept["model"])
