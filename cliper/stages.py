@@ -98,7 +98,7 @@ NAME_HELP = {
 }
 
 # What carries data but decides no number: an edit here re-runs nothing.
-FRAME = frozenset({"errors", "log", "schemas", "layout", "files", "config", "stages", "__init__", "__main__"})
+FRAME = frozenset({"errors", "log", "schemas", "layout", "files", "web", "config", "stages", "__init__", "__main__"})
 VARIANTS = frozenset({"sources", "encoders", "backbones"})
 
 
