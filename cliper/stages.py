@@ -93,7 +93,7 @@ NAME_HELP = {
     "table": "table1 or table2",
     "format": "mmrec",
     "item": "the shop's own id of an item (asin)",
-    "retry_failed": "ask again for what failed in passing: timeouts, broken connections, 429, 5xx, given-up hosts",
+    "retry_failed": "ask again for transient failures: timeouts, broken connections, 429, 5xx, given-up hosts",
     "html": "file to which a page with the image is written",
 }
 
