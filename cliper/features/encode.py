@@ -34,11 +34,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
-from PIL import Image
 from torch import Tensor
 
 from cliper import files, log, resources
 from cliper.arrays import Vectors
+from cliper.broken import BROKEN_IMAGE
 from cliper.codeid import code_id
 from cliper.collect.images.shards import read_bytes
 from cliper.config import decides
@@ -55,7 +55,6 @@ T = TypeVar("T")
 CHUNK = 4_096  # items in hand; a text's last batch of a width is half empty, so fewer cost time
 LIBRARIES = ("open_clip_torch", "pillow", "timm", "torch", "torchvision", "transformers")
 NO_ITEM = -1  # whose image the default one is
-BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on broken images
 
 
 class Ready(NamedTuple):
@@ -133,7 +132,7 @@ def decode(images: Iterable[tuple[str, bytes]], read: Callable[[bytes], Tensor])
         try:
             is_right = hashlib.sha256(data).hexdigest() == digest
             yield digest, read(data) if is_right else "its bytes are not those that crawl fetched"
-        except BROKEN as error:
+        except BROKEN_IMAGE as error:
             yield digest, f"{type(error).__name__}: {error}"
 
 
