@@ -13,14 +13,13 @@ from servers import serve
 from toy import SHARED
 
 from cliper import files
-from cliper.config import Encode
 from cliper.errors import ConfigError, SourceError
 from cliper.features.encoders import ENCODERS, loading, longclip, overflow
 from cliper.settings import plain
 
 GOLDEN = SHARED / "golden" / "longclip"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden numbers are not here")
-HOW = Encode(batch_size=4, batch_tokens=256, threads=1, device="cpu", precision="fp32", overflow="truncate", shards=1)
+HOW = {"batch_size": 4, "batch_tokens": 256, "threads": 1, "device": "cpu", "precision": "fp32"}
 MODEL = {
     "embed_dim": 8,
     "quick_gelu": True,
@@ -46,7 +45,7 @@ def changed(chosen, **settings):
 def load(settings, folder):
     weights = loading.prepare(settings, folder, threads=1)
     files.write_json(folder / "weights.json", loading.note(settings, weights))
-    return loading.load(settings, folder / "weights.json", HOW)
+    return loading.load(settings, folder / "weights.json", name="mine", **HOW)
 
 
 # --- a stand-in, made here ---

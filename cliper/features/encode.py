@@ -64,7 +64,7 @@ class Ready(NamedTuple):
     source: str  # table that it reads
     target: str  # table that is made
     note: dict[str, Any]  # in the files' metadata
-    facts: dict[str, Any]  # that decide a vector, beside its text or image
+    facts: dict[str, Any]  # that decide a vector, besides its text or image
 
 
 class Rows(NamedTuple):
@@ -84,7 +84,7 @@ class Images(NamedTuple):
 
 
 def text_table(prompts: pl.DataFrame, encoded: Texts) -> pl.DataFrame:
-    """Lay embeddings beside the items and views that they are of."""
+    """Join embeddings to the items and views that they are of."""
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in prompts["text"]]
     return prompts.select("item", "view", "is_missing").with_columns(
         text_sha256=pl.Series(digests),
@@ -276,11 +276,12 @@ def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, ta
     source, target  tables that are read and made
     shape           of its batches: the last bits of a vector depend on it
     """
+    name = at.names["encoder"]
     loaded, weights = loading.load(
-        job.encoder, at("weights"), threads=job.threads, device=job.device, precision=job.precision, **shape
+        job.encoder, at("weights"), name=name, threads=job.threads, device=job.device, precision=job.precision, **shape
     )
     note = {
-        "encoder": at.names["encoder"],
+        "encoder": name,
         "weights": weights.id,
         "files": weights.files,
         "origin": weights.origin,
