@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,15 @@ datasets:
       mirrors: ["{raw}"]
       columns: {{interactions: {{user_id: customer, asin: sku}}}}
     k_core: 1
+    split: random
     split_seed: 1
+"""
+SECOND = """
+name: second
+train: {learning_rate: 0.001}
+run: {arms: [vanilla, cliper, narrow]}
+arms:
+  narrow: {image: bridge, text: bridge, prompts: as_described, fusion: sa, temperature: 0.1, d: 32}
 """
 
 
@@ -56,7 +65,7 @@ def replace(path: Path, old: str, new: str) -> None:
 
 
 def results(demo: Path, pattern: str) -> list[Path]:
-    return sorted((demo / "results/demo").glob(pattern))
+    return sorted((demo / "results").glob(pattern))
 
 
 def test_the_line_ends_in_table_2(demo: Path) -> None:
@@ -70,7 +79,7 @@ def test_the_line_ends_in_table_2(demo: Path) -> None:
 
 
 def test_content_helps_for_every_seed(demo: Path) -> None:
-    tables = [pl.read_parquet(path) for path in results(demo, "evaluate/**/metrics.parquet")]
+    tables = [pl.read_parquet(path) for path in results(demo, "demo/evaluate/**/metrics.parquet")]
     recall = pl.concat(tables).filter(
         pl.col("backbone").is_in(["freedom", "lightgcn"]), split="test", metric="recall", k=20
     )
@@ -80,11 +89,11 @@ def test_content_helps_for_every_seed(demo: Path) -> None:
 
 
 def test_every_item_has_a_row_with_a_status_and_a_feature(demo: Path) -> None:
-    items = pl.read_parquet(results(demo, "catalogue/*/items.parquet")[0])
-    images = pl.read_parquet(results(demo, "crawl/*/images.parquet")[0])
+    items = pl.read_parquet(results(demo, "shared/catalogue/*/items.parquet")[0])
+    images = pl.read_parquet(results(demo, "shared/crawl/*/images.parquet")[0])
     assert images["item"].equals(items["item"])
     assert {"ok", "http_error", "not_an_image", "truncated", "too_small", "no_url"} <= set(images["status"])
-    for path in results(demo, "fuse/*/*/features.parquet"):
+    for path in results(demo, "shared/fuse/*/*/features.parquet"):
         features = pl.read_parquet(path)
         assert features["item"].equals(items["item"])
         assert features["image_is_filled"].equals(images["status"] != "ok", null_equal=False)
@@ -95,8 +104,8 @@ def test_nothing_is_left_half_written(demo: Path) -> None:
 
 
 def test_every_job_leaves_a_log_with_its_account(demo: Path) -> None:
-    logs = results(demo, "logs/**/*.log")
-    assert len(logs) == len(results(demo, "benchmarks/**/*.tsv")) > 30
+    logs = results(demo, "*/logs/**/*.log")
+    assert len(logs) == len(results(demo, "*/benchmarks/**/*.tsv")) > 30
     assert not [path for path in logs if "cliper " not in path.read_text(encoding="utf-8")]
 
 
@@ -126,13 +135,13 @@ def test_an_edited_fusion_plans_fuse_and_what_follows(edited: Path, edit: str) -
         "neighbours_items": 1,
         "train": 4,
         "evaluate": 4,
-        "tabulate": 2,  # the arms are told below both tables
+        "tabulate": 1,  # what is said of arms stands below Table 2
         "all_tables": 1,
     }
 
 
 def test_ranges_are_jobs_of_their_own(demo: Path) -> None:
-    (demo / "more.yaml").write_text("encode: {shards: 3}\n")
+    (demo / "more.yaml").write_text("encode: {ranges: 3}\n")
     planned = plan(demo, *DEMO, "more.yaml")
     assert planned["encode_text"] == 3 * 4  # the views of both arms
     assert planned["encode_image"] == 3 * 2
@@ -161,6 +170,21 @@ def test_an_edited_comment_plans_nothing(edited: Path) -> None:
         edited / "cliper/models/backbones/freedom.py", "class Freedom(Backbone):", "# why\nclass Freedom(Backbone):"
     )
     assert plan(edited, *DEMO) == {}
+
+
+def test_a_second_run_plans_training_and_tables_alone(demo: Path) -> None:
+    """With a name of its own, another learning rate, and an arm that differs from one of the first run in d."""
+    (demo / "more.yaml").write_text(SECOND.replace("d: 32}", "d: 32, views: [title, brand, global]}"))
+    assert plan(demo, *DEMO, "more.yaml") == {"train": 14, "evaluate": 14, "tabulate": 2, "all_tables": 1}
+
+
+def test_two_configs_that_differ_share_no_file(demo: Path) -> None:
+    table = results(demo, "shared/catalogue/*/items.parquet")[0]
+    (demo / "more.yaml").write_text("datasets: {shop: {k_core: 4}}\n")
+    shown = call(demo, *SNAKEMAKE, "-n", *DEMO, "more.yaml").stdout
+    made = set(re.findall(r"results/shared/catalogue/shop-\w+/items.parquet", shown))
+    assert made
+    assert str(table.relative_to(demo)) not in made
 
 
 def test_masking_validation_items_plans_every_cell(demo: Path) -> None:
@@ -214,7 +238,8 @@ def test_an_edited_table_in_a_folder_of_ones_own_is_taken_again(tmp_path: Path) 
     def count_interactions() -> int:
         ran = call(folder, *catalogue)
         assert ran.returncode == 0, ran.stdout
-        return int(pl.read_parquet(folder / "results/mine/catalogue/mine/counts.parquet")["interactions"][0])
+        (counts,) = (folder / "results/shared/catalogue").glob("mine-*/counts.parquet")
+        return int(pl.read_parquet(counts)["interactions"][0])
 
     assert count_interactions() == 15
     (raw / "bought.csv").write_text("customer,sku\n" + "".join(f"{u},{i}\n" for u in "uvwx" for i in "abcde"))
@@ -228,7 +253,7 @@ def test_a_typo_in_the_config_is_told_before_anything_runs(demo: Path) -> None:
     (demo / "more.yaml").write_text("run: {backbones: [latice]}\n")
     shown = call(demo, *SNAKEMAKE, *DEMO, "more.yaml")
     assert shown.returncode != 0
-    assert "'latice' is not known; known: mmgcn, dualgnn" in shown.stdout
+    assert "run.backbones: unknown backbone 'latice'; known: bpr, dualgnn" in shown.stdout
 
 
 def test_stages_run_without_snakemake_from_the_configs_themselves(demo: Path) -> None:
