@@ -116,8 +116,8 @@ def test_table2_says_where_features_were_given(workdir: Path) -> None:
     mixed = notes(**overlay, run={"datasets": ["g", "baby"], "arms": ["vanilla"]})
     assert mixed[1:3] == [
         "vanilla on Mine: features as given with the data, d 64.",
-        "vanilla: image lite0, text minilm, prompts joined_fields (joined), concat, raw vectors, missing field sentence, "
-        "missing image mean, d 64.",
+        "vanilla: image lite0, text minilm, prompts joined_fields (joined), concat, raw vectors, "
+        "missing field sentence, missing image mean, d 64.",
     ]
     assert mixed[3].startswith("EfficientNet-Lite0 stands in")
 
