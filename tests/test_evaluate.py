@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import polars as pl
 import pytest
@@ -96,10 +94,9 @@ def test_evaluation_before_training_names_the_stage_to_run(settings):
 
 def test_validation_items_stay_in_the_test_ranking_unless_masked(settings):
     # User 0's list is 4, 1, 0 with validation item 1; test item 0 moves from rank 3 to 2. The valid split is as before.
-    cutoffs = dataclasses.replace(settings.evaluate, cutoffs=(1, 2, 20))
     measured = {}
     for mask_valid in (False, True):
-        chosen = dataclasses.replace(settings, evaluate=dataclasses.replace(cutoffs, mask_valid=mask_valid))
+        chosen = toy.changed(settings, "evaluate", cutoffs=(1, 2, 20), mask_valid=mask_valid)
         note = {"mask_valid": True} if mask_valid else {}
         files.write_table(toy.path(settings, "topk", **CELL), "topk", TOPK, metadata=note)
         toy.run("evaluate", chosen, **CELL)
@@ -119,6 +116,6 @@ def test_what_is_left_out_closes_its_gap_for_its_user_only():
 
 
 def test_a_ranking_without_room_for_masking_is_refused(settings):
-    masked = dataclasses.replace(settings, evaluate=dataclasses.replace(settings.evaluate, mask_valid=True))
+    masked = toy.changed(settings, "evaluate", mask_valid=True)
     with pytest.raises(DataError, match=r"topk\.parquet was made with evaluate\.mask_valid: false\. Run: .* train"):
         toy.run("evaluate", masked, **CELL)

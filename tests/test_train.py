@@ -1,5 +1,4 @@
 import copy
-import dataclasses
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -11,17 +10,25 @@ import toy
 from toy_backbones import build, toy_features
 
 from cliper import files
-from cliper.config import Config, Evaluate
+from cliper.config import Config, decides
+from cliper.config.models import Evaluate
 from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
-from cliper.layout import locate
-from cliper.models import evaluate, neighbours, train
+from cliper.layout import At, Layout
+from cliper.models import train
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base import Interactions
 from cliper.models.backbones.lightgcn import Lightgcn
 from cliper.models.training import checkpoint, fitting
 
 N_USERS, N_ITEMS = 30, 40
+
+
+def changed(section, **values):
+    """Settings with other values, unchecked."""
+    return section.model_copy(update=values)
+
+
 CELL = {"dataset": "toy", "backbone": "freedom", "arm": "vanilla", "seed": 1}
 CONTENT_FREE = CELL | {"backbone": "lightgcn", "arm": "content_free"}
 
@@ -83,22 +90,22 @@ def settings(workdir) -> Config:
         "features": features(),
     }
     for kind, table in tables.items():
-        files.write_table(locate(settings.root, kind, **CELL), kind, table)
-    neighbours.run_items(settings, dataset="toy", arm="vanilla")
-    neighbours.run_users(settings, dataset="toy")
+        files.write_table(toy.path(settings, kind, **CELL), kind, table)
+    toy.run("neighbours-items", settings, dataset="toy", arm="vanilla")
+    toy.run("neighbours-users", settings, dataset="toy")
     return settings
 
 
 def read(settings: Config, kind: str, cell=CELL) -> pl.DataFrame:
-    return files.read_table(locate(settings.root, kind, **cell), kind)
+    return files.read_table(toy.path(settings, kind, **cell), kind)
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES.rows if name not in ("mmgcn", "bpr")])  # learn slower
 def test_training_learns_the_tastes_and_leaves_an_account_of_itself(settings, name):
     cell = cell_of(name)
-    train.run(settings, **cell)
+    toy.run("train", settings, **cell)
     history = read(settings, "history", cell)
-    account = files.read_json(locate(settings.root, "run", **cell), made_by="train")
+    account = files.read_json(toy.path(settings, "run", **cell), made_by="train")
     assert history["epoch"].to_list() == list(range(1, len(history) + 1))
     assert history["loss"][-1] < history["loss"][0]
     best = history.filter(pl.col("valid_recall@20") == pl.col("valid_recall@20").max())["epoch"][0]
@@ -110,7 +117,7 @@ def test_training_learns_the_tastes_and_leaves_an_account_of_itself(settings, na
 
 @of_each_kind
 def test_train_items_are_never_recommended_and_lists_end_where_items_end(settings, cell):
-    train.run(settings, **cell)
+    toy.run("train", settings, **cell)
     topk = read(settings, "topk", cell)
     assert topk.join(read(settings, "train"), on=["user", "item"], how="inner").is_empty()
     assert topk.group_by("user").len()["len"].to_list() == [N_ITEMS - 6] * N_USERS  # 34 is less than K = 50
@@ -120,9 +127,9 @@ def test_train_items_are_never_recommended_and_lists_end_where_items_end(setting
 @of_each_kind
 def test_with_validation_items_masked_lists_stay_full_without_them(settings, cell):
     # Every user has 2 validation items, so the lists of 20 are made 2 longer and begin as they did.
-    train.run(with_cutoffs(settings, mask_valid=False), **cell)
+    toy.run("train", with_cutoffs(settings, mask_valid=False), **cell)
     short = read(settings, "topk", cell)
-    train.run(with_cutoffs(settings, mask_valid=True), **cell)
+    toy.run("train", with_cutoffs(settings, mask_valid=True), **cell)
     long = read(settings, "topk", cell)
     assert long.group_by("user").len()["len"].to_list() == [22] * N_USERS
     assert long.filter(pl.col("rank") <= 20).equals(short)
@@ -131,25 +138,25 @@ def test_with_validation_items_masked_lists_stay_full_without_them(settings, cel
 
 
 def with_cutoffs(settings: Config, *, mask_valid: bool) -> Config:
-    return dataclasses.replace(settings, evaluate=Evaluate(cutoffs=(5, 20), mask_valid=mask_valid))
+    return changed(settings, evaluate=Evaluate(cutoffs=(5, 20), mask_valid=mask_valid))
 
 
 @of_each_kind
 def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(settings, cell):
-    path = locate(settings.root, "topk", **cell)
-    train.run(settings, **cell)
+    path = toy.path(settings, "topk", **cell)
+    toy.run("train", settings, **cell)
     first = path.read_bytes()
     path.unlink()
-    train.run(settings, **cell)
+    toy.run("train", settings, **cell)
     assert path.read_bytes() == first
-    train.run(settings, **cell | {"seed": 2})
-    assert locate(settings.root, "topk", **cell | {"seed": 2}).read_bytes() != first
+    toy.run("train", settings, **cell | {"seed": 2})
+    assert toy.path(settings, "topk", **cell | {"seed": 2}).read_bytes() != first
 
 
 @of_each_kind
 def test_training_never_reads_the_test_split(settings, cell):
-    locate(settings.root, "test", **cell).write_bytes(b"not to be read")
-    train.run(settings, **cell)
+    toy.path(settings, "test", **cell).write_bytes(b"not to be read")
+    toy.run("train", settings, **cell)
 
 
 READ_IF = {
@@ -164,17 +171,17 @@ def test_a_run_reads_the_tables_that_its_settings_class_declares_and_no_other(se
     for use, tables in READ_IF.items():
         is_read = getattr(BACKBONES.rows[cell["backbone"]].settings, use)
         for kind, more in tables:
-            path = locate(settings.root, kind, **CELL, **more)
+            path = toy.path(settings, kind, **CELL, **more)
             whole = path.read_bytes()
             path.write_bytes(b"not to be read")
             with pytest.raises(DataError, match=path.name) if is_read else nullcontext():
-                train.run(settings, **cell)
+                toy.run("train", settings, **cell)
             path.write_bytes(whole)
 
 
 @of_each_kind
 def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(settings, monkeypatch, cell):
-    interactions, valid = train.read_interactions(settings.root, "toy")
+    interactions, valid = train.read_interactions(At(Layout(settings), cell))
     generators = fitting.spawn_generators(0)
     model = build(cell["backbone"], interactions, toy_features(N_ITEMS))
     recalls, states = iter([0.1, 0.3, 0.3, 0.29999, 0.2]), []
@@ -184,8 +191,8 @@ def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(setti
         return next(recalls)
 
     monkeypatch.setattr(fitting, "mean_recall", scripted)
-    keep = checkpoint.Checkpoint(locate(settings.root, "topk", **cell), key="")
-    patient = dataclasses.replace(settings.train, patience=3)
+    keep = checkpoint.Checkpoint(toy.path(settings, "topk", **cell), key="")
+    patient = changed(settings.train, patience=3)
     history = fitting.fit(model, interactions, valid, patient, generators, keep)
     assert [epoch.epoch for epoch in history] == [1, 2, 3, 4, 5]
     assert all(torch.equal(value, states[1][name]) for name, value in model.state_dict().items())
@@ -199,7 +206,7 @@ def decay_once(settings, where, **change):
     model = build("lightgcn", interactions)
     model.loss = lambda triples: 0 * sum(p.sum() for p in model.parameters())
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    chosen = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where, **change)
+    chosen = changed(settings.train, weight_decay=0.5, weight_decay_on=where, **change)
     decay = {"batch": 0.0, "parameters": 0.5}[where]
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=decay)
     fitting.train_epoch(model, optimiser, interactions, settings=chosen, generators=generators)
@@ -237,8 +244,8 @@ def test_adam_gets_the_decay_only_where_the_config_says_so(settings, monkeypatch
     adam = torch.optim.Adam
     monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: decays.append(k["weight_decay"]) or adam(*a, **k))
     for where in ("batch", "parameters"):
-        quick = dataclasses.replace(settings.train, weight_decay=0.5, weight_decay_on=where, max_epochs=1)
-        train.run(dataclasses.replace(settings, train=quick), **cell)
+        quick = changed(settings.train, weight_decay=0.5, weight_decay_on=where, max_epochs=1)
+        toy.run("train", changed(settings, train=quick), **cell)
     assert decays == [0.0, 0.5]
 
 
@@ -260,20 +267,21 @@ def killed_after(epochs: int, monkeypatch):
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
 @pytest.mark.parametrize("name", BACKBONES.rows)
 def test_killed_and_taken_up_equals_uninterrupted_byte_for_byte(settings, monkeypatch, name, behaviour):
-    quick = dataclasses.replace(settings.train, behaviour=behaviour, weight_decay_on="parameters", max_epochs=5)
-    settings = dataclasses.replace(settings, train=quick)
+    quick = changed(settings.train, behaviour=behaviour, weight_decay_on="parameters", max_epochs=5)
+    settings = changed(settings, train=quick)
+    toy.run("neighbours-items", settings, dataset="toy", arm="vanilla")
     cell = cell_of(name)
-    topk, kept = (locate(settings.root, "topk", **cell).with_name(file) for file in ("topk.parquet", "checkpoint.pt"))
-    train.run(settings, **cell)
+    topk, kept = (toy.path(settings, "topk", **cell).with_name(file) for file in ("topk.parquet", "checkpoint.pt"))
+    toy.run("train", settings, **cell)
     uninterrupted = topk.read_bytes(), read(settings, "history", cell).drop("seconds")
     topk.unlink()
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         killed_after(2, patched)
-        train.run(settings, **cell)
+        toy.run("train", settings, **cell)
     assert kept.exists() and not topk.exists()
     with monkeypatch.context() as patched:
         killed_after(3, patched)  # dies again if it does not go on from the second epoch
-        train.run(settings, **cell)
+        toy.run("train", settings, **cell)
     assert topk.read_bytes() == uninterrupted[0]
     assert read(settings, "history", cell).drop("seconds").equals(uninterrupted[1])
     assert not kept.exists()
@@ -285,15 +293,15 @@ def test_a_foreign_or_broken_checkpoint_is_reported_and_not_used(settings, monke
     left_by = cell_of("bpr") if fault == "other backbone" else cell
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         killed_after(2, patched)
-        train.run(settings, **left_by)
-    kept = locate(settings.root, "topk", **cell).with_name("checkpoint.pt")
+        toy.run("train", settings, **left_by)
+    kept = toy.path(settings, "topk", **cell).with_name("checkpoint.pt")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    locate(settings.root, "topk", **left_by).with_name("checkpoint.pt").replace(kept)
+    toy.path(settings, "topk", **left_by).with_name("checkpoint.pt").replace(kept)
     if fault == "cut":
         kept.write_bytes(kept.read_bytes()[:100])
     elif fault == "other settings":
-        settings = dataclasses.replace(settings, train=dataclasses.replace(settings.train, batch_size=32))
-    train.run(settings, **cell)
+        settings = changed(settings, train=changed(settings.train, batch_size=32))
+    toy.run("train", settings, **cell)
     assert "training starts over" in caplog.text
     assert read(settings, "history", cell)["epoch"].to_list()[0] == 1
 
@@ -309,7 +317,7 @@ def test_a_loss_that_is_not_finite_names_the_epoch(settings, monkeypatch, cell):
     losses = iter([0.5, float("nan")])
     monkeypatch.setattr(fitting, "train_epoch", lambda *_, **__: next(losses))
     with pytest.raises(TrainingError, match="the loss of epoch 2 is nan"):
-        train.run(settings, **cell)
+        toy.run("train", settings, **cell)
 
 
 def test_embeddings_that_are_not_finite_are_not_ranked():
@@ -330,52 +338,53 @@ def test_embeddings_that_are_not_finite_are_not_ranked():
 )
 def test_names_that_do_not_go_together_are_config_errors(settings, change, message):
     with pytest.raises(ConfigError, match=message):
-        train.run(settings, **CELL | change)
+        toy.run("train", settings, **CELL | change)
 
 
 @pytest.fixture
 def awkward(settings) -> Config:
     """User 7 and item 11 are not in train, item 5 has features of zeros, and k is more than there are items."""
     kept = two_tastes()["train"].filter((pl.col("user") != 7) & (pl.col("item") != 11))
-    files.write_table(locate(settings.root, "train", **CELL), "train", kept)
+    files.write_table(toy.path(settings, "train", **CELL), "train", kept)
     zeros = {name: features()[name].to_numpy().copy() for name in ("image", "text")}
     for rows in zeros.values():
         rows[5] = 0
     spoilt = features().with_columns(pl.Series(name, rows) for name, rows in zeros.items())
-    files.write_table(locate(settings.root, "features", **CELL), "features", spoilt)
+    files.write_table(toy.path(settings, "features", **CELL), "features", spoilt)
     wide = {
-        "neighbours": dataclasses.replace(settings.neighbours, items=100),
-        "train": dataclasses.replace(settings.train, max_epochs=2),
-        "backbones": dataclasses.replace(
-            settings.backbones,
-            **{name: dataclasses.replace(getattr(settings.backbones, name), k=100) for name in ("lattice", "freedom")},
-        ),
+        "neighbours": changed(settings.neighbours, items=100),
+        "train": changed(settings.train, max_epochs=2),
+        "backbones": settings.backbones
+        | {
+            name: settings.backbones[name]._replace(settings=changed(settings.backbones[name].settings, k=100))
+            for name in ("lattice", "freedom")
+        },
     }
-    return dataclasses.replace(settings, **wide)
+    return changed(settings, **wide)
 
 
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
 @pytest.mark.parametrize("name", BACKBONES.rows)
 def test_awkward_data_ends_in_lists_and_metrics_without_nan(awkward, name, behaviour):
-    settings = dataclasses.replace(awkward, train=dataclasses.replace(awkward.train, behaviour=behaviour))
-    neighbours.run_items(settings, dataset="toy", arm="vanilla")
-    neighbours.run_users(settings, dataset="toy")
+    settings = changed(awkward, train=changed(awkward.train, behaviour=behaviour))
+    toy.run("neighbours-items", settings, dataset="toy", arm="vanilla")
+    toy.run("neighbours-users", settings, dataset="toy")
     cell = cell_of(name)
-    train.run(settings, **cell)
+    toy.run("train", settings, **cell)
     topk = read(settings, "topk", cell)
     assert topk["score"].is_finite().all()
     assert topk.filter(user=7)["item"].sort().to_list() == list(range(N_ITEMS))  # 40 is less than K = 50
     assert topk.filter(item=11)["user"].n_unique() == N_USERS
-    evaluate.run(settings, **cell)
+    toy.run("evaluate", settings, **cell)
     metrics = read(settings, "metrics", cell)
     assert metrics["value"].is_between(0, 1).all()
     assert metrics["n_users"].unique().to_list() == [N_USERS]
 
 
 def test_a_dataset_without_validation_items_is_a_data_error(settings):
-    files.write_table(locate(settings.root, "valid", **CELL), "valid", two_tastes()["valid"].clear())
+    files.write_table(toy.path(settings, "valid", **CELL), "valid", two_tastes()["valid"].clear())
     with pytest.raises(DataError, match="no user of dataset toy has a validation item"):
-        train.run(settings, **CELL)
+        toy.run("train", settings, **CELL)
 
 
 def test_features_of_another_catalogue_or_in_another_order_are_refused():
@@ -402,25 +411,27 @@ def test_cuda_without_cuda_is_a_config_error():
 
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
 def test_a_dropped_item_is_neither_learned_nor_recommended_and_still_counts_at_test(settings, behaviour):
-    vanilla = dataclasses.replace(settings.arms["vanilla"], missing_image="drop_item")
-    dropping = dataclasses.replace(
-        settings, arms={"vanilla": vanilla}, train=dataclasses.replace(settings.train, behaviour=behaviour)
-    )
+    vanilla = changed(settings.arms["vanilla"], missing_image="drop_item")
+    dropping = changed(settings, arms={"vanilla": vanilla}, train=changed(settings.train, behaviour=behaviour))
     item = read(dropping, "test")["item"][0]
     without = features().with_columns(image_is_filled=pl.col("item") == item)
-    files.write_table(locate(dropping.root, "features", **CELL), "features", without)
-    assert train.items_to_drop(dropping, "toy", "vanilla").tolist() == [item]
-    neighbours.run_items(dropping, dataset="toy", arm="vanilla")
-    train.run(dropping, **CELL)
+    files.write_table(toy.path(dropping, "features", **CELL), "features", without)
+    assert dropped_by(dropping).tolist() == [item]
+    toy.run("neighbours-items", dropping, dataset="toy", arm="vanilla")
+    toy.run("train", dropping, **CELL)
     assert item not in read(dropping, "topk")["item"].to_list()
-    evaluate.run(dropping, **CELL)
+    toy.run("evaluate", dropping, **CELL)
     bought = read(dropping, "test").filter(item=item)["user"].to_list()
     reached = read(dropping, "user_metrics").filter(pl.col("user").is_in(bought), metric="recall", k=50)
     assert reached["value"].to_list() == [0.5] * len(bought)  # the other of their two test items
 
 
+def dropped_by(settings):
+    return train.items_to_drop(decides.of_train(settings, **CELL), At(Layout(settings), CELL))
+
+
 def test_other_policies_drop_nothing(settings):
-    assert not len(train.items_to_drop(settings, "toy", "vanilla"))
+    assert not len(dropped_by(settings))
 
 
 def test_leaving_items_out_takes_their_train_rows_and_no_number():
