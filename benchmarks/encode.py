@@ -4,7 +4,8 @@ python -m benchmarks.encode --json OUT [--items 300] [--images 64] [--metadata m
 
 Both sides have the same weights, drawn once: ViT-B/32 for images, Long-CLIP-L's text tower (12 layers of 768, context
 248). One thread, no GPU; about 7 minutes on a quiet core of 100 GFLOP/s. The run stops if an embedding of the plain
-side differs by more than 1e-5 from ours. Ratios are CPU seconds of the plain side over ours; wall seconds stand beside.
+side differs by more than 1e-5 from ours. Ratios are CPU seconds of the plain side over ours; wall seconds
+stand next to them.
 
 text    all views of every item, by prompt set: tokenise and encode. The plain side encodes every prompt of every item;
         each costs the same, so groups of a few are timed before, between and after our views, and the median
@@ -35,7 +36,6 @@ import platform
 import statistics
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,15 +50,17 @@ from safetensors.torch import save_file
 
 from benchmarks.backbones import Cost, Meter
 from cliper import config, files
+from cliper.__main__ import perform
 from cliper.arrays import Ints, Vectors
 from cliper.collect.sources import amazon2014
 from cliper.collect.sources.records import ITEMS, read_lines
-from cliper.config import View
+from cliper.config.features import View
 from cliper.features import encode
 from cliper.features.embeddings.store import VectorStore
 from cliper.features.encoders import ENCODERS, loading
 from cliper.features.encoders.base import Encoder, Texts
 from cliper.features.prompts.templates import render_items
+from cliper.layout import Layout
 
 CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
 SETS = ("as_described", "as_released")
@@ -76,11 +78,10 @@ SMALL = MODEL | {
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 32},
     "text_cfg": {"context_length": 248, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
 }
-DRAWN = replace(  # below the folder that it is run in
-    CONFIG,
-    name="drawn",
-    encoders={"drawn": ENCODERS.choose({"kind": "open_clip", "architecture": "local-dir:checkpoint", "context": 248})},
-    encode=replace(CONFIG.encode, threads=1, device="cpu", overflow="truncate", shards=1, store=None),
+HOW = {"threads": 1, "device": "cpu", "overflow": "truncate", "ranges": 1, "store": None}
+CHOSEN = ENCODERS.choose({"kind": "open_clip", "architecture": "local-dir:checkpoint", "context": 248})
+DRAWN = CONFIG.model_copy(  # below the folder that it is run in
+    update={"name": "drawn", "encoders": {"drawn": CHOSEN}, "encode": CONFIG.encode.model_copy(update=HOW)}
 )
 VIEW = {"dataset": "baby", "prompts": "as_described", "view": "title"}
 MEMORY_SIZES = (1_000, 5_000, 20_000)
@@ -111,11 +112,20 @@ def build(folder: Path, model: dict[str, Any]) -> Sides:
     checkpoint.mkdir()
     save_file(open_clip.CLIP(**model).state_dict(), checkpoint / "open_clip_model.safetensors")
     files.write_json(checkpoint / "open_clip_config.json", {"model_cfg": model, "preprocess_cfg": {}})
-    path, chosen = locate(folder / DRAWN.root, "weights", encoder="drawn"), DRAWN.encoders["drawn"]
+    path, how = folder / Layout(DRAWN).path("weights", encoder="drawn"), DRAWN.encode
     with contextlib.chdir(folder):
-        weights = loading.prepare(chosen, path.parent, threads=1)
-    files.write_json(path, loading.note(chosen, weights))
-    ours, _ = loading.load(chosen, path, DRAWN.encode)
+        weights = loading.prepare(CHOSEN, path.parent, threads=how.threads)
+    files.write_json(path, loading.note(CHOSEN, weights))
+    ours, _ = loading.load(
+        CHOSEN,
+        path,
+        name="drawn",
+        threads=how.threads,
+        device=how.device,
+        precision=how.precision,
+        batch_size=how.batch_size,
+        batch_tokens=how.batch_tokens,
+    )
     name = f"local-dir:{checkpoint}"
     plain, preprocess = open_clip.create_model_from_pretrained(name)
     return Sides(ours, plain.eval(), open_clip.get_tokenizer(name), preprocess)
@@ -283,7 +293,8 @@ def measure_edit(
 ) -> dict[str, Any]:
     """Change the title's template after a run with a store, and encode all views again."""
     before = render(items, views)
-    after = render(items, views | {"title": replace(views["title"], prompt="The name of the product is ___.")})
+    title = views["title"].model_copy(update={"prompt": "The name of the product is ___."})
+    after = render(items, views | {"title": title})
     cost, run = Meter().measure(
         lambda: {view: sides.ours.encode_texts(texts, store=store) for view, texts in after.items()}
     )
@@ -313,7 +324,7 @@ def measure_memory(folder: Path, sizes: tuple[int, ...]) -> dict[int, float]:
     view, found = CONFIG.prompt_set("as_described")["title"], {}
     for n in sizes:
         table = render_items(draw_items(n), {"title": view}, "title")
-        files.write_table(locate(folder / DRAWN.root, "prompts", **VIEW), "prompts", table)
+        files.write_table(folder / Layout(DRAWN).path("prompts", **VIEW), "prompts", table)
         with multiprocessing.get_context("spawn").Pool(1) as process:
             found[n] = process.apply(encode_in_folder, (folder,))
     return found
@@ -323,7 +334,7 @@ def encode_in_folder(folder: Path) -> float:
     """Run the stage on the prompts that lie there; the peak that it adds, in MiB."""
     os.chdir(folder)
     meter = Meter()
-    meter.measure(lambda: toy.run("encode-text", DRAWN, encoder="drawn", **VIEW))
+    meter.measure(lambda: perform(DRAWN, "encode-text", encoder="drawn", **VIEW))
     return meter.peak_mib
 
 
@@ -343,8 +354,8 @@ def print_table(results: dict[str, Any]) -> None:
         shares = " | ".join(f"{found[key] / found['ours']['cpu_s'] / results['gemm']:.0%}" for key in WORK)
         print(f"| {name} | {seconds} | {ratio} | {shares} |")
     edit = results["edit"]
-    told = f"encoded {edit['encoded']}, time a token {edit['time_a_token']:.2f} of the first run's"
-    print(f"edit of one template: {told}")
+    work = f"encoded {edit['encoded']}, time a token {edit['time_a_token']:.2f} of the first run's"
+    print(f"edit of one template: {work}")
     print("peak memory added:", ", ".join(f"{n:,} prompts {mib:.0f} MiB" for n, mib in results["memory"].items()))
 
 

@@ -7,7 +7,6 @@ or failed stage leaves no half-written output.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -52,15 +51,20 @@ def atomic(path: Path) -> Iterator[Path]:
 def sole_writer(folder: Path) -> Iterator[None]:
     """Hold a folder's lock while the block runs; it ends with the process, however that ends.
 
-    Raises DataError if another process holds it. Where the file system knows no locks, it warns and goes on.
+    Raises DataError if another process holds it, or if it is a link, which is not followed. Where the file system
+    knows no locks, it warns and goes on.
     """
+    from filelock import FileLock, Timeout  # 60 ms, and few stages lock anything
+
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(FileLock(folder / ".lock", blocking=False, fallback_to_soft=False))
+        except Timeout:
             raise DataError(f"another process is writing to {folder}; wait for its end or stop it") from None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise DataError(f"{folder / '.lock'} is a link; remove it, run again") from None
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
             log.warn(f"{folder} lies where nothing can be locked: let only one process write to it")

@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     ValidationError,
     model_validator,
@@ -62,6 +63,28 @@ class Settings(BaseModel):
         except ValidationError as error:
             told = [_told(cls, each) for each in error.errors(include_url=False)]
             raise ValidationError.from_exception_data(cls.__name__, told) from None
+
+
+class SchemaOf:
+    """Gives a field that a function validates its JSON schema: that of any of some models.
+
+    models   each with properties that the mapping has besides
+    section  whose keys may be left out: they are taken from there
+    """
+
+    def __init__(
+        self, *models: tuple[type[Settings], Mapping[str, Any]], section: type[Settings] | None = None
+    ) -> None:
+        self._models, self._inherited = models, section.model_fields if section else {}
+
+    def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Called by `model_json_schema`."""
+        return {"anyOf": [self._schema(handler, model, more) for model, more in self._models]}
+
+    def _schema(self, handler: GetJsonSchemaHandler, model: type[Settings], more: Mapping[str, Any]) -> dict[str, Any]:
+        found = handler.resolve_ref_schema(handler(model.__pydantic_core_schema__))
+        required = [name for name in (*more, *found.get("required", [])) if name not in self._inherited]
+        return found | {"properties": {**more, **found.get("properties", {})}, "required": required}
 
 
 def faults(error: ValidationError) -> list[tuple[str, str]]:

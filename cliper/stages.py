@@ -145,6 +145,7 @@ STAGES: dict[str, Stage] = {
         ("item",),
         options=("dataset", "arm", "html"),
     ),
+    "schema": Stage("cliper.tools.schema", "print the JSON schema of the config, for editors", ()),
     "where": Stage("cliper.tools.where", "list the folders of a run's results", (), options=("dataset", "arm")),
 }
 

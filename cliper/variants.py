@@ -13,10 +13,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from pydantic import ConfigDict
+
 from cliper.errors import ConfigError, unknown
-from cliper.settings import Settings, fault
+from cliper.settings import SchemaOf, Settings, fault
 
 S = TypeVar("S", bound=Settings)
+
+
+class Own(Settings):
+    """Settings of a class of the user's own: those that it declares."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class Row(NamedTuple, Generic[S]):
@@ -74,6 +82,11 @@ class Variants(NamedTuple, Generic[S]):
             raise fault(f"{kind!r} is not known; known: {', '.join(self.rows)}")
         row = self.rows[kind]
         return Variant(kind, row.place, row.settings.model_validate(given))
+
+    def schema(self) -> SchemaOf:
+        """JSON schema of a mapping that chooses by `kind` or by `class`."""
+        ours = [(row.settings, {"kind": {"const": name}}) for name, row in self.rows.items()]
+        return SchemaOf(*ours, (Own, {"class": {"type": "string", "pattern": r"^[\w.]+:\w+$"}}))
 
     def _choose_own(self, place: Any, given: Mapping[str, Any]) -> Variant[S]:
         try:

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from cliper import config
-from cliper.config import FieldView
+from cliper.config.features import FieldView, Step
 from cliper.features.prompts import cleaning
 
 
 def view(*clean: str, categories: str = "all_names", min_length: int = 1) -> FieldView:
-    return FieldView(("title",), "___", "-", clean, categories, min_length)
+    template = {"fields": ("title",), "prompt": "___", "missing": "-"}
+    return FieldView.model_validate(template | {"clean": clean, "categories": categories, "min_length": min_length})
 
 
-def test_the_steps_are_those_of_the_schema() -> None:
-    steps = config.schema()["properties"]["prompt"]["properties"]["clean"]["items"]["enum"]
-    assert list(cleaning.STEPS) == steps
+def test_the_steps_are_those_that_the_config_takes() -> None:
+    assert list(cleaning.STEPS) == list(get_args(Step))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from cliper.collect import download
 from cliper.layout import Layout
 from cliper.stages import STAGES
 
-
 HEAVY = {"torch", "numpy", "polars", "pyarrow", "scipy", "PIL", "open_clip", "transformers", "requests"}
 
 

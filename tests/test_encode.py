@@ -3,7 +3,6 @@
 import io
 import re
 import shutil
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,25 +12,30 @@ import pytest
 import toy
 from PIL import Image
 
-from cliper import config, files
+from cliper import files
 from cliper.__main__ import main
 from cliper.collect.images.shards import shard_folder
 from cliper.errors import ConfigError, DataError
 from cliper.features import encode
 from cliper.features.embeddings.ranges import read_ranges
 from cliper.features.embeddings.store import VectorStore
+from cliper.layout import At, Layout
 
 pytestmark = pytest.mark.usefixtures("packaged_models_read_once")
-REPOSITORY = Path(__file__).parents[1]
-WHOLE = {"shard": 0, "shards": 1}  # one range: all items
+ENCODE = Path("results/shared/encode")
+WHOLE = {"range": 0, "ranges": 1}  # one range: all items
 IMAGES = {"dataset": "baby", "encoder": "lite0", **WHOLE}
 
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # results lie below the working directory
-    shipped = config.load([REPOSITORY / "config.yaml"])
-    return replace(shipped, encode=replace(shipped.encode, batch_size=4, batch_tokens=64))  # batches are filled up
+    return toy.settings(encode={"batch_size": 4, "batch_tokens": 64})  # batches are filled up
+
+
+def at(settings, **names):
+    """Paths of a job's results."""
+    return At(Layout(settings), names)
 
 
 def png(colour):
@@ -81,7 +85,7 @@ def test_a_thread_keeps_the_order_and_passes_errors_on():
     assert list(encode.in_thread(iter([[1], [2], [3]]))) == [[1], [2], [3]]
 
 
-def test_images_are_encoded_and_broken_ones_told(settings, caplog):
+def test_images_are_encoded_and_broken_ones_counted(settings, caplog):
     caplog.set_level("INFO")
     toy.run("weights", settings, encoder="lite0")
     write_images(settings, {0: png("red"), 1: None, 2: png("blue"), 3: png("teal")[:60], 4: b"<html>", 5: None})
@@ -102,9 +106,10 @@ def test_images_are_encoded_and_broken_ones_told(settings, caplog):
 def test_a_range_without_any_image_has_rows_of_the_same_width(settings):
     toy.run("weights", settings, encoder="lite0")
     write_images(settings, {0: None, 1: None, 2: png("red"), 3: None})
-    cut = replace(settings, encode=replace(settings.encode, ranges=2))
+    cut = toy.changed(settings, "encode", ranges=2)
     toy.run("encode-image", cut, dataset="baby", encoder="lite0")
-    table = read_ranges(cut.root, "image_embeddings", 2, {"dataset": "baby", "encoder": "lite0"})
+    paths = at(cut, dataset="baby", encoder="lite0").ranges("image_embeddings", 2)
+    table = read_ranges(paths, "image_embeddings")
     assert table["status"].to_list() == ["no_image", "no_image", "ok", "no_image"]
     assert table["embedding"].dtype == pl.Array(pl.Float32, 1280)
 
@@ -127,29 +132,29 @@ def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings, 
     capsys.readouterr()
     shard = shard_folder(toy.path(settings, "images", dataset="baby")) / "images-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-30])
-    told = ["encode-image", "--config", str(REPOSITORY / "config.yaml"), "--dataset", "baby", "--encoder", "lite0"]
-    assert main(told) == 2
+    config = str(toy.REPOSITORY / "config.yaml")
+    assert main(["encode-image", "--config", config, "--dataset", "baby", "--encoder", "lite0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(r"DataError: .*images-00000.parquet cannot be read .*; delete it and make it again", line)
-    assert not [path for path in (settings.root / "encode").rglob("*") if path.is_file()]
+    assert not [path for path in ENCODE.rglob("*") if path.is_file()]
 
 
 def test_corrupt_prompts_and_weights_are_one_line_and_leave_nothing(settings, capsys):
     toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", ["lamp"])
     prompts, ready = toy.path(settings, "prompts", **names), toy.path(settings, "weights", encoder="minilm")
-    told = ["encode-text", "--config", str(REPOSITORY / "config.yaml"), "--encoder", "minilm"]
-    told += [part for name, value in names.items() for part in (f"--{name}", value)]
+    command = ["encode-text", "--config", str(toy.REPOSITORY / "config.yaml"), "--encoder", "minilm"]
+    command += [part for name, value in names.items() for part in (f"--{name}", value)]
     for path, complaint in ((prompts, "cannot be read"), (ready, "is no JSON")):
         whole = path.read_bytes()
         path.write_bytes(whole[:-30])
         capsys.readouterr()
-        assert main(told) == 2
+        assert main(command) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"DataError: {path} {complaint}")
-        assert not (settings.root / "encode").exists()
+        assert not ENCODE.exists()
         path.write_bytes(whole)
-    assert main(told) == 0
+    assert main(command) == 0
 
 
 def test_the_default_image_is_encoded_once_an_encoder(settings):
@@ -184,8 +189,8 @@ def test_texts_are_encoded_with_a_note_of_what_made_them(settings, caplog):
     assert (note["encoder"], note["weights"], note["context"]) == ("minilm", ready["id"], 256)
     assert {"torch", "transformers"} <= set(note["versions"])
     assert note["files"] == ready["files"]
-    told = "3 items, 2 distinct texts, tokens 4 to 302 (median 4), 1 truncated, 0 in slices; 2 encoded, 0 found"
-    assert told in caplog.text
+    account = "3 items, 2 distinct texts, tokens 4 to 302 (median 4), 1 truncated, 0 in slices; 2 encoded, 0 found"
+    assert account in caplog.text
 
 
 def write_prompts(settings, view, texts):
@@ -218,12 +223,12 @@ def test_only_new_texts_are_encoded_and_the_bytes_are_those_of_a_clean_run(setti
 
     shutil.rmtree(settings.encode.store)  # safe to delete
     assert encode_text(settings, other_view) == incremental
-    without = replace(settings, encode=replace(settings.encode, store=None))
+    without = toy.changed(settings, "encode", store=None)
     assert encode_text(without, other_view) == incremental
     assert caplog.text.count("12 encoded, 0 found in the store") == 3
 
 
-def test_a_broken_store_is_warned_of_and_encoded_anew(settings, caplog):
+def test_a_broken_store_is_warned_of_and_not_used(settings, caplog):
     caplog.set_level("INFO")
     toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", ["red lamp", "lamp"])
@@ -238,11 +243,11 @@ def test_a_broken_store_is_warned_of_and_encoded_anew(settings, caplog):
 def test_a_long_text_is_encoded_in_slices_led_by_the_views_words(settings, caplog):
     caplog.set_level("INFO")
     toy.run("weights", settings, encoder="minilm")
-    summed = replace(settings, encode=replace(settings.encode, overflow="chunk_sum_as_released"))
+    summed = toy.changed(settings, "encode", overflow="chunk_sum_as_released")
     long = "The product title is " + "ok " * 300
     names = write_prompts(summed, "title", [long, "lamp"])
     encode_text(summed, names)
-    path = toy.path(settings, "text_embeddings", encoder="minilm", **WHOLE, **names)
+    path = toy.path(summed, "text_embeddings", encoder="minilm", **WHOLE, **names)
     table = files.read_table(path, "text_embeddings")
     assert table["n_chunks"].to_list() == [5, 1]  # 921 characters
     assert table["truncated"].to_list() == [False, False]
@@ -251,7 +256,7 @@ def test_a_long_text_is_encoded_in_slices_led_by_the_views_words(settings, caplo
     slices = [long[i : i + 230] for i in range(0, len(long), 230)]
     alone = write_prompts(summed, "brand", [slices[0], *(f"The product title is {part}" for part in slices[1:])])
     encode_text(summed, alone)
-    path = toy.path(settings, "text_embeddings", encoder="minilm", **WHOLE, **alone)
+    path = toy.path(summed, "text_embeddings", encoder="minilm", **WHOLE, **alone)
     parts = files.read_table(path, "text_embeddings")["embedding"].to_numpy()
     np.testing.assert_allclose(table["embedding"].to_numpy()[0], parts.sum(axis=0), atol=1e-5)
 
@@ -261,9 +266,10 @@ def test_precision_is_recorded_and_its_vectors_are_kept_apart(settings, caplog):
     toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", ["lamp", ""])  # a text without a word is one, too
     encode_text(settings, names)
-    encode_text(replace(settings, encode=replace(settings.encode, precision="bf16")), names)
+    halved = toy.changed(settings, "encode", precision="bf16")
+    encode_text(halved, names)
     assert caplog.text.count("2 encoded, 0 found in the store") == 2
-    path = toy.path(settings, "text_embeddings", encoder="minilm", **WHOLE, **names)
+    path = toy.path(halved, "text_embeddings", encoder="minilm", **WHOLE, **names)
     assert files.read_metadata(path)["precision"] == "bf16"
     assert np.isfinite(files.read_table(path, "text_embeddings")["embedding"].to_numpy()).all()
 
@@ -276,10 +282,10 @@ def test_ranges_and_chunks_change_no_byte_and_encode_no_text_twice(settings, cap
     names = write_prompts(settings, "title", texts)
     where = {"encoder": "minilm", **names}
 
-    def encode_in(shards):
-        cut = replace(settings, encode=replace(settings.encode, store=store, shards=shards))
+    def encode_in(ranges):
+        cut = toy.changed(settings, "encode", store=store, ranges=ranges)
         toy.run("encode-text", cut, **where)
-        return read_ranges(cut.root, "text_embeddings", shards, where)
+        return read_ranges(at(cut, **where).ranges("text_embeddings", ranges), "text_embeddings")
 
     whole = encode_in(1)
     shutil.rmtree("results/_vectors", ignore_errors=True)
@@ -291,7 +297,7 @@ def test_ranges_and_chunks_change_no_byte_and_encode_no_text_twice(settings, cap
     assert encode_in(2).equals(whole)
     expected = "15 encoded, 0 found" if store is None else "0 encoded, 15 found"
     assert f"{expected} in the store" in caplog.messages[-1]
-    assert caplog.messages[-1].endswith("(range 1 of 2)")
+    assert re.search(r" \(range 1 of 2\); \d+\.\d s$", caplog.messages[-1])
 
 
 def test_a_killed_job_loses_the_chunk_in_hand_and_no_more(settings, caplog, monkeypatch):
@@ -311,7 +317,7 @@ def test_a_killed_job_loses_the_chunk_in_hand_and_no_more(settings, caplog, monk
     monkeypatch.setattr(VectorStore, "__exit__", lambda *_: None)  # kill -9 runs no clean-up
     with pytest.raises(KeyboardInterrupt):
         toy.run("encode-text", settings, encoder="minilm", **names)
-    assert not [path for path in (settings.root / "encode").rglob("*") if path.is_file()]
+    assert not [path for path in ENCODE.rglob("*") if path.is_file()]
     monkeypatch.setattr(encode, "text_table", whole)
     toy.run("encode-text", settings, encoder="minilm", **names)
     assert "2 encoded, 8 found in the store" in caplog.text
@@ -320,15 +326,16 @@ def test_a_killed_job_loses_the_chunk_in_hand_and_no_more(settings, caplog, monk
 def test_one_range_is_made_alone_and_one_that_is_not_there_is_refused(settings):
     toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", ["a", "b", "c"])
-    cut = replace(settings, encode=replace(settings.encode, ranges=2))
+    cut = toy.changed(settings, "encode", ranges=2)
     toy.run("encode-text", cut, encoder="minilm", **names, range=1)
-    (made,) = (settings.root / "encode").rglob("*.parquet")
-    assert made.name == "title.1-of-2.parquet"
+    (made,) = ENCODE.rglob("*.parquet")
+    assert made.name == "1-of-2.parquet"
+    assert made == toy.path(cut, "text_embeddings", encoder="minilm", range=1, ranges=2, **names)
     assert files.read_table(made, "text_embeddings")["item"].to_list() == [1, 2]
-    with pytest.raises(ConfigError, match="--shard 2: encode.shards is 2, so ranges are numbered from 0 to 1"):
+    with pytest.raises(ConfigError, match="--range 2: encode.ranges is 2, so ranges are numbered from 0 to 1"):
         toy.run("encode-text", cut, encoder="minilm", **names, range=2)
-    many = replace(settings, encode=replace(settings.encode, ranges=4))
-    with pytest.raises(DataError, match=r"3 items cannot be cut into 4 ranges; lower encode.shards"):
+    many = toy.changed(settings, "encode", ranges=4)
+    with pytest.raises(DataError, match=r"3 items cannot be cut into 4 ranges; lower encode.ranges"):
         toy.run("encode-text", many, encoder="minilm", **names)
 
 

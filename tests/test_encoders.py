@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from cliper import config, device, files
-from cliper.config import Encode
 from cliper.device import choose_device, choose_precision
 from cliper.errors import ConfigError, DataError, FeatureError, SourceError
 from cliper.features.encoders import ENCODERS, bridge, cnn, loading, overflow
@@ -33,7 +32,7 @@ from cliper.variants import load_class
 
 pytestmark = pytest.mark.usefixtures("packaged_models_read_once")
 CPU = torch.device("cpu")
-HOW = Encode(batch_size=2, batch_tokens=256, threads=1, device="cpu", precision="fp32", overflow="truncate", shards=1)
+HOW = {"batch_size": 2, "batch_tokens": 256, "threads": 1, "device": "cpu", "precision": "fp32"}
 TEXTS = ["red lamp", "a", "The product title is a very long red lamp with many words.", "red lamp", ""]
 TINY = ENCODERS.choose({"kind": "open_clip", "architecture": "tiny", "pretrained": "here", "context": 77})
 TINY_MODEL = {
@@ -69,7 +68,7 @@ def make_ready(settings, folder):
 
 
 def load(settings, path, how=HOW):
-    return loading.load(settings, path, how)[0]
+    return loading.load(settings, path, name="mine", **how)[0]
 
 
 def cosine(a, b):
@@ -260,7 +259,7 @@ def test_a_batch_too_large_for_the_gpu_is_halved_and_so_are_those_after_it(caplo
     assert "from here on each is run in 4 parts" in caplog.text
 
 
-def test_a_gpu_too_small_for_one_text_is_told():
+def test_a_gpu_too_small_for_one_text_is_an_error_that_says_so():
     def embed(tokens):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -293,7 +292,7 @@ def test_the_probe_compares_both(monkeypatch):
 def test_bf16_weights_give_nearly_the_same_vectors_in_float32(kind, tmp_path, request):
     settings = TINY if kind == "open_clip" else of(kind)
     path = make_ready(settings, request.getfixturevalue("tiny") if kind == "open_clip" else tmp_path)
-    exact, half = load(settings, path), load(settings, path, replace(HOW, precision="bf16"))
+    exact, half = load(settings, path), load(settings, path, HOW | {"precision": "bf16"})
     assert (exact.precision, half.precision) == ("fp32", "bf16")
     if exact.text:
         rows = [encoder.encode_texts(TEXTS).embedding for encoder in (exact, half)]
@@ -312,7 +311,7 @@ def test_bf16_weights_give_nearly_the_same_vectors_in_float32(kind, tmp_path, re
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_a_gpu_gives_what_the_cpu_gives(tiny):
     path = make_ready(TINY, tiny)
-    on_gpu = load(TINY, path, replace(HOW, device="cuda"))
+    on_gpu = load(TINY, path, HOW | {"device": "cuda"})
     assert np.abs(on_gpu.encode_texts(TEXTS).embedding - load(TINY, path).encode_texts(TEXTS).embedding).max() <= 1e-4
 
 
@@ -341,13 +340,13 @@ def test_tokens_are_counted_without_the_weights(text_weights, text_encoder, tmp_
     settings, path = text_weights
     expected = text_encoder.encode_texts([*TEXTS, "lamp " * 300]).n_tokens.tolist()
     moved = shutil.copytree(path.parent, tmp_path / path.parent.name, ignore=shutil.ignore_patterns("*.safetensors"))
-    assert loading.load_counter(settings, moved / path.name)([*TEXTS, "lamp " * 300]) == expected
+    assert loading.load_counter(settings, moved / path.name, name="mine")([*TEXTS, "lamp " * 300]) == expected
 
 
 def test_an_image_encoder_counts_no_tokens(tmp_path):
     path = make_ready(of("cnn"), tmp_path)
     with pytest.raises(ConfigError, match="encodes no texts"):
-        loading.load_counter(of("cnn"), path)
+        loading.load_counter(of("cnn"), path, name="mine")
 
 
 def test_cut_context_equals_padded(text_encoder):
@@ -357,7 +356,7 @@ def test_cut_context_equals_padded(text_encoder):
     assert np.abs(cut - padded.encode_texts(TEXTS).embedding).max() <= 1e-5
 
 
-def test_a_text_has_the_same_bytes_whatever_is_encoded_beside_it(text_encoder):
+def test_a_text_has_the_same_bytes_whatever_is_encoded_with_it(text_encoder):
     text_encoder = replace(text_encoder, batch_tokens=88)
     many = [*TEXTS, *(f"lamp {'red ' * (i * 7 % 40)}{i}" for i in range(32))]  # some widths fill two batches
     together = text_encoder.encode_texts(many).embedding
@@ -368,7 +367,7 @@ def test_a_text_has_the_same_bytes_whatever_is_encoded_beside_it(text_encoder):
     assert np.array_equal(together, alone)
 
 
-def test_an_image_has_the_same_bytes_whatever_is_encoded_beside_it(tiny):
+def test_an_image_has_the_same_bytes_whatever_is_encoded_with_it(tiny):
     encoder = load(TINY, make_ready(TINY, tiny))
     pixels = [encoder.read_image(picture(colour)) for colour in ("red", "teal")]
     together = encoder.encode_images(pixels)
@@ -552,7 +551,9 @@ def test_openais_weights_are_asked_for_as_they_are(tmp_path, name):
 
 def test_weights_that_were_changed_or_are_for_other_settings_are_refused(tiny):
     path = make_ready(TINY, tiny)
-    with pytest.raises(DataError, match="other settings than the config's. Run: python -m cliper weights"):
+    with pytest.raises(
+        DataError, match="other settings than the config's. Run: python -m cliper weights --encoder mine$"
+    ):
         load(changed(TINY, pretrained="there"), path)
     (tiny / "tiny-here" / "open_clip_model.safetensors").write_bytes(b"")
     with pytest.raises(DataError, match="missing or was changed"):

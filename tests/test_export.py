@@ -72,23 +72,21 @@ def test_the_toolbox_reads_the_same_dataset(workdir: Path) -> None:
 
 
 def test_our_own_source_reads_it_back_to_equal_tables_and_features(workdir: Path) -> None:
-    toy.run("export", write_tables(asins=["A", "B", "C", "D"]), dataset="toy", arm="cliper", format="mmrec")
+    ours = write_tables(asins=["A", "B", "C", "D"])
+    toy.run("export", ours, dataset="toy", arm="cliper", format="mmrec")
     given = {"cliper": {"image": "image_feat.npy", "text": "text_feat.npy"}}
     source = {"kind": "mmrec", "inter": "toy.inter", "item_ids": "i_id_mapping.csv", "features": given}
     again = {"title": "Again", "source": source | {"mirrors": [str(FOLDER)]}}
-    config = toy.settings(name="again", run={"datasets": ["toy"]}, datasets={"toy": again})
-    for file in config.datasets["toy"].raw_files(["cliper"]):
-        toy.run("download", config, dataset="toy", file=file)
-    toy.run("catalogue", config, dataset="toy")
-    toy.run("fuse", config, dataset="toy", arm="cliper")
-    ours, theirs = Path("results/toy"), config.root
-    for name in ("train", "valid", "test", "items"):
-        tables = [files.read_table(locate(root, name, dataset="toy"), name) for root in (ours, theirs)]
+    theirs = toy.settings(name="again", run={"datasets": ["toy"]}, datasets={"toy": again})
+    for file in theirs.datasets["toy"].raw_files(["cliper"]):
+        toy.run("download", theirs, dataset="toy", file=file)
+    toy.run("catalogue", theirs, dataset="toy")
+    toy.run("fuse", theirs, dataset="toy", arm="cliper")
+    for name in ("train", "valid", "test", "items", "features"):
+        paths = [toy.path(config, name, dataset="toy", arm="cliper") for config in (ours, theirs)]
+        assert paths[0] != paths[1]
+        tables = [files.read_table(path, name) for path in paths]
         assert tables[0].equals(tables[1], null_equal=True), name
-    tables = [
-        files.read_table(locate(root, "features", dataset="toy", arm="cliper"), "features") for root in (ours, theirs)
-    ]
-    assert tables[0].equals(tables[1])
 
 
 def test_without_times_and_ids_these_columns_and_files_are_left_out(workdir: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +153,25 @@ def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
 def test_every_table_with_a_path_has_a_schema() -> None:
     without = {"raw", "weights", "run", "table", "export"}
     assert set(PATHS) - without <= set(TABLES)
+
+
+def test_a_lock_that_is_a_link_is_refused_and_empties_nothing(workdir: Path) -> None:
+    Path("precious.txt").write_text("data")
+    Path("folder").mkdir()
+    Path("folder/.lock").symlink_to(workdir / "precious.txt")
+    with pytest.raises(DataError, match=r"folder/\.lock is a link; remove it"), files.sole_writer(Path("folder")):
+        pass
+    assert Path("precious.txt").read_text() == "data"
+
+
+def test_where_nothing_can_be_locked_a_warning_stands_and_the_work_goes_on(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    done = []
+    with files.sole_writer(Path("folder")):
+        done.append(True)
+    assert done and "folder lies where nothing can be locked: let only one process write to it" in caplog.text

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 import toy
 
-from cliper import config, files
-from cliper.config import Arm, Config
-from cliper.errors import CliperError, DataError, FeatureError
+from cliper import files
+from cliper.config import Config, MadeFeatures
+from cliper.errors import CliperError, ConfigError, DataError, FeatureError
 from cliper.features import fuse
 from cliper.features.embeddings.ranges import span
 from cliper.features.fusion import cnn2014, equations
@@ -22,7 +22,19 @@ from cliper.features.fusion.rows import FUSIONS
 from cliper.schemas import TABLES
 
 GOLDEN = toy.SHARED / "golden/cliper_fusion/fusion.npz"
-SA = Arm(d=4, image="bridge", text="bridge", prompts="as_described", fusion="sa", temperature=0.5)
+FUSE = Path("results/shared/fuse")
+SA = MadeFeatures(
+    image="bridge",
+    given=None,
+    text="bridge",
+    prompts="as_described",
+    views=("title", "brand"),
+    fusion="sa",
+    temperature=0.5,
+    vectors="raw",
+    missing_field="sentence",
+    missing_image="mean",
+)
 
 
 def f32(values: object) -> np.ndarray:
@@ -77,9 +89,9 @@ def test_a_view_of_weight_0_is_left_out_of_every_fusion() -> None:
     assert equations.fuse_concat(text, weights).tolist() == [[0, 0, 10, 20]]
 
 
-def test_the_fusions_are_those_of_the_schema() -> None:
-    arm = config.schema()["properties"]["arms"]["additionalProperties"]["properties"]
-    assert list(FUSIONS) == arm["fusion"]["enum"]
+def test_an_unknown_fusion_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=f"arms.cliper.fusion: 'max' is not known; known: {', '.join(FUSIONS)}$"):
+        toy.settings(arms={"cliper": {"fusion": "max"}})
 
 
 def test_every_row_names_functions_that_exist_and_each_is_used() -> None:
@@ -144,7 +156,7 @@ def test_the_released_mean_takes_the_first_three_views() -> None:
 
 
 def test_views_in_another_space_than_the_image_have_no_similarity() -> None:
-    arm = Arm(d=4, image="lite0", text="minilm", prompts="joined_fields", fusion="concat")
+    arm = dataclasses.replace(SA, image="lite0", text="minilm", fusion="concat", temperature=None)
     weighed = fuse.weigh(views(f32(np.ones((2, 1, 3)))), f32(np.ones((2, 5))), np.zeros(2, bool), arm)
     assert weighed.similarity is None
     assert weighed.weight.tolist() == [[1.0], [1.0]]
@@ -182,7 +194,7 @@ def write_embeddings(
     encoder: str = "bridge",
 ) -> None:
     """Embeddings of all items in the config's ranges; the last item has no image."""
-    n_items, shards = len(image), settings.encode.shards
+    n_items, ranges = len(image), settings.encode.ranges
     status = ["ok"] * (n_items - 1) + ["no_image"]
     images = pl.DataFrame({"item": range(n_items), "status": status, "embedding": image}).with_columns(
         embedding=pl.when(status="ok").then("embedding")
@@ -202,9 +214,9 @@ def write_embeddings(
         )
         for view, vectors in text.items()
     }
-    for shard in range(shards):
-        where = {"dataset": "toy", "encoder": encoder, "shard": shard, "shards": shards}
-        start, stop = span(n_items, shard, shards)
+    for number in range(ranges):
+        where = {"dataset": "toy", "encoder": encoder, "range": number, "ranges": ranges}
+        start, stop = span(n_items, number, ranges)
         path = toy.path(settings, "image_embeddings", **where)
         files.write_table(path, "image_embeddings", images[start:stop], metadata={"weights": "w"})
         for view, table in tables.items():
@@ -212,27 +224,38 @@ def write_embeddings(
             files.write_table(path, "text_embeddings", table[start:stop], metadata={"weights": "w"})
 
 
-@pytest.fixture
-def two_views(workdir: Path) -> Config:
+def with_arm(**changes: object) -> Config:
+    """A prompt set of the views b and a, and an arm of it."""
     view = {"fields": ["title"], "prompt": "___", "missing": "-"}
     arm = {"d": 4, "image": "bridge", "text": "bridge", "prompts": "two", "fusion": "sa", "temperature": 0.5}
-    return toy.settings(**toy.dataset(workdir), prompts={"two": {"b": view, "a": view}}, arms={"cliper": arm})
+    views = {"two": {"b": view, "a": view}}
+    return toy.settings(**toy.dataset(Path("unused")), prompts=views, arms={"cliper": arm | changes})
+
+
+@pytest.fixture
+def two_views(workdir: Path) -> Config:
+    return with_arm()
+
+
+def read(settings: Config, result: str) -> pl.DataFrame:
+    """What the stage wrote of the arm cliper."""
+    return files.read_table(toy.path(settings, result, dataset="toy", arm="cliper"), result)
 
 
 def test_the_stage_keeps_the_sets_order_and_the_flags(two_views: Config) -> None:
     text = {"a": f32([[0, 1], [0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0], [1, 0]])}
     write_embeddings(two_views, text, f32([[1, 0], [0, 1], [1, 0]]), [False, True, False])
     toy.run("fuse", two_views, dataset="toy", arm="cliper")
-    features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
+    features = read(two_views, "features")
     near, far = math.e**2 / (math.e**2 + 1), 1 / (math.e**2 + 1)
     assert features["text"].to_numpy() == pytest.approx(f32([[near, far], [far, near], [0.5, 0.5]]))
     assert features["image_is_filled"].to_list() == [False, False, True]
     assert features["text_is_filled"].to_list() == [False, True, False]
-    weights = files.read_table(Path("results/toy/fuse/toy/cliper/view_weights.parquet"), "view_weights")
+    weights = read(two_views, "view_weights")
     assert weights["view"].to_list() == ["a", "b"] * 3
     assert weights["weight"].to_list() == pytest.approx([far, near, near, far, 0.5, 0.5])
     assert weights["rank"].to_list() == [2, 1, 1, 2, None, None]
-    fallbacks = files.read_table(Path("results/toy/fuse/toy/cliper/fallbacks.parquet"), "fallbacks")
+    fallbacks = read(two_views, "fallbacks")
     assert fallbacks.rows() == [
         ("a", "sentence", 1),
         ("b", "sentence", 1),
@@ -244,24 +267,25 @@ def test_the_stage_keeps_the_sets_order_and_the_flags(two_views: Config) -> None
 def test_features_do_not_depend_on_the_number_of_ranges(two_views: Config) -> None:
     drawn = np.random.default_rng(0)
     text = {view: f32(drawn.standard_normal((9, 3))) for view in ("a", "b")}
-    image, folder = f32(drawn.standard_normal((9, 3))), Path("results/toy/fuse/toy/cliper")
-    found = []
-    for shards in (1, 2, 9):
-        cut = dataclasses.replace(two_views, encode=dataclasses.replace(two_views.encode, shards=shards))
+    image, found = f32(drawn.standard_normal((9, 3))), []
+    for ranges in (1, 2, 9):
+        cut = toy.changed(two_views, "encode", ranges=ranges)
         write_embeddings(cut, text, image, [False] * 9)
         toy.run("fuse", cut, dataset="toy", arm="cliper")
+        folder = toy.path(cut, "features", dataset="toy", arm="cliper").parent
         found.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        report = read(cut, "token_report")
+        shutil.rmtree("results")
     assert set(found[0]) == {f"{name}.parquet" for name in ("features", "view_weights", "fallbacks", "tokens")}
     assert found[0] == found[1] == found[2]
-    report = files.read_table(folder / "tokens.parquet", "token_report")
     assert report.rows() == [(view, 9, 8, 3, 7.0, 11, 0, 0) for view in ("a", "b")]
 
 
 def test_ranges_that_do_not_belong_to_each_other_are_refused(two_views: Config) -> None:
-    cut = dataclasses.replace(two_views, encode=dataclasses.replace(two_views.encode, shards=2))
+    cut = toy.changed(two_views, "encode", ranges=2)
     write_embeddings(cut, {view: f32(np.eye(4)) for view in ("a", "b")}, f32(np.eye(4)), [False] * 4)
     first, second = (
-        toy.path(cut, "image_embeddings", dataset="toy", encoder="bridge", shard=shard, shards=2) for shard in (0, 1)
+        toy.path(cut, "image_embeddings", dataset="toy", encoder="bridge", range=number, ranges=2) for number in (0, 1)
     )
     table = files.read_table(second, "image_embeddings")
     files.write_table(second, "image_embeddings", table, metadata={"weights": "other"})
@@ -276,12 +300,12 @@ def test_ranges_that_do_not_belong_to_each_other_are_refused(two_views: Config) 
     second.unlink()
     with pytest.raises(DataError, match=f"{second.name} is missing. Run: python -m cliper encode-image"):
         toy.run("fuse", cut, dataset="toy", arm="cliper")
-    assert not Path("results/toy/fuse").exists()
+    assert not FUSE.exists()
 
 
 def test_without_any_image_there_is_no_mean(two_views: Config) -> None:
     write_embeddings(two_views, {view: f32([[1], [1]]) for view in ("a", "b")}, f32([[1], [1]]), [False, False])
-    path = toy.path(two_views, "image_embeddings", dataset="toy", encoder="bridge", shard=0, shards=1)
+    path = toy.path(two_views, "image_embeddings", dataset="toy", encoder="bridge", range=0, ranges=1)
     table = files.read_table(path, "image_embeddings")
     none = table.with_columns(status=pl.lit("undecodable"), embedding=pl.lit(None, pl.Array(pl.Float32, 1)))
     files.write_table(path, "image_embeddings", none)
@@ -292,10 +316,9 @@ def test_without_any_image_there_is_no_mean(two_views: Config) -> None:
 def test_an_arm_takes_the_views_that_it_names_in_its_order(two_views: Config) -> None:
     text = {"a": f32([[0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0]])}
     write_embeddings(two_views, text, f32([[3, 4], [0, 2]]), [False, False])  # the second is not there
-    arm = dataclasses.replace(two_views.arms["cliper"], views=("a", "b"), fusion="concat", temperature=None)
-    arm = dataclasses.replace(arm, vectors="normalised")
-    toy.run("fuse", dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
-    features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
+    chosen = with_arm(views=["a", "b"], fusion="concat", temperature=None, vectors="normalised")
+    toy.run("fuse", chosen, dataset="toy", arm="cliper")
+    features = read(chosen, "features")
     assert features["text"].to_list() == [[0, 1, 1, 0]] * 2
     assert features["image"].to_numpy() == pytest.approx(f32([[0.6, 0.8]] * 2))
 
@@ -306,15 +329,14 @@ def test_a_default_image_is_read_where_the_arm_asks_for_it(two_views: Config) ->
     table = pl.DataFrame({"item": [-1], "embedding": f32([[7, 8]])})
     path = toy.path(two_views, "default_image", encoder="bridge")
     files.write_table(path, "default_image", table)
-    arm = dataclasses.replace(two_views.arms["cliper"], missing_image="default_image")
-    toy.run("fuse", dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
-    features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
+    default = with_arm(missing_image="default_image")
+    toy.run("fuse", default, dataset="toy", arm="cliper")
+    features = read(default, "features")
     assert features["image"].to_list() == [[1, 0], [7, 8]]
     assert features["image_is_filled"].to_list() == [False, True]
-    arm = dataclasses.replace(arm, missing_image="zero")
-    toy.run("fuse", dataclasses.replace(two_views, arms={"cliper": arm}), dataset="toy", arm="cliper")
-    features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
-    assert features["image"].to_list() == [[1, 0], [0, 0]]
+    zero = with_arm(missing_image="zero")
+    toy.run("fuse", zero, dataset="toy", arm="cliper")
+    assert read(zero, "features")["image"].to_list() == [[1, 0], [0, 0]]
 
 
 def test_a_broken_vector_is_named_by_its_item(two_views: Config) -> None:
@@ -348,16 +370,16 @@ def write_given(image: object = GIVEN_IMAGE, text: object = GIVEN_TEXT) -> Confi
 
 
 def test_given_features_are_taken_as_they_are_and_a_row_of_zeros_is_flagged(workdir: Path) -> None:
-    toy.run("fuse", write_given(), dataset="toy", arm="cliper")
-    features = files.read_table(Path("results/toy/fuse/toy/cliper/features.parquet"), "features")
+    chosen = write_given()
+    toy.run("fuse", chosen, dataset="toy", arm="cliper")
+    features = read(chosen, "features")
     assert features["item"].to_list() == [0, 1, 2]
     assert (features["image"].to_numpy() == GIVEN_IMAGE).all()
     assert features["image"].to_numpy().dtype == np.float32
     assert (features["text"].to_numpy() == GIVEN_TEXT).all()
     assert features["image_is_filled"].to_list() == [False, True, False]
     assert features["text_is_filled"].to_list() == [False, False, False]
-    weights = files.read_table(Path("results/toy/fuse/toy/cliper/view_weights.parquet"), "view_weights")
-    assert weights.is_empty()
+    assert read(chosen, "view_weights").is_empty()
 
 
 def spoilt(place: tuple[int, int], value: float) -> np.ndarray:
@@ -387,7 +409,7 @@ def test_given_features_that_cannot_be_used_are_refused(workdir: Path, image: ob
     chosen = write_given(image)
     with pytest.raises(FeatureError, match=f"image_feat.npy.*{complaint}"):
         toy.run("fuse", chosen, dataset="toy", arm="cliper")
-    assert not Path("results/toy/fuse").exists()
+    assert not FUSE.exists()
 
 
 def test_missing_given_features_name_the_command_that_fetches_them(workdir: Path) -> None:
@@ -407,7 +429,7 @@ def with_image_file(workdir: Path) -> Config:
     """Three items with one view in space minilm; images of an amazon2014 dataset for the arm vanilla."""
     source = {"kind": "amazon2014", "category": "Toy", "interactions": "ratings"}
     source |= {"features": {"vanilla": {"image": "image_features_Toy.b"}}}
-    toy_set = {"title": "Toy", "source": source, "k_core": 5, "split_seed": 1}
+    toy_set = {"title": "Toy", "source": source, "k_core": 5, "split": "random", "split_seed": 1}
     settings = toy.settings(name="toy", run={"datasets": ["toy"], "arms": ["vanilla"]}, datasets={"toy": toy_set})
     write_embeddings(settings, {"joined": np.eye(3, 4)}, np.zeros((3, 4)), [False] * 3, "joined_fields", "minilm")
     asins = pl.DataFrame({"item": [0, 1, 2], "asin": ["B000000000", "B000000001", "B000000002"]})

@@ -18,6 +18,7 @@ from cliper.collect.sources.records import ITEMS
 from cliper.config import Config
 from cliper.schemas import TABLES
 
+CONFIG = ["--config", str(toy.REPOSITORY / "config.yaml"), "toy.yaml"]
 TOY = {"dataset": "toy"}
 SET = TOY | {"prompts": "as_described"}
 
@@ -39,7 +40,7 @@ def ran(workdir: Path) -> Config:
     arm = {"image": "bridge", "text": "bridge", "prompts": "as_described", "views": ["title", "brand"]}
     overlay = config.lay_over(toy.dataset(workdir), {"run": {"arms": ["cliper"]}, "arms": {"cliper": arm}})
     settings = toy.settings(**overlay)
-    config.write(settings, Path("toy.yaml"))
+    config.write(overlay, Path("toy.yaml"))
 
     def write(kind: str, table: pl.DataFrame, **names: str | int) -> None:
         files.write_table(toy.path(settings, kind, **TOY, **names), kind, table)
@@ -58,14 +59,14 @@ def ran(workdir: Path) -> Config:
             embedding=pl.Series([[1.0]] * 2, dtype=pl.Array(pl.Float32, 1)), n_tokens=5, n_chunks=1, truncated=False
         )
         vectors = vectors.with_columns(text_sha256=pl.lit("0"))
-        write("text_embeddings", vectors, encoder="bridge", prompts="as_described", view=view, shard=0, shards=1)
+        write("text_embeddings", vectors, encoder="bridge", prompts="as_described", view=view, range=0, ranges=1)
     weights = {"similarity": [0.25, 0.5] * 2, "weight": [0.4, 0.6] * 2, "rank": [2, 1, None, None]}
     write("view_weights", pl.DataFrame({"item": [0, 0, 1, 1], "view": ["brand", "title"] * 2} | weights), arm="cliper")
     return settings
 
 
 def test_an_items_prompts_and_weights_are_shown(ran: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", "--config", "toy.yaml", "--item", "a1"]) == 0
+    assert main(["inspect", *CONFIG, "--item", "a1"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "a1: item 0 of toy",
         "  title: <script>&",
@@ -83,7 +84,7 @@ def test_an_items_prompts_and_weights_are_shown(ran: Config, capsys: pytest.Capt
 
 
 def test_the_page_holds_the_image_and_escapes_what_the_shop_wrote(ran: Config) -> None:
-    assert main(["inspect", "--config", "toy.yaml", "--item", "a1", "--html", "a1.html"]) == 0
+    assert main(["inspect", *CONFIG, "--item", "a1", "--html", "a1.html"]) == 0
     page = Path("a1.html").read_text(encoding="utf-8")
     assert f"data:image/png;base64,{base64.b64encode(png()).decode()}" in page
     assert "&lt;script&gt;&amp;" in page
@@ -92,27 +93,13 @@ def test_the_page_holds_the_image_and_escapes_what_the_shop_wrote(ran: Config) -
 
 
 def test_an_item_without_an_image_is_shown_with_the_reason(ran: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    told = [
-        "inspect",
-        "--config",
-        "toy.yaml",
-        "--item",
-        "a2",
-        "--dataset",
-        "toy",
-        "--arm",
-        "cliper",
-        "--html",
-        "p.html",
-    ]
-    assert main(told) == 0
+    names = ["--item", "a2", "--dataset", "toy", "--arm", "cliper"]
+    assert main(["inspect", *CONFIG, *names, "--html", "p.html"]) == 0
     assert "  image: http_error, 404\n" in capsys.readouterr().out
     assert "<img alt" not in Path("p.html").read_text(encoding="utf-8")
 
 
 def test_an_unknown_item_is_one_line_and_exit_code_2(ran: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", "--config", "toy.yaml", "--item", "zz"]) == 2
-    assert (
-        capsys.readouterr().err
-        == "DataError: no item 'zz' in toy; column asin of results/toy/catalogue/toy/items.parquet lists all\n"
-    )
+    assert main(["inspect", *CONFIG, "--item", "zz"]) == 2
+    items = toy.path(ran, "items", **TOY)
+    assert capsys.readouterr().err == f"DataError: no item 'zz' in toy; column asin of {items} lists all\n"

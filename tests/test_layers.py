@@ -117,7 +117,7 @@ def test_every_folder_is_a_wing_and_every_stage_stands_in_one() -> None:
     assert folders == WINGS | {"config"}
     assert {row.module for row in STAGES.values()} <= {module for module in MODULES if is_stage(module)}
     assert {"cliper.collect.crawl", "cliper.collect.images.shards"} <= {name for name, _ in ALL_PAIRS}
-    assert LIGHT | LENT | SECTIONS | FOR_WORKFLOW <= MODULES.keys()
+    assert MODULES.keys() >= LIGHT | LENT | SECTIONS | FOR_WORKFLOW
 
 
 ALL_PAIRS = {pair for module in MODULES for pair in [(module, ""), *imports_of(module)]}

@@ -9,17 +9,17 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from servers import serve
 from toy import SHARED
 
 from cliper import files
-from cliper.config import Encode
 from cliper.errors import ConfigError, SourceError
 from cliper.features.encoders import ENCODERS, loading, longclip, overflow
 from cliper.settings import plain
 
 GOLDEN = SHARED / "golden" / "longclip"
 golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the shared golden numbers are not here")
-HOW = Encode(batch_size=4, batch_tokens=256, threads=1, device="cpu", precision="fp32", overflow="truncate", shards=1)
+HOW = {"batch_size": 4, "batch_tokens": 256, "threads": 1, "device": "cpu", "precision": "fp32"}
 MODEL = {
     "embed_dim": 8,
     "quick_gelu": True,
@@ -45,7 +45,7 @@ def changed(chosen, **settings):
 def load(settings, folder):
     weights = loading.prepare(settings, folder, threads=1)
     files.write_json(folder / "weights.json", loading.note(settings, weights))
-    return loading.load(settings, folder / "weights.json", HOW)
+    return loading.load(settings, folder / "weights.json", name="mine", **HOW)
 
 
 # --- a stand-in, made here ---
@@ -143,19 +143,39 @@ def test_longclip_refuses_an_architecture_with_plain_gelu(monkeypatch, state, tm
         loading.prepare(write(tmp_path / "l.pt", state), tmp_path, threads=1)
 
 
-def test_longclip_says_which_file_goes_where(little, state, tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise OSError("no network")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    settings = changed(write(tmp_path / "elsewhere.pt", state), source="https://huggingface.test/a/resolve/main/l.pt")
+def test_longclip_says_which_file_goes_where(little, state, tmp_path):
+    settings = changed(write(tmp_path / "elsewhere.pt", state), source="http://127.0.0.1:9/a/resolve/main/l.pt")
     with pytest.raises(SourceError) as error:
         loading.prepare(settings, tmp_path / "weights", threads=1)
-    assert f"put https://huggingface.test/a/resolve/main/l.pt into {tmp_path / 'weights'} and run" in str(error.value)
+    said = f"(no connection); by hand, put http://127.0.0.1:9/a/resolve/main/l.pt into {tmp_path / 'weights'} and run"
+    assert said in str(error.value)
     (tmp_path / "elsewhere.pt").rename(tmp_path / "weights" / "l.pt")
     assert loading.prepare(settings, tmp_path / "weights", threads=1).context == 248
     with pytest.raises(SourceError, match="there is no file .*nowhere.pt"):
         loading.prepare(changed(settings, source=str(tmp_path / "nowhere.pt")), tmp_path, threads=1)
+
+
+def test_longclip_continues_a_half_file(little, state, tmp_path):
+    settings = write(tmp_path / "l.pt", state)
+    whole, asked = (tmp_path / "l.pt").read_bytes(), []
+
+    def answer(request):
+        asked.append(request.headers["Range"])
+        start = int(asked[-1][6:-1]) if asked[-1] else 0
+        request.send_response(206 if start else 200)
+        request.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
+        request.send_header("ETag", '"one"')
+        request.send_header("Content-Length", str(len(whole) - start))
+        request.end_headers()
+        request.wfile.write(whole[start : None if start else 2_000_000])
+
+    with serve(answer) as url:
+        fetched = changed(settings, source=f"{url}/l.pt")
+        with pytest.raises(SourceError, match="cannot fetch the weights"):
+            loading.prepare(fetched, tmp_path / "weights", threads=1)
+        loading.prepare(fetched, tmp_path / "weights", threads=1)
+    assert asked[0] is None and asked[1] is not None
+    assert (tmp_path / "weights" / "l.pt").read_bytes() == whole
 
 
 # --- golden: what Long-CLIP's own code gave ---

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import toy
-from pydantic import ValidationError
 
 from cliper import files
 from cliper.config import Config
-from cliper.features.encoders import ENCODERS
-from cliper.settings import faults
+from cliper.errors import ConfigError
 
 OWN = '''
 """Texts by their letters: how often each of the first letters of the alphabet stands in them."""
@@ -66,9 +64,8 @@ def own_file(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def chosen(**settings: object) -> Config:
-    encoder = ENCODERS.choose({"class": "my_encoder:MyEncoder", **settings})
-    shipped = toy.settings(name="toy", encode={"store": None})
-    return replace(shipped, encoders={"mine": encoder})
+    encoders = {"mine": {"class": "my_encoder:MyEncoder", **settings}}
+    return toy.settings(name="toy", encode={"store": None}, encoders=encoders)
 
 
 def test_an_encoder_of_ones_own_makes_weights_and_embeddings() -> None:
@@ -77,7 +74,7 @@ def test_an_encoder_of_ones_own_makes_weights_and_embeddings() -> None:
     files.write_table(toy.path(config, "prompts", **names), "prompts", prompts)
     toy.run("weights", config, encoder="mine")
     toy.run("encode-text", config, encoder="mine", **names)
-    path = toy.path(config, "text_embeddings", encoder="mine", shard=0, shards=1, **names)
+    path = toy.path(config, "text_embeddings", encoder="mine", range=0, ranges=1, **names)
     table = files.read_table(path, "text_embeddings")
     assert table["embedding"].to_numpy().dtype == np.float32
     assert table["embedding"].to_list() == [[2, 1, 1], [0, 0, 0]]
@@ -95,8 +92,8 @@ def test_its_settings_stand_in_the_config_and_in_the_note_of_its_weights() -> No
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"width": 0}, "width: 0 must be at least 1"),
-        ({}, "width: missing (letters that are counted)"),
+        ({"width": 0}, "encoders.mine.width: 0 must be at least 1"),
+        ({}, "encoders.mine.width: missing (letters that are counted)"),
         ({"width": 3, "depth": 1}, "unknown key 'depth'; known: overflow, width"),
         (
             {"class": "my_encodr:MyEncoder"},
@@ -111,7 +108,21 @@ def test_its_settings_stand_in_the_config_and_in_the_note_of_its_weights() -> No
     ],
 )
 def test_what_is_no_encoder_is_refused_with_a_sentence(settings: dict[str, object], sentence: str) -> None:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ConfigError) as error:
         chosen(**settings)
-    found = faults(error.value) if isinstance(error.value, ValidationError) else [("", str(error.value))]
-    assert sentence in "; ".join(f"{place}: {text}" for place, text in found)
+    assert str(error.value).startswith("toy: encoders.mine")
+    assert sentence in str(error.value)
+
+
+def code_id() -> str:
+    """The id of its weights, by a process of its own: one process reads a file once."""
+    code = "from cliper.codeid import code_id; print(code_id('weights', 'my_encoder:MyEncoder'))"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_its_code_id_changes_with_what_its_file_computes(workdir: Path) -> None:
+    before = code_id()
+    (workdir / "my_encoder.py").write_text(OWN.replace("Nothing is fetched", "No file is fetched") + "# the end\n")
+    assert code_id() == before
+    (workdir / "my_encoder.py").write_text(OWN.replace("ord(letter) - 96", "ord(letter) - 95"))
+    assert code_id() != before

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import toy
-from pydantic import ValidationError
 
 from cliper import files
-from cliper.collect.sources import SOURCES
 from cliper.config import Config
-from cliper.settings import faults
+from cliper.errors import ConfigError
 
 OWN = '''
 """Orders as a shop's till writes them: one JSON array of who bought what, when."""
@@ -66,10 +64,9 @@ def own_file(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def chosen(**settings: object) -> Config:
-    source = SOURCES.choose({"class": "my_source:MySource", **settings})
-    shipped = toy.settings(name="toy", run={"datasets": ["baby"]}, download={"lock": None})
-    shop = replace(shipped.dataset("baby"), title="Shop", source=source, k_core=1, split="user_time")
-    return replace(shipped, datasets={"shop": shop})
+    source = {"class": "my_source:MySource", **settings}
+    shop = {"title": "Shop", "source": source, "k_core": 1, "split": "user_time", "split_seed": 1}
+    return toy.settings(name="toy", run={"datasets": ["shop"]}, datasets={"shop": shop}, download={"lock": None})
 
 
 def test_the_line_begins_with_a_source_of_ones_own(workdir: Path) -> None:
@@ -92,7 +89,10 @@ def test_the_line_begins_with_a_source_of_ones_own(workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"orders": "orders.csv"}, "orders: 'orders.csv' does not have the form [.]json$ (file of orders)"),
+        (
+            {"orders": "orders.csv"},
+            "datasets.shop.source.orders: 'orders.csv' does not have the form [.]json$ (file of orders)",
+        ),
         ({"order": "orders.json"}, "unknown key 'order'; known: mirrors, orders"),
         ({"class": "my_source:MyShop"}, "unknown class of my_source 'MyShop'; known: MySettings, MySource, Unsettled"),
         ({"class": "my_source:MySettings"}, "is no source: it must subclass cliper.collect.sources.base.Source"),
@@ -100,7 +100,21 @@ def test_the_line_begins_with_a_source_of_ones_own(workdir: Path) -> None:
     ],
 )
 def test_what_is_no_source_is_refused_with_a_sentence(settings: dict[str, object], sentence: str) -> None:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ConfigError) as error:
         chosen(**settings)
-    found = faults(error.value) if isinstance(error.value, ValidationError) else [("", str(error.value))]
-    assert sentence in "; ".join(f"{place}: {text}" for place, text in found)
+    assert str(error.value).startswith("toy: datasets.shop.source")
+    assert sentence in str(error.value)
+
+
+def code_id() -> str:
+    """The id of its catalogue, by a process of its own: one process reads a file once."""
+    code = "from cliper.codeid import code_id; print(code_id('catalogue', 'my_source:MySource'))"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_its_code_id_changes_with_what_its_file_reads(workdir: Path) -> None:
+    before = code_id()
+    (workdir / "my_source.py").write_text(OWN.replace("Orders as", "The orders as") + "# the end\n")
+    assert code_id() == before
+    (workdir / "my_source.py").write_text(OWN.replace('title="name"', 'title="label"'))
+    assert code_id() != before

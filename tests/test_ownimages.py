@@ -76,7 +76,7 @@ def test_files_are_found_by_the_items_ids_and_each_item_has_a_status(pictures: P
         None: "no_file",
         "../pictures/A": "no_file",  # an id is looked up, never a path
     }
-    images = dict(read_images(locate(configured("pictures").root, "images", dataset="toy")))
+    images = dict(read_images(toy.path(configured("pictures", max_bytes=4000), "images", dataset="toy")))
     assert images == {0: bodies["A.jpg"], 1: bodies["B.PNG"]}
 
 
@@ -86,18 +86,18 @@ def test_a_file_that_changed_is_read_again_and_others_stay(pictures: Path) -> No
     (pictures / "A.jpg").write_bytes(picture("blue"))
     (pictures / "B.png").write_bytes(picture("green", "PNG"))
     assert crawled(["A", "B"]) == {"A": "ok", "B": "ok"}
-    path = locate(configured("pictures").root, "images", dataset="toy")
+    path = toy.path(configured("pictures"), "images", dataset="toy")
     assert dict(read_images(path)) == {0: picture("blue"), 1: picture("green", "PNG")}
 
 
-def test_two_files_of_an_item_are_told_and_the_first_by_name_is_used(
+def test_two_files_of_an_item_are_warned_of_and_the_first_by_name_is_used(
     pictures: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (pictures / "A.png").write_bytes(picture("green", "PNG"))
     (pictures / "A.jpg").write_bytes(picture("red"))
     assert crawled(["A"]) == {"A": "ok"}
     assert "1 more files of items that have one" in caplog.text
-    path = locate(configured("pictures").root, "images", dataset="toy")
+    path = toy.path(configured("pictures"), "images", dataset="toy")
     assert dict(read_images(path)) == {0: picture("red")}
 
 

@@ -10,7 +10,7 @@ from cliper import config as config_module
 from cliper import files
 from cliper.__main__ import main
 from cliper.collect.sources.records import ITEMS
-from cliper.config import Config
+from cliper.config import Config, MadeFeatures
 from cliper.errors import ConfigError
 from cliper.features import prompt
 from cliper.features.prompts import templates
@@ -22,6 +22,7 @@ ITEM: dict[str, Value | None] = {
     "categories": [["Baby", "Strollers"]],
     "description": "Light.",
 }
+CONFIG = ["--config", str(toy.REPOSITORY / "config.yaml"), "toy.yaml"]
 NOTHING: dict[str, Value | None] = dict.fromkeys(ITEM)
 
 
@@ -125,7 +126,9 @@ def test_views_can_be_added_renamed_and_written_otherwise_from_the_config() -> N
         "The product descriptions are Label: A&amp;B Pram"
     )
     assert templates.render(views, "title", ITEM)[0] == "The product title is Missing."
-    assert chosen.views_of(chosen.arms["cliper"]) == ("global", "label")
+    features = chosen.features("baby", "cliper")
+    assert isinstance(features, MadeFeatures)
+    assert features.views == ("global", "label")
     assert [views[view].clean for view in ("label", "brand")] == [(), ("tags",)]  # type: ignore[union-attr]
 
 
@@ -143,7 +146,7 @@ def test_cleaning_is_counted_by_field_and_step() -> None:
         ("noise", 0, 1),
         ("min_length", 0, 0),
     ]
-    assert prompt.told(prompt.count_cleaning(items, views, "title")) == (
+    assert prompt.describe_cleaning(prompt.count_cleaning(items, views, "title")) == (
         "title: reading emptied 1, entities changed 1, tags changed 1, white_space emptied 1, noise emptied 1"
     )
 
@@ -171,28 +174,30 @@ def test_the_stage_writes_a_row_for_every_item(workdir: Path) -> None:
 
 @pytest.fixture
 def catalogued(workdir: Path) -> Config:
-    config = toy.settings(**toy.dataset(workdir))
+    overlay = toy.dataset(workdir)
+    config_module.write(overlay, Path("toy.yaml"))
+    config = toy.settings(**overlay)
     items = pl.DataFrame([{"asin": "i", "title": "T"}, {"asin": "j"}, {"asin": "k"}], schema=ITEMS)
     files.write_table(toy.path(config, "items", dataset="toy"), "items", items.with_row_index("item"))
-    config_module.write(config, Path("toy.yaml"))
     return config
 
 
 def test_a_preview_prints_prompts_of_the_first_items_and_writes_nothing(
     catalogued: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["prompt", "--config", "toy.yaml", "--preview", "2"]) == 0
+    assert main(["prompt", *CONFIG, "--preview", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["joined_fields, item 0 (i)", "  joined: T"]  # the run's first arm
     assert lines[4:6] == ["as_described, item 0 (i)", "  title: The product title is T."]
     assert "  title (missing): The product title is Missing." in lines
     assert not [line for line in lines if "item 2" in line]
-    assert not (catalogued.root / "prompt").exists()
+    assert not Path("results/shared/prompt").exists()
+    assert not Path("results/toy").exists()
 
 
 def test_a_preview_can_be_of_one_set_and_view(catalogued: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    told = ["prompt", "--config", "toy.yaml", "--preview", "1", "--prompts", "as_released", "--view", "brand"]
-    assert main(told) == 0
+    command = ["prompt", *CONFIG, "--preview", "1", "--prompts", "as_released", "--view", "brand"]
+    assert main(command) == 0
     assert capsys.readouterr().out == "as_released, item 0 (i)\n  brand (missing): The product brand is Missing.\n"
 
 
@@ -201,14 +206,14 @@ def test_a_preview_counts_tokens_where_the_encoder_is_ready_and_says_how_to_get_
 ) -> None:
     toy.run("weights", catalogued, encoder="minilm")
     capsys.readouterr()
-    assert main(["prompt", "--config", "toy.yaml", "--preview", "1"]) == 0
+    assert main(["prompt", *CONFIG, "--preview", "1"]) == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[:2] == ["joined_fields, item 0 (i)", "  joined [minilm 3 tokens]: T"]  # with the marks of both ends
     assert lines[2:4] == ["as_described, item 0 (i)", "  title: The product title is T."]
-    (told,) = printed.err.splitlines()
-    assert told.startswith("cliper prompt: warning: tokens of clip-vit-l14 are not counted: ")
-    assert told.endswith("weights.json is missing. Run: python -m cliper weights --encoder clip-vit-l14")
+    (warning,) = printed.err.splitlines()
+    assert warning.startswith("cliper prompt: warning: tokens of clip-vit-l14 are not counted: ")
+    assert warning.endswith("weights.json is missing. Run: python -m cliper weights --encoder clip-vit-l14")
 
 
 def test_a_set_that_no_arm_reads_is_counted_by_all_encoders(
@@ -216,13 +221,13 @@ def test_a_set_that_no_arm_reads_is_counted_by_all_encoders(
 ) -> None:
     toy.run("weights", catalogued, encoder="minilm")
     capsys.readouterr()
-    told = ["prompt", "--config", "toy.yaml", "--preview", "1", "--prompts", "as_released", "--view", "brand"]
-    assert main(told) == 0
+    command = ["prompt", *CONFIG, "--preview", "1", "--prompts", "as_released", "--view", "brand"]
+    assert main(command) == 0
     assert "  brand [minilm 8 tokens] (missing): The product brand is Missing." in capsys.readouterr().out
 
 
 def test_without_a_preview_every_name_is_needed(catalogued: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["prompt", "--config", "toy.yaml", "--dataset", "toy"]) == 2
+    assert main(["prompt", *CONFIG, "--dataset", "toy"]) == 2
     assert capsys.readouterr().err == "ConfigError: prompt needs --prompts, --view, or --preview N\n"
 
 

@@ -5,8 +5,8 @@ Out:  train, valid, test (three files), users, items, and counts: the data card,
 
 Rows of one user and item are dropped after the first, then rows below `min_rating`, then users and items with
 fewer than `k_core` interactions until none is left. Ids number users and items by their first appearance in
-the file. `split` says which interactions are held out: random, user_time, global_time, or given; see cliper/splits.py
-for the rule. A split of the source's own is used as it is, with its numbers where it has some.
+the file. `split` says which interactions are held out: random, user_time, global_time, or given; see
+cliper/collect/interactions/splits.py for the rule. A split of the source's own is used as it is, with its numbers where it has some.
 """
 
 from __future__ import annotations

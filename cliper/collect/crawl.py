@@ -4,9 +4,9 @@ In:  items (item, asin, image_url); where the dataset has an image_folder, the f
 Out: images, a row per item with what became of its image, and beside it `shards/` with the images' bytes.
 
 Each distinct URL is asked once. A shard is written when all its URLs are through. A run that was broken off goes on:
-it asks for what it has not got, and again for what failed in passing (timeouts, broken connections, 429, 5xx, hosts
-that were given up). A finished one asks for nothing, but with --retry-failed again for what failed in passing. The
-paper (section 4, "Datasets") names Amazon's cover images and no crawler.
+it asks for what is missing, and again after transient failures (timeouts, broken connections, 429, 5xx, hosts that
+were given up). A finished one asks for nothing, but with --retry-failed again after transient failures. The paper
+(section 4, "Datasets") names Amazon's cover images and no crawler.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ import polars as pl
 
 from cliper import files, log
 from cliper.collect.images import pictures
-from cliper.collect.images.ahead import work_ahead
-from cliper.collect.images.fetch import Fetcher, is_transient
+from cliper.collect.images.ahead import Source, fetch_ahead
+from cliper.collect.images.fetch import Answer, Fetcher, is_transient
 from cliper.collect.images.folder import OwnImages, find_images
 from cliper.collect.images.shards import no_outcomes, read_outcomes, read_rows, shard_folder, shard_name
 from cliper.config import decides
@@ -42,7 +42,7 @@ Row = dict[str, Any]  # of a shard
 AT_ONCE, AHEAD = 32, 4  # images examined together, and how many such batches at most wait for it
 FEW = 2_000  # URLs; beyond, processes that examine are worth their start of half a second
 AT_ONCE_BYTES = 2_000_000  # fewer than AT_ONCE, where they are larger than this together
-HELD = 128_000_000  # bytes of images that wait to be examined; beyond, no further URL is asked
+HELD = 128_000_000  # bytes of fetched images that wait to be examined; beyond, no further URL is begun
 GROUP = 32_000_000  # bytes of images in a row group of a shard
 
 
@@ -119,15 +119,14 @@ def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
     )
 
 
-def fetch_row(url: str, *, fetcher: Fetcher | OwnImages) -> Row:
-    """Fetch one URL: its row in the shard, but for the number, with bytes that nobody has looked at."""
-    answer = fetcher.fetch(url)
+def make_row(url: str, answer: Answer) -> Row:
+    """A URL's row in the shard, but for the number, with bytes that are not yet examined."""
     row = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code, "bytes": answer.body}
     return row | pictures.Verdict(answer.status, detail=answer.detail)._asdict()
 
 
 def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]:
-    """URLs of a shard that are to be asked: all, if it is missing; else those that failed in passing, if wanted."""
+    """URLs of a shard that are to be asked: all, if it is missing; else the transient failures, if wanted."""
     if not path.exists():
         return list(urls)
     rows = read_outcomes(path).select("url", "status", "http_code").iter_rows() if asks_again else ()
@@ -168,18 +167,20 @@ def open_examiners(count: int) -> Executor:
 def examine_rows(rows: Iterable[Row], examiners: Executor, settings: Crawl) -> Generator[Row]:
     """Give the fetched rows in order with what they are worth; only images keep their bytes."""
     judge = partial(pictures.examine_all, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
-    under_way = deque[list[Row]]()  # no tee, which would hold on to 57 batches
+    under_way = deque[tuple[list[Row], Future[list[pictures.Verdict | None]]]]()
+    for batch in cut_rows(rows, n_rows=AT_ONCE, n_bytes=AT_ONCE_BYTES):
+        under_way.append((batch, examiners.submit(judge, [row["bytes"] for row in batch])))
+        while under_way and (len(under_way) > AHEAD or under_way[0][1].done()):
+            yield from judge_rows(*under_way.popleft())
+    while under_way:
+        yield from judge_rows(*under_way.popleft())
 
-    def submit(batch: list[Row]) -> Future[list[pictures.Verdict | None]]:
-        under_way.append(batch)
-        return examiners.submit(judge, [row["bytes"] for row in batch])
 
-    batches = cut_rows(rows, n_rows=AT_ONCE, n_bytes=AT_ONCE_BYTES)
-    with closing(work_ahead(submit, batches, n_begun=AHEAD + 1, n_ahead=AHEAD)) as verdicts:
-        for found in verdicts:
-            for row, verdict in zip(under_way.popleft(), found, strict=True):
-                judged = {} if verdict is None else verdict._asdict()
-                yield row | judged | {"bytes": row["bytes"] if judged.get("status") == "ok" else None}
+def judge_rows(rows: list[Row], verdicts: Future[list[pictures.Verdict | None]]) -> Iterator[Row]:
+    """Join rows with their verdicts; only images keep their bytes."""
+    for row, verdict in zip(rows, verdicts.result(), strict=True):
+        judged = {} if verdict is None else verdict._asdict()
+        yield row | judged | {"bytes": row["bytes"] if judged.get("status") == "ok" else None}
 
 
 def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: Iterator[Row]) -> None:
@@ -195,7 +196,7 @@ def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: I
             write(pl.DataFrame({name: [row[name] for row in group] for name in group[0]}))
 
 
-def open_images(items: pl.DataFrame, job: decides.Crawl) -> tuple[pl.DataFrame, Fetcher | OwnImages]:
+def open_images(items: pl.DataFrame, job: decides.Crawl) -> tuple[pl.DataFrame, Source]:
     """What is to be asked for each item, as `plan` returns it, and who answers: the web, or a folder of one's own.
 
     items  item, asin, image_url
@@ -207,19 +208,16 @@ def open_images(items: pl.DataFrame, job: decides.Crawl) -> tuple[pl.DataFrame, 
 
 
 def fetch_shards(
-    shards: Mapping[Path, Sequence[str]], settings: Crawl, fetcher: Fetcher | OwnImages, *, asks_again: bool
+    shards: Mapping[Path, Sequence[str]], settings: Crawl, source: Source, *, asks_again: bool
 ) -> pl.DataFrame:
     """Complete all shards; returns their outcomes."""
     todo = {path: find_todo(path, urls, asks_again=asks_again) for path, urls in shards.items()}
     urls = [url for part in todo.values() for url in part]
     outcomes = [no_outcomes()]
-    with closing(fetcher), open_examiners(len(urls)) as examiners, ThreadPoolExecutor(settings.threads) as threads:
-        submit = partial(threads.submit, partial(fetch_row, fetcher=fetcher))
-        begun, ahead = 2 * settings.threads, settings.shard_size
-        rows_ahead = work_ahead(submit, urls, n_begun=begun, n_ahead=ahead, weigh=weigh, max_weight=HELD)
-        # The inner close tells busy threads to try no more, the outer one ends the connections that they kept
-        with closing(rows_ahead) as fetched, closing(fetcher):
-            shown = log.progress(fetched, total=len(urls), what="images")
+    with open_examiners(len(urls)) as examiners:
+        limits = {"n_at_once": settings.threads, "n_ahead": settings.shard_size, "max_bytes": HELD}
+        with closing(fetch_ahead(source, urls, **limits)) as answers:
+            shown = log.progress(map(make_row, urls, answers), total=len(urls), what="images")
             with closing(examine_rows(shown, examiners, settings)) as rows:
                 for path, part in todo.items():
                     if part:
@@ -246,15 +244,15 @@ def run(job: decides.Crawl, at: At, *, retry_failed: bool = False) -> None:
     """Fetch the images of one dataset and write the manifest."""
     path, settings = at("images"), job.crawl
     items = files.read_table(at("items"), "items", columns=["item", "asin", "image_url"])
-    planned, fetcher = open_images(items, job)
+    planned, source = open_images(items, job)
     urls = planned.filter(pl.col("status").is_null())["url"].unique(maintain_order=True).to_list()
     shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, settings).items()}
     with files.sole_writer(path.parent):
         try:
-            outcomes = fetch_shards(shards, settings, fetcher, asks_again=retry_failed or not path.exists())
+            outcomes = fetch_shards(shards, settings, source, asks_again=retry_failed or not path.exists())
         except BrokenProcessPool:
             raise DataError(
-                "a process that examines images was killed, maybe for want of memory; run again: shards are kept"
+                "a process that examines images was killed, maybe because memory ran out; run again: shards are kept"
             ) from None
         require_share(outcomes, settings.min_ok)
         images = build_manifest(planned, outcomes)
@@ -263,4 +261,4 @@ def run(job: decides.Crawl, at: At, *, retry_failed: bool = False) -> None:
             stray.unlink()
     log.account(f"{at.names['dataset']}: {len(urls)} URLs of {len(items)} items: {describe(images)}")
     if n_failed := sum(is_transient(*end) for end in outcomes.select("status", "http_code").iter_rows()):
-        log.account(f"{n_failed} URLs failed in passing; --retry-failed asks for them again")
+        log.account(f"{n_failed} transient failures; --retry-failed asks for their URLs again")

@@ -20,7 +20,7 @@ class Dataset(Settings):
     """One dataset: where it comes from and how it is cut."""
 
     title: Text = Field(description="name in the tables; that of the paper's dataset where it is one")
-    source: Annotated[Variant[SourceSettings], PlainValidator(SOURCES.choose)]
+    source: Annotated[Variant[SourceSettings], PlainValidator(SOURCES.choose), SOURCES.schema()]
     split: Split | None = Field(
         None,
         description="which interactions are held out, see cliper/collect/interactions/splits.py; "

@@ -196,7 +196,8 @@ def of_prompt(config: Config, *, dataset: str, prompts: str, view: str) -> Promp
     config.dataset(dataset)
     config.view(prompts, view)
     views = dict(_with_parts(config.prompt_set(prompts), view))
-    return Prompt(views, tuple(resources.read_lines("noise_values.txt")))
+    texts = {name: template.model_copy(update={"slice_prefix": None}) for name, template in views.items()}
+    return Prompt(texts, tuple(resources.read_lines("noise_values.txt")))
 
 
 def _with_parts(views: Mapping[str, View], view: str) -> list[tuple[str, View]]:

@@ -10,11 +10,11 @@ from pydantic import AfterValidator, Field, PlainValidator
 from cliper.features.encoders import ENCODERS
 from cliper.features.encoders.base_settings import EncoderSettings, Policy
 from cliper.features.fusion.rows import FUSIONS
-from cliper.settings import HOW, Device, Distinct, Name, Settings, Text, fault
+from cliper.settings import HOW, Device, Distinct, Name, SchemaOf, Settings, Text, fault
 from cliper.variants import Variant
 
 Step = Literal["entities", "tags", "control_characters", "white_space", "line_breaks", "noise"]
-Encoder = Annotated[Variant[EncoderSettings], PlainValidator(ENCODERS.choose)]
+Encoder = Annotated[Variant[EncoderSettings], PlainValidator(ENCODERS.choose), ENCODERS.schema()]
 MADE_BY = ("image", "text", "prompts", "fusion")  # keys of an arm whose features are made here
 
 
@@ -53,7 +53,9 @@ def as_view(raw: Any) -> FieldView | JoinedView:
     return model.model_validate(raw)
 
 
-View = Annotated[FieldView | JoinedView, PlainValidator(as_view)]
+View = Annotated[
+    FieldView | JoinedView, PlainValidator(as_view), SchemaOf((FieldView, {}), (JoinedView, {}), section=Prompt)
+]
 
 
 class Encode(Settings):
@@ -120,4 +122,4 @@ def as_arm(raw: Any) -> BareArm | MadeArm:
     return (MadeArm if is_made(raw) else BareArm).model_validate(raw)
 
 
-Arm = Annotated[BareArm | MadeArm, PlainValidator(as_arm)]
+Arm = Annotated[BareArm | MadeArm, PlainValidator(as_arm), SchemaOf((BareArm, {}), (MadeArm, {}), section=Fuse)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, PlainValidator
 
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base_settings import BackboneSettings
@@ -50,8 +50,17 @@ def _as_backbone(named: Any) -> Variant[BackboneSettings]:
     return BACKBONES.choose(section, kind=name)
 
 
+class _SchemaOfBackbones:
+    """JSON schema of the section: a name of ours has its settings, another a class of the user's own."""
+
+    def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        ours = {name: handler(row.settings.__pydantic_core_schema__) for name, row in BACKBONES.rows.items()}
+        own = {"type": "object", "required": ["class"]}
+        return {"type": "object", "properties": ours, "additionalProperties": own}
+
+
 Backbone = Annotated[Variant[BackboneSettings], PlainValidator(_as_backbone)]
-Backbones = Annotated[dict[Name, Backbone], BeforeValidator(_with_names)]
+Backbones = Annotated[dict[Name, Backbone], BeforeValidator(_with_names), _SchemaOfBackbones()]
 
 
 def _has_20(cutoffs: tuple[int, ...]) -> tuple[int, ...]:

@@ -34,11 +34,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
-from PIL import Image
 from torch import Tensor
 
 from cliper import files, log, resources
 from cliper.arrays import Vectors
+from cliper.broken import BROKEN_IMAGE
 from cliper.codeid import code_id
 from cliper.collect.images.shards import read_bytes
 from cliper.config import decides
@@ -55,7 +55,6 @@ T = TypeVar("T")
 CHUNK = 4_096  # items in hand; a text's last batch of a width is half empty, so fewer cost time
 LIBRARIES = ("open_clip_torch", "pillow", "timm", "torch", "torchvision", "transformers")
 NO_ITEM = -1  # whose image the default one is
-BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises on broken images
 
 
 class Ready(NamedTuple):
@@ -65,7 +64,7 @@ class Ready(NamedTuple):
     source: str  # table that it reads
     target: str  # table that is made
     note: dict[str, Any]  # in the files' metadata
-    facts: dict[str, Any]  # that decide a vector, beside its text or image
+    facts: dict[str, Any]  # that decide a vector, besides its text or image
 
 
 class Rows(NamedTuple):
@@ -85,7 +84,7 @@ class Images(NamedTuple):
 
 
 def text_table(prompts: pl.DataFrame, encoded: Texts) -> pl.DataFrame:
-    """Lay embeddings beside the items and views that they are of."""
+    """Join embeddings to the items and views that they are of."""
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in prompts["text"]]
     return prompts.select("item", "view", "is_missing").with_columns(
         text_sha256=pl.Series(digests),
@@ -133,7 +132,7 @@ def decode(images: Iterable[tuple[str, bytes]], read: Callable[[bytes], Tensor])
         try:
             is_right = hashlib.sha256(data).hexdigest() == digest
             yield digest, read(data) if is_right else "its bytes are not those that crawl fetched"
-        except BROKEN as error:
+        except BROKEN_IMAGE as error:
             yield digest, f"{type(error).__name__}: {error}"
 
 
@@ -277,11 +276,12 @@ def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, ta
     source, target  tables that are read and made
     shape           of its batches: the last bits of a vector depend on it
     """
+    name = at.names["encoder"]
     loaded, weights = loading.load(
-        job.encoder, at("weights"), threads=job.threads, device=job.device, precision=job.precision, **shape
+        job.encoder, at("weights"), name=name, threads=job.threads, device=job.device, precision=job.precision, **shape
     )
     note = {
-        "encoder": at.names["encoder"],
+        "encoder": name,
         "weights": weights.id,
         "files": weights.files,
         "origin": weights.origin,

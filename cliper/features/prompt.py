@@ -1,12 +1,12 @@
 """Write one view's prompt of every item (paper section 3, "Semantic View Extraction"; section 4, "Prompt Design").
 
 In:   items
-Out:  prompt/<dataset>/<prompts>/<view>.parquet: item, view, text, is_missing;
-      prompt/<dataset>/<prompts>/cleaning/<view>.parquet: how many values each step of cleaning changed and emptied
+Out:  prompts: item, view, text, is_missing;
+      cleaning: how many values each step of cleaning changed and emptied
 
 A view is a sentence about one or more fields, or other views of its set joined by one space (the paper's
 "global" view). With --preview N it writes nothing and prints the prompts of the first N items, with their lengths in
-tokens: of all views, of the sets of the run's arms and of its first dataset, unless told otherwise.
+tokens: of all views, of the sets of the run's arms and of its first dataset, unless names are given.
 
 Departs from the paper: nothing it states; it leaves open how fields are cleaned, how categories are written and what
 stands for a missing field. The set as_released has the released code's strings.

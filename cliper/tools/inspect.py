@@ -10,11 +10,12 @@ otherwise. Similarity and weight are those of equation 2 of the paper.
 from __future__ import annotations
 
 import base64
-import html as escaping
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from jinja2 import Environment
 
 from cliper import files
 from cliper.collect.images.shards import read_images
@@ -26,13 +27,19 @@ from cliper.layout import At, Layout
 FIELDS = ("title", "brand", "categories", "description", "image_url")
 COLUMNS = ("view", "similarity", "weight", "rank", "n_tokens", "text")
 MEDIA_TYPES = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"GI": "gif", b"RI": "webp", b"BM": "bmp"}
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body {{ font: 16px sans-serif; margin: 2em }} img {{ max-width: 20em }} td, th {{ text-align: left;
-vertical-align: top; padding: .2em .6em; border-bottom: 1px solid #ccc }}</style>
-<h1>{title}</h1>
-{body}
-</html>
+PAGE = """{% macro table(rows) %}<table>{% for row in rows %}<tr>{% for value in row -%}
+<td>{{ cell(value) }}</td>{% endfor %}</tr>
+{% endfor %}</table>{% endmacro -%}
+<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
+<style>body { font: 16px sans-serif; margin: 2em } img { max-width: 20em } td, th { text-align: left;
+vertical-align: top; padding: .2em .6em; border-bottom: 1px solid #ccc }</style>
+<h1>{{ title }}</h1>
+{% if picture %}<img alt="cover" src="data:image/{{ media_type }};base64,{{ picture }}">
+{% endif %}{{ table(fields.items()) }}
+{% for arm, rows in arms.items() %}<h2>{{ arm }}</h2>
+{{ table([columns] + rows) }}
+{% endfor %}</html>
 """
 
 
@@ -119,21 +126,19 @@ def as_lines(found: Found) -> Iterator[str]:
 
 def as_page(found: Found, picture: bytes | None) -> str:
     """The item as a page of HTML, the picture inside; all texts of the shop are escaped."""
-    fields = {field: cell(found.item[field]) for field in FIELDS} | {"image": about_image(found.image)}
-    body = [table([[name, value] for name, value in fields.items()])]
-    if picture is not None:
-        kind = MEDIA_TYPES.get(picture[:2], "jpeg")
-        body.insert(0, f'<img alt="cover" src="data:image/{kind};base64,{base64.b64encode(picture).decode()}">')
-    for arm, rows in found.arms.items():
-        body += [f"<h2>{escaping.escape(arm)}</h2>", table([list(COLUMNS), *(list(row.values()) for row in rows)])]
-    title = escaping.escape(f"{found.item['asin']} of {found.dataset}")
-    return PAGE.format(title=title, body="\n".join(body))
-
-
-def table(rows: list[list[Any]]) -> str:
-    """Rows of values as an HTML table."""
-    cells = ("".join(f"<td>{escaping.escape(cell(value))}</td>" for value in row) for row in rows)
-    return "<table>" + "".join(f"<tr>{row}</tr>\n" for row in cells) + "</table>"
+    return (
+        Environment(autoescape=True, keep_trailing_newline=True)
+        .from_string(PAGE)
+        .render(
+            title=f"{found.item['asin']} of {found.dataset}",
+            picture=picture and base64.b64encode(picture).decode(),
+            media_type=picture and MEDIA_TYPES.get(picture[:2], "jpeg"),
+            fields={field: found.item[field] for field in FIELDS} | {"image": about_image(found.image)},
+            columns=list(COLUMNS),
+            arms={arm: [list(row.values()) for row in rows] for arm, rows in found.arms.items()},
+            cell=cell,
+        )
+    )
 
 
 def run(layout: Layout, *, item: str, dataset: str | None, arm: str | None, html: str | None) -> None:

@@ -43,7 +43,8 @@ def run(layout: Layout, *, rows: int, dataset: str | None, prompts: str | None, 
 def load_counter(layout: Layout, encoder: str) -> Callable[[list[str]], list[int]]:
     """How an encoder counts the tokens of texts; it counts none, and says why, where its weights are not ready."""
     try:
-        return loading.load_counter(layout.config.encoder(encoder), layout.path("weights", encoder=encoder))
+        chosen, path = layout.config.encoder(encoder), layout.path("weights", encoder=encoder)
+        return loading.load_counter(chosen, path, name=encoder)
     except DataError as error:
         log.warn(f"tokens of {encoder} are not counted: {error}")
         return lambda texts: []

@@ -1,52 +1,146 @@
-"""Work on what follows while one result is waited for, in bounds of number and memory; the results keep their order."""
+"""Fetch ahead of a reader: many requests in flight, answers in order, bounded in number and in memory.
+
+In: a source of answers and URLs. Out: an answer a URL, in the URLs' order. The source works in an event loop in a
+thread of its own, so that neither a slow disk nor the examination of images delays a request.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
-from threading import Semaphore
-from typing import TypeVar
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Protocol
 
-S = TypeVar("S")
-T = TypeVar("T")
+from cliper.collect.images.fetch import Answer
 
 
-def work_ahead(
-    submit: Callable[[S], Future[T]],
-    jobs: Iterable[S],
-    *,
-    n_begun: int,
-    n_ahead: int,
-    weigh: Callable[[T], int] = lambda _: 0,
-    max_weight: int = 0,
-) -> Generator[T]:
-    """Give the jobs' results in order; while one is waited for, those that follow it are worked on.
+class Source(Protocol):
+    """Gives an answer a URL; opened by `async with` in the event loop that uses it."""
 
-    n_begun     so many are with the workers at once
-    n_ahead     so many are ahead of the one that is waited for
-    max_weight  none is begun while the results that wait for their turn weigh more together
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def fetch(self, url: str) -> Answer: ...
+
+
+def fetch_ahead(
+    source: Source, urls: Sequence[str], *, n_at_once: int, n_ahead: int, max_bytes: int
+) -> Generator[Answer]:
+    """Give the URLs' answers in order; while one is awaited, those that follow it are fetched.
+
+    n_at_once  requests in flight
+    n_ahead    URLs begun beyond the awaited one
+    max_bytes  begin no URL while the bodies that wait for the reader weigh more
+
+    Closing the generator drops what is in flight.
     """
-    waiting, weights, weight = deque[Future[T]](), deque[int](), 0
-    free = Semaphore(n_begun)
-
-    def note(future: Future[T]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            weights.append(weigh(future.result()))
-        free.release()
-
+    work = _Work(source, urls, n_at_once=n_at_once, n_ahead=n_ahead, max_bytes=max_bytes)
+    thread = threading.Thread(target=work.run, daemon=True)
+    thread.start()
     try:
-        for job in jobs:
-            free.acquire()
-            waiting.append(submit(job))
-            waiting[-1].add_done_callback(note)
-            weight += sum(weights.popleft() for _ in range(len(weights)))
-            while waiting and (waiting[0].done() or len(waiting) > n_ahead or weight > max_weight):
-                result = waiting.popleft().result()
-                weight -= weigh(result)
-                yield result
-        while waiting:
-            yield waiting.popleft().result()
+        for _ in urls:
+            yield work.take()
     finally:
-        for future in waiting:
-            future.cancel()
+        work.stop()
+        thread.join()
+
+
+class _Work:
+    """What the event loop's thread and the reader's share; each counts for itself, so no lock is needed."""
+
+    def __init__(self, source: Source, urls: Sequence[str], *, n_at_once: int, n_ahead: int, max_bytes: int) -> None:
+        self._source, self._urls = source, urls
+        self._n_at_once, self._n_ahead, self._max_bytes = n_at_once, n_ahead, max_bytes
+        self._loop = asyncio.new_event_loop()
+        self._task = self._loop.create_task(self._fetch_all())
+        self._has_room = asyncio.Event()
+        self._answers = SimpleQueue[deque[Answer]]()  # an empty one: nothing more comes
+        # The event loop's
+        self._workers: list[asyncio.Task[None]] = []
+        self._is_stopped = False
+        self._n_begun = self._n_given = self._bytes_fetched = 0
+        self._is_due = False  # whether `_hand_over` is
+        self._early: dict[int, Answer] = {}  # place of the URL -> answer that came before those of earlier URLs
+        # The reader's
+        self._n_taken = self._bytes_taken = 0
+        self._ready = deque[Answer]()
+
+    def run(self) -> None:
+        """Fetch until all is fetched or the reader stops it."""
+        self._loop.run_until_complete(asyncio.wait([self._task]))
+        self._loop.close()
+        self._answers.put(deque())
+
+    def take(self) -> Answer:
+        """Wait for the next answer; raise what the source raised, if that ended the work."""
+        if not self._ready:
+            self._ready = self._answers.get()
+        if not self._ready:
+            self._task.result()
+        answer = self._ready.popleft()
+        self._n_taken += 1
+        self._bytes_taken += weigh(answer)
+        if not self._has_room.is_set():
+            self._call(self._has_room.set)
+        return answer
+
+    def stop(self) -> None:
+        """Drop what is in flight; the source is closed in peace."""
+        self._call(self._cancel)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop is over
+            self._loop.call_soon_threadsafe(function)
+
+    def _cancel(self) -> None:
+        self._is_stopped = True
+        for worker in self._workers:
+            worker.cancel()
+
+    async def _fetch_all(self) -> None:
+        async with self._source, asyncio.TaskGroup() as group:
+            self._workers = [group.create_task(self._fetch_some()) for _ in range(self._n_at_once)]
+
+    async def _fetch_some(self) -> None:
+        while not self._is_stopped:
+            await self._wait_for_room()
+            if self._n_begun == len(self._urls):
+                return
+            place, self._n_begun = self._n_begun, self._n_begun + 1
+            self._give(place, await self._source.fetch(self._urls[place]))
+
+    async def _wait_for_room(self) -> None:
+        while self._is_full():
+            self._has_room.clear()
+            if self._is_full():  # still: the reader looks at the event after it has counted what it took
+                await self._has_room.wait()
+
+    def _is_full(self) -> bool:
+        is_far = self._n_begun - self._n_taken > self._n_ahead
+        return is_far or self._bytes_fetched - self._bytes_taken > self._max_bytes
+
+    def _give(self, place: int, answer: Answer) -> None:
+        """Hand an answer over, together with the others of the event loop's turn: each one wakes the reader."""
+        self._early[place] = answer
+        self._bytes_fetched += weigh(answer)
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._is_due = False
+        ready = deque[Answer]()
+        while self._n_given in self._early:
+            ready.append(self._early.pop(self._n_given))
+            self._n_given += 1
+        if ready:
+            self._answers.put(ready)
+
+
+def weigh(answer: Answer) -> int:
+    """Bytes of an answer's body."""
+    return len(answer.body or b"")

@@ -1,69 +1,84 @@
-"""Connections for `fetch`: to public addresses only, kept for the next request, never read past their deadline.
+"""Connections for `fetch`, by aiohttp: to public addresses only, kept for the next request.
 
-In: the crawl's settings. Out: answers of the standard library's http.client, which takes two thirds of the time of
-urllib3's pools on top of it (DECISIONS.md). TLS trusts the system's certificates and Mozilla's, by certifi.
+In: the crawl's settings. Out: aiohttp's responses, their bodies as the server sent them. TLS trusts the system's
+certificates and Mozilla's, by certifi.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
+import asyncio
 import socket
 import ssl
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import cached_property, partial
-from ipaddress import ip_address, ip_network
-from typing import Any, NamedTuple
+from contextlib import AbstractAsyncContextManager
+from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Self
 
+import aiohttp
 import certifi
-from urllib3.util import wait_for_read
+from aiohttp import ClientHandlerType
+from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import AddrInfoType, Connection
+from yarl import URL
 
 from cliper.config.collect import Crawl
 
-NAT64 = ip_network("64:ff9b::/96")  # RFC 6052
-BUFFER = 65_536  # bytes; most cover images come in one or two reads
-
-
-class Origin(NamedTuple):
-    """Who is asked."""
-
-    scheme: str  # http or https
-    host: str  # in ASCII, an IPv6 address without brackets
-    port: int
+HOLD_IPV4 = (ip_network("::/96"), ip_network("64:ff9b::/96"))  # in their last 32 bits: RFC 4291 and 6052
+LOCAL_NAT64 = ip_network("64:ff9b:1::/48")  # RFC 8215
+MAX_HEADER_LINES = 100
+KEPT_S = 2.0  # an idle connection is closed after it: a crawl of many hosts would use up the open files
+BUFFER = 1 << 20  # bytes that may wait to be read; images come in one or two reads
 
 
 class Connections:
-    """Lends connections to threads, one request at a time; those idle for longest are closed."""
+    """Sends requests within one event loop; open it there by `async with`."""
 
     def __init__(self, settings: Crawl) -> None:
-        self._silence_s = settings.timeout_s
+        self._settings = settings
         self._allowed = frozenset(host.lower() for host in settings.allow_hosts)
-        self._n_idle = settings.threads
-        self._lock = threading.Lock()
-        self._idle: list[tuple[Origin, _Connection]] = []  # the one used last at the end
 
-    @contextmanager
-    def get(
-        self, origin: Origin, target: str, headers: Mapping[str, str], *, deadline: float
-    ) -> Iterator[http.client.HTTPResponse]:
-        """Ask for a target; the answer's body can be read in the block, up to the deadline (time.monotonic()).
+    async def __aenter__(self) -> Self:
+        resolver = aiohttp.ThreadedResolver()  # the system's, also where aiodns is installed
+        self._public = self._open(resolver, to_public=True)
+        self._anywhere = self._open(resolver, to_public=False)
+        return self
 
-        Raises OSError (TimeoutError at the deadline or after long silence), http.client.HTTPException, and ValueError
-        for an address that is neither public nor allowed.
+    async def __aexit__(self, *_: object) -> None:
+        await self._public.close()
+        await self._anywhere.close()
+
+    def get(self, url: URL) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Ask for a URL; the response can be read in the block.
+
+        Raises TimeoutError after long silence, aiohttp.ClientError or another OSError for what else fails, and
+        ValueError for an address that is neither public nor allowed.
         """
-        clock = _Clock(self._silence_s, deadline)
-        connection, answer = self._ask(origin, target, headers, clock)
-        try:
-            with answer as response:
-                yield response
-                is_whole = response.isclosed() and not response.will_close
-        except BaseException:
-            connection.close()
-            raise
-        self._give_back(origin, connection, is_whole=is_whole)
+        is_allowed = bool({str(url.raw_host), f"{url.raw_host}:{url.port}"} & self._allowed)
+        session = self._anywhere if is_allowed else self._public
+        return session.get(url, allow_redirects=False, ssl=self._context if url.scheme == "https" else True)
+
+    def _open(self, resolver: AbstractResolver, *, to_public: bool) -> aiohttp.ClientSession:
+        silence_s = self._settings.timeout_s
+        connector = aiohttp.TCPConnector(
+            resolver=resolver,
+            limit=0,  # `Hosts` and the number of requests in flight are the limits
+            keepalive_timeout=KEPT_S,
+            happy_eyeballs_delay=None,  # one address after the other, so that the first forbidden one ends it
+            socket_factory=open_public_socket if to_public else None,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            headers={"User-Agent": self._settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=silence_s, sock_read=silence_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            max_headers=MAX_HEADER_LINES,
+            read_bufsize=BUFFER,
+            request_class=_Request,
+            response_class=_Response,
+            middlewares=(_ask_again_if_kept,),
+        )
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -72,50 +87,13 @@ class Connections:
         context.load_verify_locations(certifi.where())
         return context
 
-    def close(self) -> None:
-        """Close the connections that are idle."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for _, connection in idle:
-            connection.close()
 
-    def _ask(
-        self, origin: Origin, target: str, headers: Mapping[str, str], clock: _Clock
-    ) -> tuple[_Connection, http.client.HTTPResponse]:
-        if kept := self._take(origin):
-            # The server may end it just as we ask; that is no fault of the URL (RFC 9112, section 9.3.1)
-            with suppress(ConnectionError, ssl.SSLError, http.client.BadStatusLine):
-                return kept, kept.ask(target, headers, clock)
-        new = self._open(origin)
-        return new, new.ask(target, headers, clock)
-
-    def _take(self, origin: Origin) -> _Connection | None:
-        while True:
-            with self._lock:
-                places = [place for place, (kept, _) in enumerate(self._idle) if kept == origin]
-                if not places:
-                    return None
-                _, connection = self._idle.pop(places[-1])
-            if not wait_for_read(connection.sock, timeout=0):  # else it has ended, or said what nobody asked
-                return connection
-            connection.close()
-
-    def _open(self, origin: Origin) -> _Connection:
-        is_tls, where = origin.scheme == "https", (origin.host, origin.port)
-        connection = _TLSConnection(*where, context=self._context) if is_tls else _Connection(*where)
-        connection.allowed = self._allowed
-        return connection
-
-    def _give_back(self, origin: Origin, connection: _Connection, *, is_whole: bool) -> None:
-        if not is_whole:
-            connection.close()
-            return
-        with self._lock:
-            self._idle.append((origin, connection))
-            too_many = self._idle[: -self._n_idle]
-            del self._idle[: -self._n_idle]
-        for _, oldest in too_many:
-            oldest.close()
+def open_public_socket(info: AddrInfoType) -> socket.socket:
+    """Make the socket for an address that aiohttp is about to connect to. Raises ValueError unless it is public."""
+    family, kind, protocol, _, address = info
+    if not is_public(str(address[0])):
+        raise ValueError(f"{address[0]} is no public address and not in crawl.allow_hosts")
+    return socket.socket(family, kind, protocol)
 
 
 def is_public(address: str) -> bool:
@@ -125,103 +103,102 @@ def is_public(address: str) -> bool:
     (True, False, False, False)
     >>> is_public("64:ff9b::169.254.169.254"), is_public("64:ff9b::192.0.43.7"), is_public("fec0::1")
     (False, True, False)
+    >>> is_public("::7f00:1"), is_public("2002:7f00:1::"), is_public("64:ff9b:1::c000:2b07")
+    (False, False, False)
     """
     ip = ip_address(address)
-    if ip in NAT64:
-        ip = ip_address(int(ip) & 0xFFFF_FFFF)  # the IPv4 address that it leads to
-    return ip.is_global and not ip.is_multicast and not getattr(ip, "is_site_local", False)
+    if isinstance(ip, IPv6Address):
+        if ip.is_site_local or ip in LOCAL_NAT64:
+            return False
+        ip = _embedded_ipv4(ip) or ip
+    return ip.is_global and not ip.is_multicast
 
 
-class _Clock(NamedTuple):
-    """How long a request may take: a plain timeout starts anew with each byte that drips."""
-
-    silence_s: float
-    deadline: float  # time.monotonic()
-
-    def wait_s(self) -> float:
-        """Longest wait for the next thing to happen. Raises TimeoutError at the deadline."""
-        left_s = self.deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        return min(self.silence_s, left_s)
+def _embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that an IPv6 address leads to: through NAT64, 6to4, or as an IPv4-compatible one."""
+    if any(ip in network for network in HOLD_IPV4):
+        return IPv4Address(int(ip) & 0xFFFF_FFFF)
+    return ip.sixtofour
 
 
-class _Connection(http.client.HTTPConnection):
-    """A connection that checks its peer and whose answers mind the clock."""
+class _Guard(asyncio.Protocol):
+    """Stands between a connection and aiohttp's parser, and mends how that takes faults of a body.
 
-    allowed: frozenset[str] = frozenset()  # hosts that may be anywhere
-    clock: _Clock
+    A response whose head comes in one piece with a fault behind it (a body longer than its Content-Length) is lost: so
+    the head is handed on by itself. The reader of a body that cannot be parsed waits on, and one without a length that
+    breaks off counts as whole: so the reader is told.
+    """
 
-    def ask(self, target: str, headers: Mapping[str, str], clock: _Clock) -> http.client.HTTPResponse:
-        """Ask for a target; the connection is closed where there is no answer."""
-        self.clock = clock
-        self.response_class = partial(_Response, clock=clock)  # type: ignore[assignment]
+    def __init__(self, handler: ResponseHandler) -> None:
+        self._handler = handler
+        self._body: aiohttp.StreamReader | None = None
+
+    def watch(self, body: aiohttp.StreamReader) -> None:
+        """Let this body fail, if what comes over the connection cannot be parsed or breaks off."""
+        self._body = body
+        self._fail(self._handler.exception())
+
+    def _fail(self, error: BaseException | None) -> None:
+        if error is not None and self._body is not None and not self._body.is_eof():
+            self._body.set_exception(aiohttp.ClientPayloadError(), error)
+
+    def data_received(self, data: bytes) -> None:
+        end = data.find(b"\r\n\r\n") + 4
+        if 4 <= end < len(data):
+            self._handler.data_received(data[:end])
+            data = data[end:]
+        self._handler.data_received(data)
+        self._fail(self._handler.exception())
+
+    def eof_received(self) -> None:
+        self._handler.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exc)
+        self._handler.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._handler.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._handler.resume_writing()
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that knows whether its connection was kept from an earlier one."""
+
+    is_on_kept = False
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        assert conn.transport is not None and conn.protocol is not None
+        self.is_on_kept = isinstance(conn.transport.get_protocol(), _Guard)
+        if not self.is_on_kept:
+            conn.transport.set_protocol(_Guard(conn.protocol))
+        return await super().send(conn)
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response whose body is watched by its connection's guard."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        guard = connection.transport and connection.transport.get_protocol()
+        await super().start(connection)
+        if isinstance(guard, _Guard):
+            guard.watch(self.content)
+        return self
+
+
+async def _ask_again_if_kept(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
+    """Ask once; again only where the server ended a kept connection, which is no fault of the URL.
+
+    That may happen just as we ask: RFC 9112, section 9.3.1. By itself aiohttp asks again on new connections too, but
+    not where a kept one ends with junk.
+    """
+    assert isinstance(request, _Request)
+    while True:
+        request.is_on_kept = False
         try:
-            if self.sock is not None:
-                _wait(self.sock, clock.wait_s())
-            self.request("GET", target, headers=dict(headers))
-            return self.getresponse()
-        except BaseException:
-            self.close()
-            raise
-
-    def connect(self) -> None:
-        """Connect to the first address that answers, and to none that is not public: names can lead anywhere."""
-        is_allowed = bool({self.host, f"{self.host}:{self.port}"} & self.allowed)
-        failure = OSError("no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
-            if not is_allowed and not is_public(str(address[0])):
-                raise ValueError(f"{address[0]} is no public address and not in crawl.allow_hosts")
-            self.sock = socket.socket(family, kind, protocol)
-            try:
-                _wait(self.sock, self.clock.wait_s())
-                self.sock.connect(address)
-                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _wait(self.sock, self.clock.wait_s())  # for the handshake and the request
-                return
-            except OSError as error:
-                self.close()
-                failure = error
-        raise failure
-
-
-class _TLSConnection(http.client.HTTPSConnection, _Connection):
-    """The same; the check comes before the handshake."""
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, clock: _Clock, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        self.fp.close()
-        self.fp = io.BufferedReader(_Clocked(sock, clock), BUFFER)
-
-    def begin(self) -> None:
-        """Read the head; those of answers in between (103, RFC 9110, section 15.2) are passed over."""
-        super().begin()
-        while 100 < self.status < 200:
-            self.headers = None  # type: ignore[assignment]  # else nothing is read
-            super().begin()
-
-
-class _Clocked(io.RawIOBase):
-    """A socket's bytes, none read after the deadline."""
-
-    def __init__(self, sock: socket.socket, clock: _Clock) -> None:
-        self._socket, self._clock = sock, clock
-        self._file = sock.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        _wait(self._socket, self._clock.wait_s())
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _wait(sock: socket.socket, seconds: float) -> None:
-    if sock.gettimeout() != seconds:  # to set it is a call of the system, and a turn of the interpreter's lock
-        sock.settimeout(seconds)
+            return await handler(request)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError) as error:
+            if not request.is_on_kept:
+                raise ConnectionError(str(error)) from error  # of no kind that aiohttp tries again

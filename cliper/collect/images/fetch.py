@@ -1,38 +1,38 @@
 """Fetch files over HTTP for `crawl`: politely, within limits, and from public addresses only.
 
 In: URLs as they stand in the metadata. Out: one `Answer` a URL; no fault of a URL, server or network raises.
-Not bounded by the deadline: the system's name look-up.
 """
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import random
 import re
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from email.message import Message
+from email.utils import mktime_tz, parsedate_tz
 from functools import lru_cache
-from typing import NamedTuple
+from http import HTTPStatus
+from http.client import responses as reasons
+from typing import NamedTuple, Self
 from urllib.parse import quote, urljoin, urlsplit
 
-from urllib3 import Retry, exceptions
-from urllib3.util import parse_url
+from aiohttp import ClientError, ClientResponse
+from protego import Protego
+from yarl import URL
 
-from cliper.collect.images import robots
-from cliper.collect.images.connections import Connections, Origin
+from cliper.collect.images.connections import Connections
 from cliper.collect.images.hosts import Hosts
 from cliper.config.collect import Crawl
 
-PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
+SAFE = "%/:?@!$&'()*+,;=~"  # in paths and queries: RFC 3986, section 3.3, and escapes as they stand
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE_S = 0.5  # before the second attempt; doubles with each further one
-CHUNK = 65_536  # bytes
+MAX_ROBOTS_TXT = 500 * 1024  # bytes; RFC 9309, section 2.5: what a crawler must at least read
 FORBIDDEN = b"User-agent: *\nDisallow: /"  # taken for a robots.txt that is too large to be read
 OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex"})  # as img2dataset
 VALUED_DIRECTIVES = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
@@ -56,7 +56,7 @@ def is_transient(status: str, http_code: int | None) -> bool:
     (True, False, True)
     """
     if status == "http_error":
-        return http_code is not None and (http_code == http.client.TOO_MANY_REQUESTS or http_code >= 500)
+        return http_code is not None and (http_code == HTTPStatus.TOO_MANY_REQUESTS or http_code >= 500)
     return status in ("timeout", "connection_error", "given_up")
 
 
@@ -77,69 +77,64 @@ def opt_out(lines: Iterable[str], *, agent: str) -> str | None:
     return None
 
 
-def locate(url: str) -> tuple[Origin, str]:
-    """Take a URL apart: who is asked, and for what path and query. Raises ValueError if it is no http or https URL.
+@lru_cache(maxsize=1024)  # each attempt asks
+def parse_url(url: str) -> URL:
+    """Say what is asked for: path and query as they stand, no fragment. Raises ValueError for all but http and https.
 
-    >>> locate("http://Shop.test:81/I/51%2bZ/../a b.jpg?x=%2F#top")
-    (Origin(scheme='http', host='shop.test', port=81), '/I/51%2bZ/../a%20b.jpg?x=%2F')
-    >>> locate("https://[2001:db8::1]")
-    (Origin(scheme='https', host='2001:db8::1', port=443), '/')
+    >>> str(parse_url("http://me:secret@Shop.test.:81/I/51%2bZ/../a b.jpg?x=%2F#top"))
+    'http://shop.test:81/I/51%2bZ/../a%20b.jpg?x=%2F'
+    >>> str(parse_url("https://[2001:db8::1]"))
+    'https://[2001:db8::1]/'
     """
     parts = urlsplit(url)
-    query = f"?{parts.query}" if parts.query else ""
-    return _origin(parts.scheme, parts.netloc), quote(f"{parts.path or '/'}{query}", safe=robots.KEPT)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return URL(_origin(parts.scheme, parts.netloc) + quote(target, safe=SAFE), encoded=True)
 
 
 @lru_cache(maxsize=1024)
-def _origin(scheme: str, netloc: str) -> Origin:
-    if scheme not in PORTS:
+def _origin(scheme: str, netloc: str) -> str:
+    if scheme not in ("http", "https"):
         raise ValueError("no http or https URL")
-    try:
-        where = parse_url(f"{scheme}://{netloc}")
-    except exceptions.LocationParseError:
-        raise ValueError("no URL") from None
-    if not where.host:
-        raise ValueError("no http or https URL")
-    # The dot that may end a name stands in no certificate; without a port http.client takes 2001:db8::1 for port 1
-    return Origin(scheme, where.host.strip("[]").rstrip("."), PORTS[scheme] if where.port is None else where.port)
+    origin = URL(f"{scheme}://{netloc}").origin()
+    assert origin.host is not None
+    return str(origin.with_host(origin.host.rstrip(".")))  # the dot that may end a name stands in no certificate
 
 
 class Fetcher:
-    """Fetches URLs for many threads: one set of pools, one account of the hosts."""
+    """Fetches URLs within one event loop, with one account of the hosts; open it there by `async with`."""
 
     def __init__(self, settings: Crawl) -> None:
         self._settings = settings
         self._agent = re.split(r"[/\s]", settings.user_agent, maxsplit=1)[0].lower()
-        self._headers = {"User-Agent": settings.user_agent, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._hosts = Hosts(settings)
         self._connections = Connections(settings)
-        self._is_closed = threading.Event()
-        self._lock = threading.Lock()
-        self._locks = defaultdict[Origin, threading.Lock](threading.Lock)
-        self._robots: dict[Origin, list[robots.Rule]] = {}
+        self._locks = defaultdict[URL, asyncio.Lock](asyncio.Lock)
+        self._rules: dict[URL, Protego] = {}  # origin -> its robots.txt
 
-    def close(self) -> None:
-        """Close the connections kept open; what is being fetched meanwhile is not tried again."""
-        self._is_closed.set()
-        self._connections.close()
+    async def __aenter__(self) -> Self:
+        await self._connections.__aenter__()
+        return self
 
-    def fetch(self, url: str) -> Answer:
+    async def __aexit__(self, *error: object) -> None:
+        await self._connections.__aexit__(*error)
+
+    async def fetch(self, url: str) -> Answer:
         """Fetch one URL, again after a pause where that may help, all before its deadline."""
         try:
-            host = locate(url)[0].host
+            host = str(parse_url(url).raw_host)
         except ValueError as error:
             return Answer("refused", detail=str(error))
         if why := self._hosts.why_given_up(host):
             return Answer("given_up", detail=why)
-        answer = self._persist(url, host)
+        answer = await self._persist(url, host)
         failed = is_transient(answer.status, answer.http_code)
         self._hosts.note(host, f"{answer.status} ({answer.detail})" if failed else None)
         return answer
 
-    def _persist(self, url: str, host: str) -> Answer:
+    async def _persist(self, url: str, host: str) -> Answer:
         deadline = _Deadline(time.monotonic() + self._settings.deadline_s)
         for attempt in range(self._settings.attempts):
-            answer = self._attempt(url, deadline)
+            answer = await self._attempt(url, deadline)
             if not is_transient(answer.status, answer.http_code):
                 break
             jitter = random.uniform(0.5, 1)  # noqa: S311 - spreads the retries, decides no result
@@ -148,95 +143,89 @@ class Fetcher:
                 break
             if answer.retry_after_s:
                 self._hosts.pause(host, answer.retry_after_s)
-            if self._is_closed.wait(pause_s):
-                break
+            await asyncio.sleep(pause_s)
         return answer
 
-    def _attempt(self, url: str, deadline: _Deadline) -> Answer:
+    async def _attempt(self, url: str, deadline: _Deadline) -> Answer:
         try:
-            return self._follow(url, deadline)
+            return await self._follow(url, deadline)
         except TimeoutError:
             return Answer("timeout", detail="no whole answer in time")
-        except (OSError, http.client.HTTPException) as error:
-            return Answer("connection_error", detail=_reason(error))
         except ValueError as error:  # an address that is not public, or no URL that can be asked
             return Answer("refused", detail=_reason(error))
+        except (OSError, ClientError) as error:
+            return Answer("connection_error", detail=_reason(error))
 
-    def _follow(self, asked: str, deadline: _Deadline, *, is_robots_txt: bool = False) -> Answer:
+    async def _follow(self, asked: str, deadline: _Deadline, *, is_robots_txt: bool = False) -> Answer:
         url = asked
         for _ in range(1 + MAX_REDIRECTS):
-            if not is_robots_txt and (refusal := self._refusal(url, deadline)):
+            parsed = parse_url(url)
+            if not is_robots_txt and (refusal := await self._refusal(parsed, deadline)):
                 return refusal
-            with self._get(url, deadline) as response:
-                if (location := _location(response)) is None:
-                    answer = self._read_rules(response) if is_robots_txt else self._read_file(response)
-                    return answer if url == asked else answer._replace(final_url=url)
+            async with self._hosts.turn(str(parsed.raw_host)) as waited_s:
+                deadline.at += waited_s  # a URL does not pay for the queue before it
+                async with asyncio.timeout_at(deadline.at), self._connections.get(parsed) as response:
+                    if (location := _location(response)) is None:
+                        answer = await (self._read_rules(response) if is_robots_txt else self._read_file(response))
+                        return answer if url == asked else answer._replace(final_url=url)
             url = urljoin(url, location)
         return Answer("http_error", response.status, f"more than {MAX_REDIRECTS} redirects")
 
-    @contextmanager
-    def _get(self, url: str, deadline: _Deadline) -> Iterator[http.client.HTTPResponse]:
-        origin, target = locate(url)
-        with self._hosts.turn(origin.host) as waited_s:
-            deadline.at += waited_s  # a URL does not pay for the queue before it
-            with self._connections.get(origin, target, self._headers, deadline=deadline.at) as response:
-                yield response
-
-    def _read_file(self, response: http.client.HTTPResponse) -> Answer:
-        directive = opt_out(response.headers.get_all("X-Robots-Tag", []), agent=self._agent)
-        if directive and response.status == http.client.OK:
+    async def _read_file(self, response: ClientResponse) -> Answer:
+        directive = opt_out(response.headers.getall("X-Robots-Tag", []), agent=self._agent)
+        if directive and response.status == HTTPStatus.OK:
             return Answer("refused", response.status, f"X-Robots-Tag: {directive}")
-        return _read(response, self._settings.max_bytes)
+        return await _read(response, self._settings.max_bytes)
 
-    def _read_rules(self, response: http.client.HTTPResponse) -> Answer:
+    async def _read_rules(self, response: ClientResponse) -> Answer:
         """Take a robots.txt: what is said of it as a file does not lift its rules, nor does a small max_bytes."""
-        return _read(response, max(self._settings.max_bytes, robots.MAX_CHARACTERS))
+        return await _read(response, max(self._settings.max_bytes, MAX_ROBOTS_TXT))
 
-    def _refusal(self, url: str, deadline: _Deadline) -> Answer | None:
-        """Say why robots.txt keeps us from a URL, or None. A robots.txt that fails in passing fails the URL."""
+    async def _refusal(self, url: URL, deadline: _Deadline) -> Answer | None:
+        """Say why robots.txt keeps us from a URL, or None. A transient failure of robots.txt is one of the URL."""
         if not self._settings.robots_txt:
             return None
-        (origin, target), rules = locate(url), urljoin(url, "/robots.txt")
-        with self._lock:
-            lock = self._locks[origin]
-        with lock:
-            if origin not in self._robots:
-                answer = self._follow(rules, deadline, is_robots_txt=True)
+        origin = url.origin()
+        async with self._locks[origin]:
+            if origin not in self._rules:
+                answer = await self._follow(f"{origin}/robots.txt", deadline, is_robots_txt=True)
                 if is_transient(answer.status, answer.http_code):
                     return answer._replace(detail=f"robots.txt: {answer.detail}")
                 body = FORBIDDEN if answer.status == "too_large" else answer.body or b""
-                self._robots[origin] = robots.parse(body.decode("utf-8-sig", "replace"), agent=self._agent)
-        is_allowed = robots.is_allowed(self._robots[origin], target)
+                self._rules[origin] = Protego.parse(body.decode("utf-8-sig", "replace")[:MAX_ROBOTS_TXT])
+        is_allowed = self._rules[origin].can_fetch(str(url), self._agent)
         return None if is_allowed else Answer("refused", detail="robots.txt")
 
 
-def _read(response: http.client.HTTPResponse, max_bytes: int) -> Answer:
+async def _read(response: ClientResponse, max_bytes: int) -> Answer:
     """Take what the config allows of an answer that is no redirect."""
-    code, headers = response.status, response.headers
-    if code != http.client.OK:
-        reason = http.client.responses.get(code, "unknown code")
-        return Answer("http_error", code, reason, retry_after_s=_retry_after_s(headers))
-    if response.length is not None and response.length <= max_bytes:
-        return Answer("ok", code, body=response.read())  # fails if it is shorter than told
-    body = bytearray()
-    # read1, because read takes a chunk whose size is told as -1 for one without an end
-    while response.length is None and len(body) <= max_bytes and (chunk := response.read1(CHUNK)):
-        body += chunk
-    if response.length is None and len(body) <= max_bytes:
-        return Answer("ok", code, body=bytes(body))
-    return Answer("too_large", code, f"more than {max_bytes} bytes")
+    code = response.status
+    if code != HTTPStatus.OK:
+        retry_after_s = _retry_after_s(response.headers.get("Retry-After", ""))
+        return Answer("http_error", code, reasons.get(code, "unknown code"), retry_after_s=retry_after_s)
+    body, is_fitting = bytearray(), (response.content_length or 0) <= max_bytes
+    if is_fitting:
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) > max_bytes:
+                break
+    if not is_fitting or len(body) > max_bytes:
+        return Answer("too_large", code, f"more than {max_bytes} bytes")
+    return Answer("ok", code, body=bytes(body))
 
 
-def _location(response: http.client.HTTPResponse) -> str | None:
+def _location(response: ClientResponse) -> str | None:
     location = response.headers.get("Location") if response.status in REDIRECTS else None
-    return location and location.encode("latin-1").decode(
-        errors="replace"
-    )  # headers are read as Latin-1, meant as UTF-8
+    return location and location.encode(errors="surrogateescape").decode(errors="replace")
 
 
-def _retry_after_s(headers: Message) -> float:
-    with suppress(exceptions.InvalidHeader, ValueError, OverflowError):  # the last two: impossible dates
-        return Retry().parse_retry_after(headers.get("Retry-After", "0"))
+def _retry_after_s(value: str) -> float:
+    """Seconds that a `Retry-After` asks for, as a number or a date; 0 for what is neither."""
+    with suppress(ValueError, OverflowError):
+        if value.isdecimal():
+            return float(value)
+        if date := parsedate_tz(value):
+            return max(0.0, mktime_tz(date) - time.time())
     return 0.0
 
 
@@ -244,13 +233,15 @@ def _reason(error: BaseException) -> str:
     """The innermost error in words; the outer ones name objects by their address in memory."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    words = str(getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
-    return "".join(sign if sign.isprintable() else " " for sign in words)  # some repeat what the server sent
+    told = getattr(error, "strerror", None) or getattr(error, "message", None)  # the latter is aiohttp's parser's
+    words = str(told or str(error) or type(error).__name__)[:200]
+    printable = "".join(sign if sign.isprintable() else " " for sign in words)  # some repeat what the server sent
+    return " ".join(printable.split())
 
 
 @dataclass
 class _Deadline:
-    at: float  # time.monotonic()
+    at: float  # time.monotonic(), which is the event loop's clock too
 
     def left_s(self) -> float:
         return self.at - time.monotonic()

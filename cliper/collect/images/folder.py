@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 
@@ -54,8 +56,17 @@ class OwnImages:
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
 
-    def fetch(self, stamped: str) -> Answer:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def fetch(self, stamped: str) -> Answer:
         """Read a file that `find_images` found."""
+        return await asyncio.to_thread(self._read, stamped)
+
+    def _read(self, stamped: str) -> Answer:
         path = self._folder / stamped.rpartition("?")[0]
         try:
             if path.stat().st_size > self._max_bytes:
@@ -63,6 +74,3 @@ class OwnImages:
             return Answer("ok", body=path.read_bytes())
         except OSError as error:
             return Answer("no_file", detail=error.strerror)
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -2,64 +2,57 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from cliper import log
 from cliper.config.collect import Crawl
 
 
 class Hosts:
-    """Lets each host be asked by so many at once and so often a second, until it is given up."""
+    """Limits the requests to each host, at once and per second, until it is given up. For one event loop."""
 
     def __init__(self, settings: Crawl) -> None:
         self._interval_s = 1 / settings.requests_per_s
         self._give_up_after = settings.give_up_after
-        self._lock = threading.Lock()
         connections = settings.connections_per_host
-        self._slots = defaultdict[str, threading.Semaphore](lambda: threading.Semaphore(connections))
+        self._slots = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(connections))
         self._next = defaultdict[str, float](float)  # time.monotonic() of the next turn
         self._paused_until = defaultdict[str, float](float)  # time.monotonic()
-        self._in_a_row = defaultdict[str, int](int)  # URLs that failed in passing since the last other answer
+        self._in_a_row = defaultdict[str, int](int)  # transient failures since the last other answer
         self._given_up: dict[str, str] = {}  # host -> why
 
-    @contextmanager
-    def turn(self, host: str) -> Iterator[float]:
+    @asynccontextmanager
+    async def turn(self, host: str) -> AsyncIterator[float]:
         """Wait for a turn and hold it; gives the seconds waited."""
         asked = time.monotonic()
-        with self._lock:
-            slot = self._slots[host]
-        with slot:
+        async with self._slots[host]:
             start = self._reserve(host)
             while (wait_s := start - time.monotonic()) > 0:
-                time.sleep(wait_s)
+                await asyncio.sleep(wait_s)
                 if start < self._paused_until[host]:  # the host said so meanwhile
                     start = self._reserve(host)
             yield time.monotonic() - asked
 
     def _reserve(self, host: str) -> float:
         """Take the host's next turn: its time.monotonic()."""
-        with self._lock:
-            start = max(self._next[host], self._paused_until[host], time.monotonic())
-            self._next[host] = start + self._interval_s
+        start = max(self._next[host], self._paused_until[host], time.monotonic())
+        self._next[host] = start + self._interval_s
         return start
 
     def pause(self, host: str, seconds: float) -> None:
         """Give nobody a turn for some time: the host said so."""
-        with self._lock:
-            self._paused_until[host] = max(self._paused_until[host], time.monotonic() + seconds)
+        self._paused_until[host] = max(self._paused_until[host], time.monotonic() + seconds)
 
     def note(self, host: str, failure: str | None) -> None:
-        """Count what became of a URL: why it failed in passing, or None for any other end."""
-        with self._lock:
-            self._in_a_row[host] = self._in_a_row[host] + 1 if failure else 0
-            if self._in_a_row[host] != self._give_up_after or host in self._given_up:
-                return
+        """Count what became of a URL: the reason of a transient failure, or None for any other end."""
+        self._in_a_row[host] = self._in_a_row[host] + 1 if failure else 0
+        if self._in_a_row[host] == self._give_up_after and host not in self._given_up:
             self._given_up[host] = f"{host} failed {self._give_up_after} times in a row, at last with {failure}"
-        log.warn(f"{self._given_up[host]}: it is asked no more in this run")
+            log.warn(f"{self._given_up[host]}: it is asked no more in this run")
 
     def why_given_up(self, host: str) -> str | None:
         """Account of the host's end; None while it is asked."""

@@ -9,19 +9,17 @@ import hashlib
 import io
 import multiprocessing
 import os
-import struct
 import threading
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
+from cliper.broken import BROKEN_IMAGE
+
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of the same; BMP's two letters could start a text
-# What Pillow raises on broken files; it names no common class
-BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 
 
 class Verdict(NamedTuple):
@@ -48,7 +46,7 @@ def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
         image = Image.open(io.BytesIO(body), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return Verdict("too_large", detail="more pixels than Pillow opens")
-    except BROKEN:
+    except BROKEN_IMAGE:
         if body.startswith(SIGNATURES):
             return Verdict("truncated", detail="header broken")
         return Verdict("not_an_image", detail="no JPEG, PNG, GIF, WEBP or BMP" if body else "empty")
@@ -62,14 +60,14 @@ def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
         image.draft(None, (1, 1))  # JPEG: decode to 1/8, which still reads the file to its end
         image.load()
         is_animated = getattr(image, "is_animated", False)
-    except BROKEN:
+    except BROKEN_IMAGE:
         return Verdict("truncated", width, height, "image data broken or cut")
     sha256 = hashlib.sha256(body).hexdigest()
     return Verdict("ok", width, height, None, image.format, mode, is_animated, _orientation(image), sha256)
 
 
 def _orientation(image: Image.Image) -> int | None:
-    with suppress(*BROKEN):  # broken EXIF does no harm: the picture itself is whole
+    with suppress(*BROKEN_IMAGE):  # broken EXIF does no harm: the picture itself is whole
         value = image.getexif().get(ExifTags.Base.Orientation)
         return value if value in range(1, 9) else None
     return None

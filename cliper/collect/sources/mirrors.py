@@ -7,12 +7,11 @@ file at its first fetch; it is made to be kept beside the config.
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock
 
 from cliper import files, resources
 from cliper.config import is_url
@@ -56,7 +55,8 @@ def find_places(kind: str, mirrors: tuple[str, ...] | None, file: str) -> list[P
 
 def check_lock(lock: Path, place: Place, digest: str) -> None:
     """Record the sha256 of a file that is seen for the first time; raise SourceError if it was another one then."""
-    with _held(lock):
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock.with_name(f".{lock.name}.held")):  # downloads run side by side
         recorded = read_lock(lock)
         first = recorded.setdefault(place.key, {"sha256": digest, "mirror": place.mirror})
         if first["sha256"] != digest:
@@ -75,12 +75,3 @@ def read_lock(lock: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(entries, dict) or not all(isinstance(e, dict) and "sha256" in e for e in entries.values()):
         raise DataError(f"{lock} is no lock file of cliper; move it away")
     return entries
-
-
-@contextmanager
-def _held(lock: Path) -> Iterator[None]:
-    """Hold the lock file for this process alone; downloads run side by side."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.with_name(f".{lock.name}.held").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

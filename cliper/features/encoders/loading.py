@@ -30,23 +30,30 @@ def note(chosen: Variant[EncoderSettings], weights: Weights) -> dict[str, Any]:
     return {"id": weights.id, "settings": plain(chosen), **asdict(weights)}
 
 
-def read_weights(chosen: Variant[EncoderSettings], path: Path) -> Weights:
-    """Read an encoder's weights.json. Raises DataError if it is missing or was made for other settings."""
-    noted = read_json(path, made_by="weights")
+def read_weights(chosen: Variant[EncoderSettings], path: Path, *, name: str) -> Weights:
+    """Read an encoder's weights.json.
+
+    name  of the encoder in the config, for messages
+
+    Raises DataError if it is missing or was made for other settings.
+    """
+    made_by = f"weights --encoder {name}"
+    noted = read_json(path, made_by=made_by)
     if plain(noted["settings"]) != plain(chosen):  # plain: version 0.1 noted absent settings as null
-        raise DataError(f"{path} was made for other settings than the config's. Run: python -m cliper weights")
+        raise DataError(f"{path} was made for other settings than the config's. Run: python -m cliper {made_by}")
     return Weights(**{field.name: noted[field.name] for field in fields(Weights)})
 
 
-def load_counter(chosen: Variant[EncoderSettings], path: Path) -> Callable[[list[str]], list[int]]:
+def load_counter(chosen: Variant[EncoderSettings], path: Path, *, name: str) -> Callable[[list[str]], list[int]]:
     """How an encoder counts the tokens of texts, before truncation. Raises as `read_weights`."""
-    return _kind(chosen).load_counter(path.parent, read_weights(chosen, path))
+    return _kind(chosen).load_counter(path.parent, read_weights(chosen, path, name=name))
 
 
 def load(
     chosen: Variant[EncoderSettings],
     path: Path,
     *,
+    name: str,
     threads: int,
     device: str,
     precision: str,
@@ -54,7 +61,7 @@ def load(
     batch_tokens: int = 1,
 ) -> tuple[Encoder, Weights]:
     """Load an encoder from its weights.json, for batches of images or of texts. Raises as `read_weights`."""
-    weights = read_weights(chosen, path)
+    weights = read_weights(chosen, path, name=name)
     torch.set_num_threads(threads)
     torch.backends.cudnn.allow_tf32 = False  # convolutions would round to 10 bits on newer GPUs
     where = choose_device(device, setting="encode.device")

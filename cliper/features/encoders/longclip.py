@@ -18,20 +18,22 @@ import pickle
 import re
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import open_clip
+import requests
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import save_file
 from torch import Tensor
 
+from cliper import web
 from cliper.errors import ConfigError, SourceError, unknown
 from cliper.features.encoders.base import Weights
 from cliper.features.encoders.longclip_settings import LongClipSettings
 from cliper.features.encoders.open_clip import CONFIG, WEIGHTS, Checkpoint, check_state, describe, require_digest
 from cliper.files import atomic, first_line, write_json
 
+TIMEOUT_S = 60  # of silence, while the file is fetched
 KEPT = 20  # position embeddings that stay as CLIP trained them
 ROUNDED = re.compile(
     r"(visual\.conv1|.*\.attn\.out_proj|.*\.mlp\.c_fc|.*\.mlp\.c_proj)\.(weight|bias)"
@@ -131,9 +133,9 @@ def _obtain(source: str, folder: Path) -> Path:
     path = folder / source.rpartition("/")[2]
     if not path.is_file():
         try:
-            torch.hub.download_url_to_file(source, str(path), progress=False)  # whole or not at all
-        except (URLError, OSError) as error:
+            web.fetch(source, path, timeout_s=TIMEOUT_S)
+        except (requests.RequestException, SourceError) as error:
             raise SourceError(
-                f"cannot fetch the weights ({error}); by hand, put {source} into {folder} and run again"
+                f"cannot fetch the weights ({web.reason(error)}); by hand, put {source} into {folder} and run again"
             ) from error
     return path

@@ -1,0 +1,56 @@
+"""Fetch one large file over HTTP: raw data for `download`, weights for `weights`.
+
+In: a URL. Out: the file, whole or not at all; a half one stays beside it and is continued by the next attempt.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import requests
+
+from cliper import log
+from cliper.errors import SourceError
+
+CHUNK = 1 << 20  # bytes
+
+
+def fetch(url: str, target: Path, *, timeout_s: float) -> None:
+    """Fetch a URL to `target`, continuing a half file that an earlier attempt left beside it.
+
+    The half file is continued only if the server says that it still is the same file (If-Range).
+    Raises requests.RequestException or SourceError; the half file stays.
+    """
+    part = target.with_name(f".{target.name}.part")
+    note = target.with_name(f".{target.name}.part.txt")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    have = part.stat().st_size if part.exists() and note.exists() else 0
+    headers = {"Accept-Encoding": "identity"}
+    noted_url, _, validator = note.read_text(encoding="utf-8").partition("\n") if have else ("", "", "")
+    if have and noted_url == url and validator:
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+    with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
+        continued = response.status_code == requests.codes.partial_content
+        is_fitting = "Range" in headers and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if (continued and not is_fitting) or response.status_code == requests.codes.requested_range_not_satisfiable:
+            part.unlink(missing_ok=True)  # for example whole, where a run was killed before it was renamed
+            raise SourceError(f"{url} does not continue the half file that was here; that is removed, run again")
+        response.raise_for_status()
+        start = have if continued else 0
+        note.write_text(f"{url}\n{response.headers.get('ETag') or response.headers.get('Last-Modified', '')}")
+        length = response.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdecimal() else None
+        with part.open("ab" if continued else "wb") as out:
+            for chunk in log.progress(
+                response.iter_content(CHUNK), total=total and -(-(total - start) // CHUNK), what=target.name
+            ):
+                out.write(chunk)
+    if total is not None and part.stat().st_size != total:
+        raise SourceError(f"{url} gave {part.stat().st_size:,} of {total:,} bytes")
+    part.replace(target)
+    note.unlink()
+
+
+def reason(error: requests.RequestException | SourceError) -> str:
+    """What `fetch` raised, in words for a user."""
+    return "no connection" if isinstance(error, requests.ConnectionError) else str(error)
