@@ -1,8 +1,9 @@
-# make venv | demo | test | test-slow | test-cluster | check
+# make venv | demo | test | test-slow | check
+MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test test-slow test-cluster check
+.PHONY: venv demo test test-slow check
 
 venv: .venv/.installed
 
@@ -25,9 +26,6 @@ test: venv
 
 test-slow: venv
 	$(BIN)/pytest -m slow --timeout 3600
-
-test-cluster: venv
-	$(BIN)/pytest -m cluster --timeout 3600
 
 check: venv
 	$(BIN)/ruff check .

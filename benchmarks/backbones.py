@@ -40,7 +40,6 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -154,7 +153,7 @@ def read_world(path: Path, name: str, *, widths: tuple[int, int] = WIDTHS, d: in
         train,
         {"valid": valid[:2], "test": test[:2]},
         ItemFeatures(image, text, none, none),
-        BACKBONES.rows[name].settings.model_validate(asdict(getattr(CONFIG.backbones, name))),
+        CONFIG.backbone(name).settings,
         CONFIG.train.batch_size,
         CONFIG.evaluate.cutoffs,
         d,

@@ -38,17 +38,16 @@ from typing import Any, NamedTuple
 import polars as pl
 import psutil
 import requests
-import yaml
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
+from benchmarks import configs
+from benchmarks.configs import REPOSITORY
 from benchmarks.faults import make_certificate
 from cliper import files
 
-REPOSITORY = Path(__file__).parents[1]
 IMG2DATASET = "img2dataset==1.47.0"
 CACHE = Path.home() / ".cache" / "cliper" / IMG2DATASET
 PROCESSES, THREADS = 2, 32
-MANIFEST = Path("results/bench/crawl/bench/images.parquet")
 PLAIN = """
 import sys, requests
 from pathlib import Path
@@ -133,18 +132,15 @@ def crawl_ours(server: Server, urls: list[str]) -> dict[str, float]:
         folder = Path(name)
         items: dict[str, Any] = {"item": range(len(urls)), "asin": [str(i) for i in range(len(urls))]}
         items |= {"image_url": urls, **dict.fromkeys(("title", "brand", "categories", "description"))}
-        files.write_table(folder / "results/bench/catalogue/bench/items.parquet", "items", pl.DataFrame(items))
-        source = {"kind": "amazon2014", "category": "Bench", "interactions": "ratings", "mirrors": ["."]}
-        dataset = {"title": "Bench", "source": source, "k_core": 1, "split_seed": 1}
         connections = PROCESSES * THREADS
         crawl = {"allow_hosts": ["127.0.0.1"], "requests_per_s": 1_000_000, "min_ok": 1}
         crawl |= {"threads": connections, "connections_per_host": connections}
-        overlay = {"name": "bench", "run": {"datasets": ["bench"]}, "datasets": {"bench": dataset}, "crawl": crawl}
-        (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
-        configs = [str(REPOSITORY / "config.yaml"), "overlay.yaml"]
-        command = [sys.executable, "-m", "cliper", "crawl", "--config", *configs, "--dataset", "bench"]
+        layout = configs.write(configs.one_dataset("bench", crawl=crawl), folder)
+        files.write_table(folder / layout.path("items", dataset="bench"), "items", pl.DataFrame(items))
+        named = ["--config", str(configs.SHIPPED), configs.OVERLAY, "--dataset", "bench"]
+        command = [sys.executable, "-m", "cliper", "crawl", *named]
         cost = measure(server, command, folder, len(urls))
-        n_ok = files.read_table(folder / MANIFEST, "images").filter(status="ok").height
+        n_ok = files.read_table(folder / layout.path("images", dataset="bench"), "images").filter(status="ok").height
     require_all("ours", n_ok, len(urls))
     return cost
 

@@ -30,8 +30,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import polars as pl
-import yaml
 
+from benchmarks import configs
 from benchmarks.badserver import (
     JPEG,
     Behaviour,
@@ -46,14 +46,13 @@ from benchmarks.badserver import (
     reset,
     serve,
 )
-from cliper import config, files
+from cliper import files
 from cliper.__main__ import main as cliper
+from cliper.__main__ import perform
 from cliper.collect import crawl
 from cliper.errors import DataError
 
-SHIPPED = Path(__file__).parents[1] / "config.yaml"
 NAME = "faults"
-MANIFEST = Path(f"results/{NAME}/crawl/{NAME}/images.parquet")
 SETTINGS = {
     "allow_hosts": ["127.0.0.1"],
     "requests_per_s": 1000,
@@ -93,17 +92,19 @@ def prepare(urls: list[str], **settings: Any) -> None:
     count = len(urls)
     items: dict[str, Any] = {"item": range(count), "asin": [f"B{i}" for i in range(count)], "image_url": urls}
     unused = dict.fromkeys(("title", "brand", "categories", "description"))
-    files.write_table(Path(f"results/{NAME}/catalogue/{NAME}/items.parquet"), "items", pl.DataFrame(items | unused))
-    source = {"kind": "amazon2014", "category": "Faults", "interactions": "ratings", "mirrors": ["."]}
-    dataset = {"title": "Faults", "source": source, "k_core": 1, "split_seed": 1}
-    overlay = {"name": NAME, "run": {"datasets": [NAME]}, "datasets": {NAME: dataset}, "crawl": SETTINGS | settings}
-    files.write_text(Path("overlay.yaml"), yaml.safe_dump(overlay))
+    layout = configs.write(configs.one_dataset(NAME, crawl=SETTINGS | settings), Path())
+    files.write_table(layout.path("items", dataset=NAME), "items", pl.DataFrame(items | unused))
+
+
+def manifest() -> Path:
+    """Where the manifest of what was prepared in the current folder lies."""
+    return configs.read(Path()).path("images", dataset=NAME)
 
 
 def crawl_here() -> pl.DataFrame:
     """Crawl what was prepared in the current folder; returns the manifest."""
-    toy.run("crawl", config.load([SHIPPED, Path("overlay.yaml")]), dataset=NAME)
-    return files.read_table(MANIFEST, "images")
+    perform(configs.read(Path()).config, "crawl", dataset=NAME)
+    return files.read_table(manifest(), "images")
 
 
 def look(images: pl.DataFrame, place: int) -> Seen:
@@ -224,9 +225,9 @@ def sound_shop(**settings: Any) -> Iterator[Shop]:
 
 
 def start(hinder: str, *names: str) -> subprocess.Popen[bytes]:
-    """Run the command in a process of its own, hindered as told; what it says goes to stderr.txt."""
+    """Run the command in a process of its own, hindered as named; what it says goes to stderr.txt."""
     command = [sys.executable, "-c", "from benchmarks.faults import run_hindered; run_hindered()", hinder, *names]
-    environment = os.environ | {"PYTHONPATH": str(SHIPPED.parent)}
+    environment = os.environ | {"PYTHONPATH": str(configs.REPOSITORY)}
     with Path("stderr.txt").open("wb") as stderr:
         return subprocess.Popen(command, env=environment, stderr=stderr)
 
@@ -236,7 +237,7 @@ def run_hindered() -> None:
     hinder, *names = sys.argv[1:]
     hinders: dict[str, Callable[..., None]] = {"leave_alone": leave_alone, "fill_disk": fill_disk, "die_in": die_in}
     hinders[hinder](*names)
-    sys.exit(cliper(["crawl", "--config", str(SHIPPED), "overlay.yaml", "--dataset", NAME]))
+    sys.exit(cliper(["crawl", "--config", str(configs.SHIPPED), configs.OVERLAY, "--dataset", NAME]))
 
 
 def leave_alone() -> None:
@@ -271,7 +272,7 @@ def see_full_disk() -> Seen:
         process = start("fill_disk")
         process.wait()
         said = Path("stderr.txt").read_text().splitlines()[-1]
-        left = [path.name for path in MANIFEST.parent.rglob("*") if path.is_file() and path.name != ".lock"]
+        left = [path.name for path in manifest().parent.rglob("*") if path.is_file() and path.name != ".lock"]
         if left or not said.startswith("DataError: cannot write"):
             return Seen(f"{left} {said}")
         return look(crawl_here(), 0)._replace(status=f"exit {process.returncode}")
@@ -281,15 +282,15 @@ def see_kill(phase: str) -> Seen:
     """Killed with -9: the next run ends in the bytes of an uninterrupted one."""
     with sound_shop():
         crawl_here()
-        whole = {path: path.read_bytes() for path in MANIFEST.parent.rglob("*.parquet")}
+        whole = {path: path.read_bytes() for path in manifest().parent.rglob("*.parquet")}
         for path in whole:
             path.unlink()
         process = start("die_in", phase)
         process.wait()
-        if process.returncode != -signal.SIGKILL or MANIFEST.exists():
+        if process.returncode != -signal.SIGKILL or manifest().exists():
             return Seen(f"was not killed: exit {process.returncode}")
         seen = look(crawl_here(), 0)
-        is_same = {path: path.read_bytes() for path in MANIFEST.parent.rglob("*.parquet")} == whole
+        is_same = {path: path.read_bytes() for path in manifest().parent.rglob("*.parquet")} == whole
         return seen if is_same else seen._replace(status="other bytes")
 
 
@@ -329,7 +330,7 @@ def see_two_crawls() -> Seen:
             status = "let in"
         is_over.set()
         process.wait()
-        return look(files.read_table(MANIFEST, "images"), 0)._replace(status=status)
+        return look(files.read_table(manifest(), "images"), 0)._replace(status=status)
 
 
 def page(name: str, expected: str, *behaviours: Behaviour, **settings: Any) -> Fault:

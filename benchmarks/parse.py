@@ -22,7 +22,6 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,9 +31,11 @@ import numpy as np
 import polars as pl
 
 from cliper.collect import catalogue
+from cliper.collect.sources import SOURCES
 from cliper.collect.sources.amazon2014 import Amazon2014, read_metadata
 from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
-from cliper.config import load
+from cliper.config import decides
+from cliper.variants import Variant
 
 SEED = 1
 N_SAMPLED = 20_000  # lines of the plain side
@@ -42,9 +43,15 @@ LINE = (
     "{'asin': '%s', 'title': '%s', 'price': 9.99, 'imUrl': 'http://h/%s.jpg', 'categories': [['Home', 'Cups']], %s}\n"
 )
 RELATED = "'related': {'also_bought': [%s]}, 'brand': 'Brand', 'description': '%s'"
-SOURCE = Amazon2014(Amazon2014Settings(category="X", interactions="ratings"))
-SHIPPED = load([Path(__file__).parents[1] / "config.yaml"])
-DATASET = replace(SHIPPED.dataset("baby"), title="Generated", k_core=5, split_seed=SEED)
+SETTINGS = Amazon2014Settings(category="X", interactions="ratings")
+SOURCE = Amazon2014(SETTINGS)
+JOB = decides.Catalogue(
+    source=Variant("amazon2014", SOURCES.rows["amazon2014"].place, SETTINGS),
+    split="random",
+    min_rating=None,
+    k_core=5,
+    split_seed=SEED,
+)
 
 
 class Cost(NamedTuple):
@@ -116,7 +123,7 @@ def parse_all(path: Path, n: int) -> int:
 
 def cut_to_core(path: Path) -> dict[str, int]:
     """Our side of the ratings: what is left. Raises AssertionError if a user or an item has fewer than five."""
-    kept, card = catalogue.cut(SOURCE.read_interactions({"interactions": path}), DATASET)
+    kept, card = catalogue.cut(SOURCE.read_interactions({"interactions": path}), JOB, "generated")
     fewest = [int(np.bincount(kept[name].to_numpy()).min()) for name in ("user", "item")]
     assert min(fewest) >= 5, fewest
     return {"rows": kept.height, "users": card[-1]["users"], "items": card[-1]["items"], "steps": len(card)}

@@ -31,17 +31,17 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import polars as pl
-import yaml
 from numpy.random import Generator
 
+from benchmarks import configs
 from benchmarks.mirror import draw_picture
-from cliper import config, files
-from cliper.config import placeholders
+from cliper import files, resources
+from cliper.config import MadeFeatures
 from cliper.demo.shop import DOT, PAGE
 from cliper.schemas import IMAGE_STATUSES
 
-SHIPPED = Path(__file__).parents[1] / "config.yaml"
 SEED = 2014
+PLACEHOLDERS = resources.read_lines("placeholders.txt")
 # Amazon-2014, Baby: rows and users of ratings_Baby.csv, lines of meta_Baby.json.gz
 N_RATINGS, N_USERS, N_LINES = 915_446, 531_890, 71_317
 PUBLISHED = {"train": 118_551, "valid": 20_559, "test": 21_682, "users": 19_445, "items": 7_050}
@@ -140,7 +140,7 @@ def write_metadata(path: Path, world: World, generator: Generator) -> None:
 
 def draw_images(folder: Path, world: World, generator: Generator) -> dict[str, str]:
     """Draw the pictures below `folder`; returns the fault of each URL that has one."""
-    urls = sorted({url for url in world.urls.values() if url and not any(part in url for part in placeholders())})
+    urls = sorted({url for url in world.urls.values() if url and not any(part in url for part in PLACEHOLDERS)})
     names = [fault for fault, count in FAULTS.items() for _ in range(count)]
     faults = dict(zip(generator.permutation(urls).tolist(), names, strict=False))
     for url in urls:
@@ -165,7 +165,7 @@ def expect(world: World, faults: dict[str, str]) -> Counter[str]:
     for url in world.urls.values():
         if url is None:
             expected["no_url"] += 1
-        elif any(part in url for part in placeholders()):
+        elif any(part in url for part in PLACEHOLDERS):
             expected["placeholder"] += 1
         else:
             expected[STATUSES[faults[url]] if url in faults else "ok"] += 1
@@ -208,13 +208,13 @@ class Line:
     def __init__(self, folder: Path, overlay: dict[str, Any]) -> None:
         self.folder = folder
         self.seconds: dict[str, float] = {}
-        (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay), encoding="utf-8")
+        self.layout = configs.write(overlay, folder)
 
     def start(self, stage: str, **names: str) -> subprocess.Popen[bytes]:
         """Start one stage."""
         options = [word for name, value in names.items() for word in (f"--{name}", value)]
-        command = [sys.executable, "-m", "cliper", stage, "--config", str(SHIPPED), "overlay.yaml", *options]
-        environment = os.environ | {"PYTHONPATH": str(SHIPPED.parent)}
+        command = [sys.executable, "-m", "cliper", stage, "--config", str(configs.SHIPPED), configs.OVERLAY, *options]
+        environment = os.environ | {"PYTHONPATH": str(configs.REPOSITORY)}
         return subprocess.Popen(command, cwd=self.folder, env=environment)
 
     def run(self, stage: str, **names: str) -> None:
@@ -226,8 +226,9 @@ class Line:
 
     def kill(self, stage: str, *, shards: int, **names: str) -> None:
         """Start a stage and kill it with -9 when so many shards are there."""
+        folder = self.folder / self.layout.folder(stage, **names) / "shards"
         began, process = time.perf_counter(), self.start(stage, **names)
-        while len(list(self.folder.glob("results/*/crawl/baby/shards/images-*"))) < shards:
+        while len(list(folder.glob("images-*"))) < shards:
             if process.poll() is not None:
                 sys.exit("the crawl ended before it was killed")
             time.sleep(0.05)
@@ -235,9 +236,9 @@ class Line:
         process.wait()
         self.seconds[f"{stage}, until killed"] = time.perf_counter() - began
 
-    def table(self, kind: str, path: str) -> pl.DataFrame:
-        """A table that the line wrote."""
-        return files.read_table(self.folder / "results/rehearsal" / path, kind)
+    def table(self, kind: str) -> pl.DataFrame:
+        """A table of Baby that the line wrote."""
+        return files.read_table(self.folder / self.layout.path(kind, dataset="baby"), kind)
 
 
 def rehearse(line: Line, *, with_features: bool) -> None:
@@ -248,20 +249,20 @@ def rehearse(line: Line, *, with_features: bool) -> None:
     line.kill("crawl", shards=3, dataset="baby")
     line.run("crawl", dataset="baby")
     if with_features:
-        settings = config.load([SHIPPED, line.folder / "overlay.yaml"])
-        arm, encoder = settings.arm("cliper"), {"encoder": "bridge"}
+        made, encoder = line.layout.config.features("baby", "cliper"), {"encoder": "bridge"}
+        assert isinstance(made, MadeFeatures)
         line.run("weights", **encoder)
-        for view in settings.views_of(arm):
-            line.run("prompt", dataset="baby", prompts=str(arm.prompts), view=view)
-            line.run("encode-text", dataset="baby", prompts=str(arm.prompts), view=view, **encoder)
+        for view in made.views:
+            line.run("prompt", dataset="baby", prompts=made.prompts, view=view)
+            line.run("encode-text", dataset="baby", prompts=made.prompts, view=view, **encoder)
         line.run("encode-image", dataset="baby", **encoder)
         line.run("fuse", dataset="baby", arm="cliper")
 
 
 def check(line: Line, expected: Counter[str]) -> dict[str, Any]:
     """Compare what came out with what must; returns the account."""
-    counts = {kind: len(line.table(kind, f"catalogue/baby/{kind}.parquet")) for kind in PUBLISHED}
-    images = line.table("images", "crawl/baby/images.parquet")
+    counts = {kind: len(line.table(kind)) for kind in PUBLISHED}
+    images = line.table("images")
     statuses = Counter(images["status"])
     asked = [row.split(" ", 1)[1] for row in (line.folder / "access.log").read_text().splitlines()]
     asked = [path for path in asked if path.startswith("/images/")]
@@ -313,7 +314,7 @@ def main() -> int:
     arms = {"cliper": {"image": "bridge", "text": "bridge"}}
     overlay = {"name": "rehearsal", "run": {"datasets": ["baby"], "arms": ["cliper"]}, "arms": arms}
     overlay |= {"datasets": {"baby": {"source": source}}, "crawl": {"allow_hosts": [f"127.0.0.1:{port}"]}}
-    overlay["download"] = {"lock": None}  # the raw files are drawn anew
+    overlay["download"] = {"lock": None}  # the raw files are drawn each time
     line = Line(folder, overlay)
     with serve(folder, port):
         rehearse(line, with_features=options.features)

@@ -53,7 +53,7 @@ HOW = How()
 class Settings(BaseModel):
     """A section of the config, or what a stage is told. Raises ValidationError with all faults, each a sentence."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -142,6 +142,8 @@ def _sentence(error: ErrorDetails, meaning: str | None) -> str:
             return f"{value!r} is a string; write a {'whole ' * (error['type'] == 'int_type')}number without quotes"
         case "int_type" | "float_type" | "int_from_float":
             return f"{value!r} is no {'' if error['type'] == 'float_type' else 'whole '}number"
+        case "finite_number":
+            return f"{value!r} is no finite number"
         case "tuple_type" if isinstance(value, str | int):
             return f"{value!r} is no list; write [{value}]"
         case "tuple_type":

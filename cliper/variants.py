@@ -65,7 +65,7 @@ class Variants(NamedTuple, Generic[S]):
     def choose(self, raw: Any, *, kind: str | None = None) -> Variant[S]:
         """The variant that a mapping of the config asks for by `kind`, or by `class`.
 
-        kind  in place of the mapping's own
+        kind  what the mapping is, which then need not say it
 
         Raises pydantic's errors, with a sentence each.
         """
@@ -74,10 +74,11 @@ class Variants(NamedTuple, Generic[S]):
         given = dict(raw)
         if place := given.pop("class", None):
             return self._choose_own(place, given)
-        kind = given.pop("kind", None) if kind is None else kind
+        if kind is None or given.get("kind") == kind:
+            kind = given.pop("kind", None)
         if kind is None:
             raise fault(f"kind is missing; known: {', '.join(self.rows)}; or class: module:Class for one of your own")
-        if kind not in self.rows:
+        if not isinstance(kind, str) or kind not in self.rows:
             raise fault(f"{kind!r} is not known; known: {', '.join(self.rows)}")
         row = self.rows[kind]
         return Variant(kind, row.place, row.settings.model_validate(given))
@@ -106,7 +107,7 @@ def load_class(place: str) -> Any:
     Raises ConfigError with a sentence if there is no such thing.
     """
     module, _, name = place.partition(":") if isinstance(place, str) else ("", "", "")
-    if not module or not name:
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
         raise ConfigError(f"{place!r} is no module:Class, such as my_module:MyClass")
     if not {"", here := str(Path.cwd())} & set(sys.path):
         sys.path.append(here)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +13,7 @@ from cliper.collect import catalogue
 from cliper.collect.interactions import kcore
 from cliper.collect.sources.amazon2014 import Amazon2014
 from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
-from cliper.config import Config
+from cliper.config import Config, decides
 from cliper.errors import DataError
 
 GOLDEN = toy.SHARED / "golden/preprocess"
@@ -36,6 +37,10 @@ def codes(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return catalogue.identify(frame["user_id"]), catalogue.identify(frame["asin"])
 
 
+def job(folder: Path, **more: Any) -> decides.Catalogue:
+    return decides.of_catalogue(toy.settings(**toy.dataset(folder, **more)), dataset="toy")
+
+
 def in_core(frame: pl.DataFrame, k: int) -> pl.DataFrame:
     return frame.filter(kcore.are_in_core(*codes(frame), k))
 
@@ -55,7 +60,7 @@ def test_a_round_of_the_core_drops_users_and_items_at_once() -> None:
 def test_the_core_is_a_fixed_point(workdir: Path) -> None:
     # Round 1 drops d (one row); then z has one row, then b, then y.
     chain = rows("a:w a:x e:w e:x a:y b:y b:z d:z")
-    kept, card = catalogue.cut(chain, toy.settings(**toy.dataset(workdir, k_core=2)).dataset("toy"))
+    kept, card = catalogue.cut(chain, job(workdir, k_core=2), "toy")
     assert kept.select("user_id", "asin").rows() == [("a", "w"), ("a", "x"), ("e", "w"), ("e", "x")]
     assert [row["step"] for row in card][2:] == [f"2-core, round {number}" for number in (1, 2, 3, 4)]
 
@@ -66,16 +71,16 @@ def test_ids_number_by_first_appearance() -> None:
     assert numbered["item"].to_list() == [0, 0, 1, 2]
 
 
-def test_nothing_left_is_told_with_the_step(workdir: Path) -> None:
-    with pytest.raises(DataError, match="Toy: nothing is left after 5-core, round 1; lower k_core"):
-        catalogue.cut(rows("a:x b:y"), toy.settings(**toy.dataset(workdir, k_core=5)).dataset("toy"))
+def test_nothing_left_is_said_with_the_step(workdir: Path) -> None:
+    with pytest.raises(DataError, match="toy: nothing is left after 5-core, round 1; lower k_core"):
+        catalogue.cut(rows("a:x b:y"), job(workdir, k_core=5), "toy")
 
 
 def test_the_stage_writes_every_item_also_without_metadata(workdir: Path) -> None:
     ratings = "u,i2,5.0,1\nu,i1,5.0,2\nu,i3,1.0,3\nu,i2,5.0,4\n"
-    raw = locate(toy.settings(**toy.dataset(workdir)).root, "raw", dataset="toy", file="x").parent
-    toy.write_raw(raw, ratings, ["{'asin': 'i1', 'title': 'One'}", "{'asin': 'nobody', 'title': 'N'}"])
     config = toy.settings(**toy.dataset(workdir, min_rating=2))
+    raw = toy.path(config, "raw", dataset="toy", file="x").parent
+    toy.write_raw(raw, ratings, ["{'asin': 'i1', 'title': 'One'}", "{'asin': 'nobody', 'title': 'N'}"])
     toy.run("catalogue", config, dataset="toy")
     items = files.read_table(toy.path(config, "items", dataset="toy"), "items")
     assert items.select("item", "asin", "title").rows() == [(0, "i2", None), (1, "i1", "One")]
@@ -112,10 +117,9 @@ def test_the_data_card_tells_density_and_what_train_lacks(workdir: Path) -> None
 
 
 def test_a_split_by_time_without_times_is_refused(workdir: Path) -> None:
-    settings = toy.settings(**toy.dataset(workdir, split="user_time")).dataset("toy")
     timeless = rows("a:x b:y").with_columns(timestamp=pl.lit(None, pl.Int64))
-    with pytest.raises(DataError, match="Toy: split user_time needs the time of every interaction"):
-        catalogue.cut(timeless, settings)
+    with pytest.raises(DataError, match="toy: split user_time needs the time of every interaction"):
+        catalogue.cut(timeless, job(workdir, split="user_time"), "toy")
 
 
 def test_a_given_split_with_repeated_pairs_is_refused() -> None:

@@ -16,24 +16,36 @@ from cliper import stages
 from cliper.codeid import Sources, code_id
 from cliper.collect.sources import SOURCES
 from cliper.errors import ConfigError
-from cliper.features.encoders import KINDS
+from cliper.features.encoders import ENCODERS
 from cliper.models.backbones import BACKBONES
 
 Key = tuple[str, ...]
 
+PLACES = {
+    name: row.place
+    for variants in (SOURCES, ENCODERS, BACKBONES)
+    for name, row in variants.rows.items()  # no name is in two of them
+}
 VARIANTS = {
     "catalogue": SOURCES,
-    "weights": KINDS,
-    "encode-text": KINDS,
-    "encode-image": KINDS,
-    "encode-default-image": KINDS,
+    "weights": ENCODERS,
+    "encode-text": ENCODERS,
+    "encode-image": ENCODERS,
+    "encode-default-image": ENCODERS,
     "train": BACKBONES,
 }
+
+
+def of(stage: str, *names: str) -> set[Key]:
+    """Cells of a stage with variants of ours; without names, with all that it may have."""
+    return {(stage, PLACES[name]) for name in names or VARIANTS[stage].rows}
+
+
 CELLS: list[Key] = [
-    (stage, *variant) for stage in stages.STAGES for variant in ([(key,) for key in VARIANTS.get(stage, ())] or [()])
+    cell for stage in stages.STAGES for cell in (sorted(of(stage)) if stage in VARIANTS else [(stage,)])
 ]
-TRAIN = {("train", backbone) for backbone in BACKBONES}
-STORED = [("weights", kind, "cliper.features.encoders:load") for kind in KINDS]  # what a stored vector depends on
+LOAD = "cliper.features.encoders.loading:load"
+STORED = [(*cell, LOAD) for cell in sorted(of("weights"))]  # what a stored vector depends on
 
 
 def ids(folder: Path, cells: Collection[Key]) -> dict[Key, str]:
@@ -74,7 +86,8 @@ def move(folder: Path, old: str, new: str) -> None:
         f"cliper.{file.removesuffix('.py').replace('/', '.')}".rsplit(".", 1) for file in (old, new)
     )
     for path in folder.rglob("*.py"):
-        source = path.read_text(encoding="utf-8").replace(f"{package}.{name}", f"{new_package}.{new_name}")
+        source = path.read_text(encoding="utf-8")
+        source = re.sub(rf"{re.escape(package)}\.{name}\b", f"{new_package}.{new_name}", source)
         source = source.replace(f"from {package} import {name}\n", f"from {new_package} import {new_name} as {name}\n")
         if package == new_package:
             source = re.sub(rf"(from {package} import .*)\b{name}\b", rf"\1{new_name} as {name}", source)
@@ -95,7 +108,8 @@ def cut(folder: Path, file: str, start: str, end: str) -> str:
 
 
 def test_every_stage_and_variant_has_an_id_of_its_own_that_stays() -> None:
-    assert len({BEFORE[cell] for cell in CELLS}) == len(CELLS)
+    assert len(PLACES) == sum(len(variants.rows) for variants in (SOURCES, ENCODERS, BACKBONES))
+    assert len({BEFORE[cell] for cell in CELLS}) == len(CELLS) > len(stages.STAGES)
     assert all(len(found) == 12 and int(found, 16) >= 0 for found in BEFORE.values())
     assert {cell: code_id(*cell) for cell in BEFORE} == BEFORE
 
@@ -104,12 +118,23 @@ def test_renamed_and_moved_files_keep_all_ids(copy: Path, monkeypatch: pytest.Mo
     move(copy, "models/maths/sampling.py", "models/training/drawing.py")
     move(copy, "models/maths/metrics.py", "models/scores/accuracy.py")
     move(copy, "features/prompts/cleaning.py", "features/words/tidying.py")
-    move(copy, "features/encoders/longclip.py", "features/encoders/long.py")
+    move(copy, "features/encoders/overflow.py", "features/encoders/long.py")
     move(copy, "collect/sources/records.py", "collect/rows/lines.py")
-    move(copy, "models/backbones/freedom.py", "models/backbones/thawed.py")
     move(copy, "models/evaluate.py", "models/measure.py")
     monkeypatch.setitem(stages.STAGES, "evaluate", stages.STAGES["evaluate"]._replace(module="cliper.models.measure"))
     assert changed(copy) == set()
+
+
+def test_a_variant_keeps_its_id_in_another_file(copy: Path) -> None:
+    for folder, old, new, name in (
+        ("models/backbones", "freedom", "thawed", "Freedom"),
+        ("features/encoders", "longclip", "long", "LongClip"),
+        ("collect/sources", "mmrec", "films", "Mmrec"),
+    ):
+        move(copy, f"{folder}/{old}.py", f"{folder}/{new}.py")
+        stage = {"models": "train", "features": "weights", "collect": "catalogue"}[folder.partition("/")[0]]
+        place = f"cliper.{folder.replace('/', '.')}.{new}:{name}"
+        assert Sources(copy).code_id(stage, place) == BEFORE[stage, PLACES[old]]
 
 
 def test_a_function_that_moves_to_another_module_keeps_all_ids(copy: Path) -> None:
@@ -118,7 +143,8 @@ def test_a_function_that_moves_to_another_module_keeps_all_ids(copy: Path) -> No
     append(copy, nearest, "from cliper.models.maths.sparse import DEGREE_FLOOR as FLOOR, Edges as Links\n\n\n")
     append(copy, nearest, moved.replace("DEGREE_FLOOR", "FLOOR").replace("Edges", "Links"))
     edit(copy, freedom, "(equal_edges(", "(nearest_module.equal_edges(")
-    edit(copy, freedom, "import config\n", "import config\nfrom cliper.models.maths import nearest as nearest_module\n")
+    mark = "from typing import ClassVar\n"
+    edit(copy, freedom, mark, f"{mark}from cliper.models.maths import nearest as nearest_module\n")
     assert changed(copy) == set()
 
 
@@ -129,27 +155,29 @@ def test_new_variants_keep_the_ids_of_all_others(copy: Path) -> None:
         ("collect/sources", "mmrec", "films"),
     ):
         shutil.copy(copy / f"cliper/{folder}/{old}.py", copy / f"cliper/{folder}/{new}.py")
-    edit(copy, "models/backbones/popular.py", "class Bpr", "class Popular")
-    for file, old, new in (
-        ("models/backbones", "import Bpr\n", "import Bpr\nfrom cliper.models.backbones.popular import Popular\n"),
-        ("models/backbones", '    "bpr": Bpr,\n', '    "bpr": Bpr,\n    "popular": Popular,\n'),
-        ("features/encoders", "import bridge,", "import bridge, letters,"),
-        (
-            "features/encoders",
-            '    "cnn": ',
-            '    "letters": Kind(letters.prepare, letters.load, cnn.load),\n    "cnn": ',
-        ),
-        ("collect/sources", "import amazon2014,", "import amazon2014, films,"),
-        ("collect/sources", '    "mmrec": mmrec,\n', '    "mmrec": mmrec,\n    "films": films,\n'),
+    edit(copy, "models/backbones/popular.py", "class Bpr(", "class Popular(")
+    edit(copy, "features/encoders/letters.py", "class Sentence(", "class Letters(")
+    edit(copy, "collect/sources/films.py", "class Mmrec(", "class Films(")
+    for folder, settings, place in (
+        ("models/backbones", "BprSettings", "cliper.models.backbones.popular:Popular"),
+        ("features/encoders", "SentenceSettings", "cliper.features.encoders.letters:Letters"),
+        ("collect/sources", "MmrecSettings", "cliper.collect.sources.films:Films"),
     ):
-        edit(copy, f"{file}/__init__.py", old, new)
+        edit(copy, f"{folder}/__init__.py", "    },\n)", f'        "new": Row({settings}, "{place}"),\n    }},\n)')
     assert changed(copy) == set()
-    new_cells = [("train", "popular"), ("weights", "letters"), ("catalogue", "films")]
-    assert not set(ids(copy, new_cells[:2]).values()) & set(BEFORE.values())
+    new = ids(
+        copy,
+        [
+            ("train", "cliper.models.backbones.popular:Popular"),
+            ("weights", "cliper.features.encoders.letters:Letters"),
+            ("catalogue", "cliper.collect.sources.films:Films"),
+        ],
+    )
+    assert len(set(new.values()) - set(BEFORE.values())) == 3
 
 
 REGISTRY = """
-    from cliper.rows import Row, Variants
+    from cliper.variants import Row, Variants
 
     BACKBONES = {begin}{{
         "freedom": Row("{title}", "cliper.models.backbones.freedom:Freedom"),
@@ -164,7 +192,7 @@ REGISTRY = """
 @pytest.mark.parametrize(("begin", "end"), [("", ""), ('Variants("backbone", ', ")")], ids=["dict", "call"])
 def test_a_registry_of_places_is_followed_but_not_hashed(copy: Path, begin: str, end: str) -> None:
     def train() -> list[str]:
-        return list(ids(copy, [("train", "freedom"), ("train", "bpr")]).values())
+        return list(ids(copy, [("train", PLACES["freedom"]), ("train", PLACES["bpr"])]).values())
 
     file = "models/backbones/__init__.py"
     (copy / "cliper" / file).write_text(dedent(REGISTRY.format(begin=begin, end=end, title="FREEDOM")))
@@ -178,10 +206,6 @@ def test_a_registry_of_places_is_followed_but_not_hashed(copy: Path, begin: str,
     assert other == bpr
 
 
-def of(stage: str, *variants: str) -> set[Key]:
-    return {(stage, variant) for variant in variants}
-
-
 ENCODING = {cell for cell in BEFORE if cell[0].startswith("encode-")}
 
 
@@ -190,7 +214,7 @@ ENCODING = {cell for cell in BEFORE if cell[0].startswith("encode-")}
     [
         ("models/backbones/freedom.py", "(1 - settings.image_weight)", "1", of("train", "freedom")),
         ("models/maths/losses.py", "dim=1).sigmoid()", "dim=0).sigmoid()", of("train", "bpr", "lightgcn", "vbpr")),
-        ("models/backbones/base.py", "return 1.0", "return 2.0", TRAIN),
+        ("models/backbones/base.py", "return 1.0", "return 2.0", of("train")),
         (
             "models/backbones/base.py",
             "torch.zeros(interactions",
@@ -199,13 +223,13 @@ ENCODING = {cell for cell in BEFORE if cell[0].startswith("encode-")}
         ),
         ("models/maths/metrics.py", "1 / np.log2", "2 / np.log2", {("evaluate",)}),
         ("models/maths/nearest.py", "def sharing_users(", "def sharers(", {("neighbours-users",)}),
-        ("collect/interactions/splits.py", "n // 5", "n // 4", of("catalogue", *SOURCES)),
+        ("collect/interactions/splits.py", "n // 5", "n // 4", of("catalogue")),
         ("collect/sources/amazon2014.py", '"imUrl"', '"image"', of("catalogue", "amazon2014", "mmrec")),
         (
             "features/encoders/base.py",
             "class Encoder:",
             "class Encoder(object):",
-            {*ENCODING, *STORED, ("weights", "bridge")},
+            {*ENCODING, *STORED, *of("weights", "bridge")},
         ),
         (
             "features/encode.py",
@@ -213,7 +237,7 @@ ENCODING = {cell for cell in BEFORE if cell[0].startswith("encode-")}
             "CHUNK = 2_048",
             {cell for cell in ENCODING if "default" not in cell[0]},
         ),
-        ("features/encode.py", "NO_ITEM = -1", "NO_ITEM = -2", of("encode-default-image", *KINDS)),
+        ("features/encode.py", "NO_ITEM = -1", "NO_ITEM = -2", of("encode-default-image")),
     ],
 )
 def test_an_edit_changes_the_ids_of_what_it_decides(
@@ -252,8 +276,8 @@ def test_settings_change_no_id(copy: Path) -> None:
             edit(
                 copy, "models/backbones/bpr.py", "class Bpr(Backbone):", "class Bpr(Backbone):\n    default = DEFAULT\n"
             )
-            found = Sources(copy).code_id("train", "bpr")
-    assert Sources(copy).code_id("train", "bpr") == found != BEFORE["train", "bpr"]
+            found = Sources(copy).code_id("train", PLACES["bpr"])
+    assert Sources(copy).code_id("train", PLACES["bpr"]) == found != BEFORE["train", PLACES["bpr"]]
 
 
 def id_of(folder: Path, **modules: str) -> str:
@@ -401,8 +425,10 @@ def test_an_unknown_stage_is_answered_with_the_known_ones() -> None:
         code_id("encod")
 
 
-def test_an_unknown_variant_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="unknown variant 'latice'; known: bpr, dualgnn, freedom"):
+def test_an_unknown_variant_is_answered_with_what_its_module_defines() -> None:
+    with pytest.raises(ConfigError, match="unknown name in cliper.models.backbones.bpr 'Latice'; known: Bpr"):
+        code_id("train", "cliper.models.backbones.bpr:Latice")
+    with pytest.raises(ConfigError, match="Python finds no source of a module latice"):
         code_id("train", "latice")
 
 

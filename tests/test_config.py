@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import random
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
-import jsonschema
 import pytest
 import toy
+import yaml
 
 from cliper import config
+from cliper.config import GivenFeatures, MadeFeatures, decides
+from cliper.config.collect import Split
+from cliper.config.features import BareArm, MadeArm
 from cliper.errors import ConfigError
 
 
@@ -32,19 +39,175 @@ def test_shipped_config_holds_the_papers_settings() -> None:
     assert list(shipped.prompt_set("as_described")) == ["title", "brand", "categories", "description", "global"]
 
 
-def test_the_schema_is_itself_valid() -> None:
-    jsonschema.Draft202012Validator.check_schema(config.schema())
+def test_all_faults_are_said_at_once_each_with_its_place() -> None:
+    said = faults(
+        train={"learnin_rate": 1, "behaviour": "as_told", "threads": 0, "patience": 2.5},
+        arms={"cliper": {"temperature": 0}},
+        crawl={"timeout_s": "10", "min_ok": 1.5, "robots_txt": "no"},
+        backbones={"freedom": {"edge_dropout": 1}},
+        datasets={"baby": {"source": {"category": "a/b"}}, "mine": {"source": {"kind": "amazon2014"}}},
+        encoders={"mine": {"architecture": "ViT-L-14"}},
+        colour=1,
+    )
+    expected = [
+        "train: unknown key 'learnin_rate'; known: behaviour, learning_rate",
+        "train.behaviour: 'as_told' is not known; known: as_published, as_mmrec",
+        "train.threads: 0 must be at least 1",
+        "train.patience: 2.5 is no whole number",
+        "arms.cliper.temperature: 0 must be greater than 0",
+        "crawl.timeout_s: '10' is a string; write a number without quotes",
+        "crawl.min_ok: 1.5 must be at most 1",
+        "crawl.robots_txt: 'no' is neither true nor false",
+        "backbones.freedom.edge_dropout: 1 must be less than 1",
+        "datasets.baby.source.category: 'a/b' does not have the form",
+        "datasets.mine.title: missing (name in the tables",
+        "datasets.mine.source.category: missing (as in the files' names",
+        "datasets.mine.source.interactions: missing",
+        "encoders.mine: kind is missing; known: open_clip, longclip",
+        "config: unknown key 'colour'; known: name, run, datasets",
+    ]
+    assert [sentence for sentence in expected if f"toy: {sentence}" not in said] == []
+    assert said.count("toy: ") == len(expected)
 
 
-def test_all_faults_are_told_at_once_each_with_its_place() -> None:
-    told = faults(train={"learnin_rate": 1}, arms={"cliper": {"temperature": 0}}, crawl={"timeout_s": "10"})
-    assert "train: unknown key 'learnin_rate'; known: behaviour, learning_rate" in told
-    assert "arms.cliper.temperature: 0 must be greater than 0" in told
-    assert "crawl.timeout_s: '10' is a string; write a number without quotes" in told
+@pytest.mark.parametrize("section", sorted(set(config.Config.model_fields) - {"prompts"}))  # which may all be ours
+def test_every_section_must_be_there_and_a_mapping(section: str) -> None:
+    raw = deepcopy(toy.shipped())
+    raw[section] = 3
+    with pytest.raises(ConfigError, match=f"toy: {section}: 3 is no (mapping|text)"):
+        config.structure(raw, where="toy")
+    del raw[section]
+    with pytest.raises(ConfigError, match=f"toy: {section}: missing"):
+        config.structure(raw, where="toy")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        ("prompt", "min_length", 0, "prompt.min_length: 0 must be at least 1"),
+        ("prompt", "colour", 0, "prompt: unknown key 'colour'; known: clean, categories, min_length"),
+        ("prompt", "categories", None, "prompt.categories: missing"),
+        ("fuse", "vectors", "long", "fuse.vectors: 'long' is not known; known: raw, normalised"),
+        ("fuse", "colour", 0, "fuse: unknown key 'colour'; known: vectors, missing_field, missing_image"),
+        ("fuse", "missing_image", None, "fuse.missing_image: missing"),
+    ],
+)
+def test_a_fault_of_the_section_prompt_or_fuse_is_said_once(section: str, key: str, value: Any, said: str) -> None:
+    raw = deepcopy(toy.shipped())
+    raw[section][key] = value
+    if value is None:
+        del raw[section][key]
+    with pytest.raises(ConfigError) as caught:
+        config.structure(raw, where="toy")
+    assert str(caught.value).startswith(f"toy: {said}")
+    assert str(caught.value).count("toy: ") == 1
+
+
+@pytest.mark.parametrize("number", [".nan", ".inf", "-.inf"])
+@pytest.mark.parametrize(
+    ("section", "key"), [("train", "learning_rate"), ("crawl", "requests_per_s"), ("download", "timeout_s")]
+)
+def test_numbers_that_are_not_finite_are_refused(section: str, key: str, number: str) -> None:
+    overlay = yaml.safe_load(f"{{{section}: {{{key}: {number}}}}}")
+    assert f"{section}.{key}: {number.replace('.', '')} is no finite number" in faults(**overlay)
+
+
+def test_no_number_of_any_section_may_be_infinite() -> None:
+    n_numbers = 0
+    for section, values in toy.shipped().items():
+        for place in list(places(values)):
+            raw = deepcopy(toy.shipped())
+            holder = at(raw[section], place[:-1])
+            if isinstance(holder, dict) and isinstance(holder[place[-1]], float):
+                holder[place[-1]] = float("inf")
+                with pytest.raises(ConfigError, match="inf is no finite number"):
+                    config.structure(raw, where="toy")
+                n_numbers += 1
+    assert n_numbers >= 15
+
+
+def places(value: Any) -> list[tuple[Any, ...]]:
+    """Paths of all keys and list entries inside a value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [(key, *more) for key, item in inner for more in ((), *places(item))]
+
+
+def at(value: Any, place: tuple[Any, ...]) -> Any:
+    for key in place:
+        value = value[key]
+    return value
+
+
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1e400,
+    "",
+    "x",
+    "..",
+    [],
+    [[]],
+    {},
+    {"a": {"b": 1}},
+    {1: 2},
+    [{}],
+    10**30,
+    ["x", "x"],
+]
+
+
+def mutate(raw: dict[str, Any], draw: random.Random) -> str:
+    """Spoil one place of a config; returns what was done."""
+    place = draw.choice(places(raw))
+    holder, key = at(raw, place[:-1]), place[-1]
+    action = draw.choice(["drop", "retype", "nest", "rename", "swap"])
+    match action:
+        case "drop":
+            del holder[key]
+        case "retype":
+            holder[key] = deepcopy(draw.choice(ODD))
+        case "nest":
+            holder[key] = draw.choice(
+                [[holder[key]], {"kind": holder[key]}, {"class": holder[key]}, {key: holder[key]}]
+            )
+        case "rename" if isinstance(holder, dict):
+            holder[draw.choice(["x", "views", "kind", "class", "", 7, None, "a/b", "content_free"])] = holder.pop(key)
+        case _:
+            holder[key] = deepcopy(at(raw, draw.choice(places(raw))))
+    return f"{action} {'.'.join(map(str, place))}"
+
+
+def test_a_spoilt_config_is_refused_by_sentences_or_valid() -> None:
+    """Ends in a config or in ConfigError; never in another exception, never in a message without a place."""
+    draw, ends = random.Random(20), {"valid": 0, "refused": 0}
+    complete = deepcopy(toy.shipped()) | {"prompts": {"own": {"a": {"views": ["b"], "prompt": "___"}}}}
+    complete["prompts"]["own"]["b"] = {"fields": ["title"], "prompt": "a ___", "missing": "none", "min_length": 2}
+    config.structure(complete, where="toy")
+    for _ in range(300):
+        raw = deepcopy(complete)
+        done = [mutate(raw, draw) for _ in range(draw.choice([1, 1, 1, 2, 3]))]
+        try:
+            config.structure(raw, where="toy")
+            ends["valid"] += 1
+        except ConfigError as error:
+            ends["refused"] += 1
+            assert str(error).startswith("toy: "), done
+        except Exception as error:
+            raise AssertionError(done) from error
+    assert min(ends.values()) >= 10, ends
 
 
 def test_an_unknown_backbone_is_answered_with_the_known_ones() -> None:
-    assert "'latice' is not known; known: mmgcn, dualgnn, lattice" in faults(run={"backbones": ["latice"]})
+    told = faults(run={"backbones": ["latice"]})
+    assert "run.backbones: unknown backbone 'latice'; known: bpr, dualgnn, freedom, lattice" in told
+    assert "backbones.latice: 'latice' is not known; known: mmgcn, dualgnn" in faults(backbones={"latice": {"k": 1}})
+
+
+def test_a_backbones_section_may_repeat_its_kind_but_name_no_other() -> None:
+    assert toy.settings(backbones={"freedom": {"kind": "freedom"}}) == toy.settings()
+    assert "backbones.freedom: unknown key 'kind'" in faults(backbones={"freedom": {"kind": "bpr"}})
 
 
 def test_an_unknown_encoder_is_answered_with_the_known_ones() -> None:
@@ -61,25 +224,31 @@ def test_an_unknown_view_is_answered_with_the_known_ones() -> None:
     assert "prompts.as_described.global.views: unknown view 'colour'; known: brand, categories" in told
 
 
+def text_job(settings: config.Config, encoder: str, view: str) -> decides.EncodeText:
+    return decides.of_encode_text(settings, dataset="baby", encoder=encoder, prompts="as_described", view=view)
+
+
 def test_later_slices_begin_with_the_views_words_unless_the_view_says_otherwise() -> None:
-    assert toy.settings().slice_prefix("as_described", "title") == "The product title is "
+    assert text_job(toy.settings(), "bridge", "title").slice_prefix == "The product title is "
     chosen = toy.settings(prompts={"as_described": {"global": {"slice_prefix": ""}}})
-    assert chosen.slice_prefix("as_described", "global") == ""
+    assert text_job(chosen, "bridge", "global").slice_prefix == ""
 
 
 def test_an_encoder_names_its_own_policy_for_long_texts_or_takes_the_runs() -> None:
     chosen = toy.settings(encode={"overflow": "chunk_mean"}, encoders={"minilm": {"overflow": "truncate"}})
-    assert (chosen.overflow("minilm"), chosen.overflow("bridge")) == ("truncate", "chunk_mean")
+    assert [text_job(chosen, name, "title").overflow for name in ("minilm", "bridge")] == ["truncate", "chunk_mean"]
 
 
 def test_longclip_reads_248_tokens_and_says_where_its_file_lies() -> None:
-    assert "encoders.longclip-l.context: 248 was expected" in faults(encoders={"longclip-l": {"context": 77}})
+    assert "encoders.longclip-l.context: 77 is not known; known: 248" in faults(
+        encoders={"longclip-l": {"context": 77}}
+    )
     told = faults(encoders={"mine": {"kind": "longclip", "architecture": "ViT-L-14-quickgelu", "context": 248}})
-    assert "encoders.mine: 'source' is a required property" in told
+    assert "encoders.mine.source: missing (URL or path of the original .pt file)" in told
     local = {"kind": "open_clip", "architecture": "local-dir:/a/folder", "context": 77}
     assert toy.settings(encoders={"mine": local}).encoder("mine").settings.origin == "/a/folder"
     told = faults(encoders={"mine": local | {"architecture": "ViT-L-14"}})
-    assert "encoders.mine: 'pretrained' is a required property" in told
+    assert "encoders.mine: pretrained is missing (open_clip's tag of the weights)" in told
 
 
 def test_weighing_by_similarity_needs_one_space_and_a_temperature() -> None:
@@ -100,11 +269,9 @@ def test_views_and_arms_take_what_they_do_not_say_from_the_sections_prompt_and_f
     chosen = toy.settings(prompt={"min_length": 3}, fuse={"missing_image": "zero"}, arms={"cliper": {"vectors": "raw"}})
     titles = [chosen.prompts[prompts]["title"] for prompts in ("as_described", "as_released")]
     assert [title.min_length for title in titles] == [3, 2]  # type: ignore[union-attr]
-    assert {arm: chosen.arms[arm].missing_image for arm in chosen.arms} == {
-        "vanilla": "zero",
-        "cliper": "zero",
-        "content_free": None,
-    }
+    made = {name: arm for name, arm in chosen.arms.items() if isinstance(arm, MadeArm)}
+    assert {name: arm.missing_image for name, arm in made.items()} == {"vanilla": "zero", "cliper": "zero"}
+    assert chosen.arms["content_free"] == BareArm(d=64)
 
 
 def test_a_joined_view_cannot_be_cleaned() -> None:
@@ -132,14 +299,21 @@ def test_a_split_is_given_exactly_where_the_source_has_one() -> None:
     )
     told = faults(datasets={"g": {"title": "G", "source": source, "split": "user_time"}})
     assert "datasets.g.split: user_time, but the source has a split of its own" in told
-    assert toy.settings(datasets={"g": {"title": "G", "source": source}}).datasets["g"].split == "given"
+    chosen = toy.settings(datasets={"g": {"title": "G", "source": source}})
+    assert decides.of_catalogue(chosen, dataset="g").split == "given"
 
 
-def test_the_splits_in_the_schema_are_those_that_can_be_made() -> None:
+def test_a_dataset_without_a_split_of_its_sources_must_name_one() -> None:
+    source = toy.shipped()["datasets"]["baby"]["source"]
+    told = faults(datasets={"x": {"title": "X", "source": source, "k_core": 5}})
+    assert "datasets.x.split: missing; write random, user_time or global_time" in told
+    assert "datasets.x: k_core and split_seed are missing" in told
+
+
+def test_the_splits_in_the_config_are_those_that_can_be_made() -> None:
     from cliper.collect.interactions.splits import SPLITTERS
 
-    named = config.schema()["properties"]["datasets"]["additionalProperties"]["properties"]["split"]["enum"]
-    assert set(named) == {*SPLITTERS, "given"}
+    assert set(get_args(Split)) == {*SPLITTERS, "given"}
 
 
 FILES = {"image": "own/image_feat.npy", "text": "text_feat.npy"}
@@ -173,13 +347,19 @@ def test_an_arm_without_encoders_names_the_dataset_that_gives_it_no_features() -
 
 def test_an_arm_with_half_of_its_encoders_is_no_given_one() -> None:
     overlay = given(run={"datasets": ["g"], "arms": ["own"]}, arms={"own": {"d": 8, "image": "lite0"}}, features={})
-    assert "arms.own.text, prompts, fusion: missing" in faults(**overlay)
+    told = faults(**overlay)
+    for key in ("text: missing (an encoder)", "prompts: missing (a prompt set)", "fusion: missing (how views become"):
+        assert f"arms.own.{key}" in told
 
 
 def test_given_features_go_before_an_arms_encoders() -> None:
     chosen = toy.settings(**given(run={"datasets": ["g", "baby"]}, arms={}, features={"cliper": FILES}))
-    assert chosen.arm_of("g", "cliper") == config.Arm(d=512)
-    assert chosen.arm_of("baby", "cliper") == chosen.arms["cliper"]
+    assert chosen.features("g", "cliper") == GivenFeatures(**FILES)
+    made, arm = chosen.features("baby", "cliper"), chosen.arm("cliper")
+    assert isinstance(made, MadeFeatures)
+    assert isinstance(arm, MadeArm)
+    assert (made.image, made.given, made.text, made.fusion) == (arm.image, None, arm.text, arm.fusion)
+    assert made.views == tuple(chosen.prompt_set("as_described"))
 
 
 @pytest.mark.parametrize("arm", ["clipper", "content_free"])
@@ -203,9 +383,11 @@ def with_image_file(arm: str, **more: object) -> dict[str, object]:
 
 def test_given_image_features_leave_the_text_to_the_arm() -> None:
     chosen = toy.settings(**with_image_file("vanilla"))
-    arm = chosen.arm_of("baby", "vanilla")
-    assert (arm.image, arm.text, arm.fusion) == (None, "minilm", "concat")
-    assert chosen.arm_of("sports", "vanilla") == chosen.arms["vanilla"]
+    given, made = (chosen.features(name, "vanilla") for name in ("baby", "sports"))
+    assert isinstance(given, MadeFeatures)
+    assert isinstance(made, MadeFeatures)
+    assert (given.image, given.given, given.text, given.fusion) == (None, "image_features_Baby.b", "minilm", "concat")
+    assert made == replace(given, image="lite0", given=None)
     assert chosen.datasets["baby"].raw_files(["vanilla"])[-1] == "image_features_Baby.b"
 
 
@@ -241,7 +423,7 @@ def test_later_files_are_laid_over_earlier_ones(tmp_path: Path) -> None:
     assert merged.train.max_epochs == config.load([toy.REPOSITORY / "config.yaml"]).train.max_epochs
 
 
-@pytest.mark.parametrize("text", ["a: [", "- a list", "\t"])
+@pytest.mark.parametrize("text", ["a: [", "- a list", "\t", "a: 2024-99-99"])
 def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"c\.yaml is no"):
@@ -251,6 +433,8 @@ def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path: Path, text: str) ->
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         config.load([tmp_path / "none.yaml"])
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory; name a config file"):
+        config.load([tmp_path])
 
 
 def test_content_free_backbones_run_once_a_seed() -> None:

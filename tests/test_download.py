@@ -53,37 +53,45 @@ def configured(mirrors: list[str]) -> Config:
     return toy.settings(**overlay, download={"timeout_s": 5, "attempts": 1})
 
 
-TARGET = Path("results/toy/download/toy/ratings_Toy.csv")
+JOB = {"dataset": "toy", "file": "ratings_Toy.csv"}
 
 
-def fetch(*mirrors: str) -> None:
-    toy.run("download", configured(list(mirrors)), dataset="toy", file="ratings_Toy.csv")
+def target(*mirrors: str) -> Path:
+    """Where the file of these mirrors lies."""
+    return toy.path(configured(list(mirrors)), "raw", **JOB)
+
+
+def fetch(*mirrors: str) -> Path:
+    """Fetch the file; returns where it lies."""
+    toy.run("download", configured(list(mirrors)), **JOB)
+    return target(*mirrors)
 
 
 def test_a_file_comes_whole_over_http(workdir: Path) -> None:
     with serve(Host()) as url:
-        fetch(url)
-    assert TARGET.read_bytes() == BODY
-    assert [path.name for path in TARGET.parent.iterdir()] == [TARGET.name]
+        fetched = fetch(url)
+    assert fetched.read_bytes() == BODY
+    assert [path.name for path in fetched.parent.iterdir()] == ["ratings_Toy.csv"]
 
 
 def test_a_file_comes_from_a_local_folder(workdir: Path) -> None:
     (workdir / "raw").mkdir()
     (workdir / "raw" / "ratings_Toy.csv").write_bytes(BODY)
-    fetch("raw")
-    assert TARGET.read_bytes() == BODY
+    assert fetch("raw").read_bytes() == BODY
 
 
 def test_a_file_in_a_folder_of_the_mirror_keeps_its_folder(workdir: Path) -> None:
     given = {"cliper": {"image": "own/image.npy", "text": "text.npy"}}
     (workdir / "raw" / "own").mkdir(parents=True)
     (workdir / "raw" / "own" / "image.npy").write_bytes(BODY)
-    for number, mirror in enumerate(("raw", None)):
+    for mirror in ("raw", None):
         with serve(Host()) as url:
             source = {"kind": "mmrec", "inter": "x.inter", "mirrors": [mirror or url], "features": given}
-            config = toy.settings(name=f"run{number}", datasets={"toy": {"title": "Toy", "source": source}})
+            config = toy.settings(datasets={"toy": {"title": "Toy", "source": source}})
             toy.run("download", config, dataset="toy", file="own/image.npy")
-        assert Path(f"results/run{number}/download/toy/own/image.npy").read_bytes() == BODY
+        fetched = toy.path(config, "raw", dataset="toy", file="own/image.npy")
+        assert fetched.parts[-2:] == ("own", "image.npy")
+        assert fetched.read_bytes() == BODY
 
 
 def test_a_half_file_is_continued_by_the_next_run(workdir: Path) -> None:
@@ -92,12 +100,12 @@ def test_a_half_file_is_continued_by_the_next_run(workdir: Path) -> None:
         host.cut_after = 1_500_000
         with pytest.raises(SourceError, match="fetch it by hand"):
             fetch(url)
-        assert not TARGET.exists()
+        assert not target(url).exists()
         host.cut_after = None
-        fetch(url)
+        fetched = fetch(url)
     assert host.ranges[0] is None
     assert host.ranges[1] is not None
-    assert TARGET.read_bytes() == BODY
+    assert fetched.read_bytes() == BODY
 
 
 def test_a_half_file_is_not_continued_with_another_file(workdir: Path) -> None:
@@ -107,23 +115,24 @@ def test_a_half_file_is_not_continued_with_another_file(workdir: Path) -> None:
         with pytest.raises(SourceError):
             fetch(url)
         host.cut_after, host.etag = None, '"two"'
-        fetch(url)
-    assert TARGET.read_bytes() == BODY
+        fetched = fetch(url)
+    assert fetched.read_bytes() == BODY
 
 
 @pytest.mark.parametrize(("have", "shift"), [(len(BODY), 0), (5, 1)], ids=["whole already", "another part comes"])
-def test_a_half_file_that_cannot_be_continued_is_fetched_anew(workdir: Path, have: int, shift: int) -> None:
+def test_a_half_file_that_cannot_be_continued_is_fetched_whole(workdir: Path, have: int, shift: int) -> None:
     host = Host()
     host.shift = shift
     with serve(host) as url:
-        TARGET.parent.mkdir(parents=True)
-        TARGET.with_name(f".{TARGET.name}.part").write_bytes(BODY[:have])
-        TARGET.with_name(f".{TARGET.name}.part.txt").write_text(f"{url}/{TARGET.name}\n{host.etag}")
+        whole = target(url)
+        whole.parent.mkdir(parents=True)
+        whole.with_name(f".{whole.name}.part").write_bytes(BODY[:have])
+        whole.with_name(f".{whole.name}.part.txt").write_text(f"{url}/{whole.name}\n{host.etag}")
         with pytest.raises(SourceError, match="does not continue the half file"):
             fetch(url)
         fetch(url)
     assert host.ranges == [f"bytes={have}-", None]
-    assert TARGET.read_bytes() == BODY
+    assert whole.read_bytes() == BODY
 
 
 def test_a_length_that_is_no_number_does_no_harm(workdir: Path) -> None:
@@ -134,14 +143,13 @@ def test_a_length_that_is_no_number_does_no_harm(workdir: Path) -> None:
         request.wfile.write(BODY)
 
     with serve(answer) as url:
-        fetch(url)
-    assert TARGET.read_bytes() == BODY
+        assert fetch(url).read_bytes() == BODY
 
 
 def test_the_next_mirror_is_tried(workdir: Path) -> None:
     with serve(Host()) as url:
-        fetch("http://127.0.0.1:9", f"{url}/none", str(workdir / "nowhere"), url)
-    assert TARGET.read_bytes() == BODY
+        fetched = fetch("http://127.0.0.1:9", f"{url}/none", str(workdir / "nowhere"), url)
+    assert fetched.read_bytes() == BODY
 
 
 def test_no_mirror_left_is_one_sentence_with_a_way_out(workdir: Path) -> None:
@@ -165,15 +173,14 @@ def test_a_file_of_another_size_or_checksum_is_refused(
     with serve(Host()) as url, pytest.raises(SourceError, match="expected"):
         publish(monkeypatch, url, size, digest)
         fetch("unused")
-    assert list(TARGET.parent.iterdir()) == []
+    assert list(target("unused").parent.iterdir()) == []
     assert not LOCK.exists()
 
 
 def test_a_file_of_the_published_checksum_is_kept(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(Host()) as url:
         publish(monkeypatch, url, len(BODY), hashlib.sha256(BODY).hexdigest())
-        fetch("unused")
-    assert TARGET.read_bytes() == BODY
+        assert fetch("unused").read_bytes() == BODY
 
 
 LOCK = Path("sources.lock.json")
@@ -184,18 +191,18 @@ def test_a_checksum_is_recorded_at_first_sight_and_checked_ever_after(
 ) -> None:
     with serve(Host()) as url:
         publish(monkeypatch, url)
-        fetch("unused")
+        fetched = fetch("unused")
         recorded = json.loads(LOCK.read_text())
         digest = hashlib.sha256(BODY).hexdigest()
         assert recorded == {"amazon2014/ratings_Toy.csv": {"sha256": digest, "mirror": url}}
-        TARGET.unlink()
+        fetched.unlink()
         fetch("unused")
         LOCK.write_text(LOCK.read_text().replace(digest, "0" * 64))
         before = LOCK.read_text()
-        TARGET.unlink()
+        fetched.unlink()
         with pytest.raises(SourceError, match=r"sources\.lock\.json recorded 0{64} .* remove its entry there"):
             fetch("unused")
-    assert not TARGET.exists()
+    assert not fetched.exists()
     assert LOCK.read_text() == before
 
 
@@ -203,8 +210,7 @@ def test_files_of_a_folder_of_ones_own_may_change(workdir: Path) -> None:
     (workdir / "raw").mkdir()
     for body in (b"one", b"two"):
         (workdir / "raw" / "ratings_Toy.csv").write_bytes(body)
-        fetch("raw")
-        assert TARGET.read_bytes() == body
+        assert fetch("raw").read_bytes() == body
     assert not LOCK.exists()
 
 
@@ -242,10 +248,11 @@ def test_every_file_of_every_public_source_has_a_mirror(
     kind: str, category: str, ending: str, interactions: str
 ) -> None:
     source = {"kind": kind, "category": category, "interactions": interactions}
-    overlay = {"x": {"title": "X", "source": source, "k_core": 5, "split_seed": 1}}
+    overlay = {"x": {"title": "X", "source": source, "k_core": 5, "split": "random", "split_seed": 1}}
     dataset = toy.settings(datasets=overlay).datasets["x"]
+    assert len(dataset.source.settings.files) == 2
     for role, file in dataset.source.settings.files.items():
-        places = find_places(dataset, file)
+        places = find_places(kind, None, file)
         assert len(places) >= 2
         if (role, interactions) == ("interactions", "ratings"):
             assert places[0].mirror.endswith(ending)
@@ -259,5 +266,7 @@ def test_only_files_of_the_dataset_are_fetched(workdir: Path) -> None:
 def test_every_shipped_dataset_has_a_known_mirror() -> None:
     shipped = toy.settings()
     for name in shipped.run.datasets:
-        for file in shipped.datasets[name].source.settings.files.values():
-            assert find_places(shipped.datasets[name], file)
+        source = shipped.datasets[name].source
+        assert source.settings.mirrors is None
+        for file in source.settings.files.values():
+            assert find_places(source.kind, None, file)

@@ -1,90 +1,205 @@
-"""The import rules of the architecture, read from the sources."""
+"""The import rules of the architecture, read from the sources.
+
+Frame: `cliper/x.py`. Config: `cliper/config/`. Stage: `cliper/<wing>/x.py`. Part: `cliper/<wing>/<folder>/x.py`.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import toy
 
+from cliper.stages import STAGES
+
 PACKAGE = toy.REPOSITORY / "cliper"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+FILES = sorted(PACKAGE.rglob("*.py"))
+WINGS = {"collect", "features", "models", "report", "tools", "demo"}
 CLOSED = {"collect", "models", "report", "demo"}  # wings that take nothing of another wing
 LENT = {"cliper.collect.images.shards"}  # what features takes of another wing
-VARIANTS = {"cliper.collect.sources", "cliper.features.encoders", "cliper.features.fusion.rows"}  # for the config
-HEAVY = {"torch", "numpy", "polars", "pyarrow", "PIL", "open_clip", "transformers"}
+LIGHT = {  # what the config takes of the wings, besides modules named …_settings: each lists variants
+    "cliper.collect.sources",
+    "cliper.features.encoders",
+    "cliper.features.fusion.rows",
+    "cliper.models.backbones",
+}
+SECTIONS = {"cliper.config.collect", "cliper.config.features", "cliper.config.models", "cliper.config.report"}
+VALUES = {"CONTENT_FREE", "Cell", "GivenFeatures", "MadeFeatures", "is_url"}  # types and names that say no setting
+FOR_WORKFLOW = {
+    "cliper.codeid",
+    "cliper.config",
+    "cliper.config.decides",
+    "cliper.errors",
+    "cliper.layout",
+    "cliper.stages",
+}
+HEAVY = {"torch", "numpy", "polars", "pyarrow", "scipy", "PIL", "open_clip", "transformers"}
 
 
-def module_name(path: Path) -> str:
+def name_of(path: Path) -> str:
     return ".".join(("cliper", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
 
 
-def imports(path: Path) -> set[str]:
-    """Names of our own modules that a module imports, wherever in it the import stands."""
-    found = set[str]()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+MODULES = {name_of(path): path for path in FILES}
+
+
+def imported(source: str) -> set[tuple[str, str]]:
+    """Pairs (module, name) of all that a source imports of ours, wherever in it; `import module` has no name.
+
+    >>> sorted(imported("from cliper import files; import cliper.log, torch; from cliper.layout import At"))
+    [('cliper.files', ''), ('cliper.layout', 'At'), ('cliper.log', '')]
+    """
+    found = set[tuple[str, str]]()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found & set(map(module_name, MODULES))
+            found |= {(alias.name, "") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add((inner, "") if inner in MODULES else (str(node.module), alias.name))
+    return {(module, name) for module, name in found if module in MODULES}
+
+
+@cache
+def imports_of(module: str) -> frozenset[tuple[str, str]]:
+    return frozenset(imported(MODULES[module].read_text(encoding="utf-8")))
 
 
 def wing(module: str) -> str | None:
-    """The folder below cliper/ that a module stands in; none for the frame and the config."""
-    parts = module.split(".")
-    is_in_folder = len(parts) > 2 or (PACKAGE / parts[-1]).is_dir()
-    return parts[1] if len(parts) > 1 and is_in_folder and parts[1] != "config" else None
+    """The wing that a module stands in; none for the frame and the config."""
+    folder = (*module.split("."), "")[1]
+    return folder if folder in WINGS else None
 
 
 def is_stage(module: str) -> bool:
-    return (
-        wing(module) is not None and module.count(".") == 2 and not (PACKAGE.joinpath(*module.split(".")[1:])).is_dir()
-    )
+    return wing(module) is not None and module.count(".") == 2 and MODULES[module].name != "__init__.py"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_a_module_imports_only_what_its_kind_may(path: Path) -> None:
-    own = module_name(path)
-    used = imports(path) - {own}
-    others = {name for name in used if wing(name) not in (None, wing(own))}
-    if own == "cliper.config":
-        others = {name for name in others if name not in VARIANTS and not name.endswith("_settings")}
-    if wing(own) is None:
-        assert not others, "the frame imports no wing, the config no more of it than settings"
-    assert not [name for name in used if is_stage(name)], "a stage is imported by nobody"
-    if wing(own) in CLOSED:
-        assert not others, f"{wing(own)} takes nothing of another wing"
-    if wing(own) == "features":
-        assert {name for name in others if not (PACKAGE.joinpath(*name.split(".")[1:])).is_dir()} <= LENT
+def faults(own: str, pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """What a module must not import, of what it does."""
+    found = []
+    for used, name in pairs:
+        said = f"{own} imports {used}{name and ' ' + name}"
+        is_other_wing = wing(used) not in (None, wing(own))
+        if is_stage(used):
+            found.append(f"{said}: a stage is imported by nobody")
+        elif wing(own) is None and is_other_wing:
+            if not (own.startswith("cliper.config") and (used in LIGHT or used.endswith("_settings"))):
+                found.append(f"{said}: the frame imports no wing, the config only settings and lists of variants")
+        elif wing(own) in CLOSED and is_other_wing:
+            found.append(f"{said}: {wing(own)} takes nothing of another wing")
+        elif wing(own) == "features" and is_other_wing and used not in LENT:
+            found.append(f"{said}: features takes of other wings only {', '.join(LENT)}")
+        if wing(own) not in (None, "tools") and not is_value(used, name):
+            found.append(f"{said}: a stage is given its value and its paths, never the config")
+    return found
 
 
-@pytest.mark.parametrize("module", sorted(VARIANTS))
-def test_settings_are_read_without_heavy_libraries(module: str) -> None:
+def is_value(module: str, name: str) -> bool:
+    """Whether a stage may import this; all that is neither of the config nor of the layout it may."""
+    if module == "cliper.layout":
+        return name == "At"
+    if module in ("cliper.config", "cliper.config.whole"):
+        return name in VALUES
+    if module == "cliper.config.decides":
+        return name == "" or (name[0].isupper() and not name.isupper() and name != "Config")
+    return module in SECTIONS or not module.startswith("cliper.config")
+
+
+def test_every_folder_is_a_wing_and_every_stage_stands_in_one() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    assert folders == WINGS | {"config"}
+    assert {row.module for row in STAGES.values()} <= {module for module in MODULES if is_stage(module)}
+    assert {"cliper.collect.crawl", "cliper.collect.images.shards"} <= {name for name, _ in ALL_PAIRS}
+    assert MODULES.keys() >= LIGHT | LENT | SECTIONS | FOR_WORKFLOW
+
+
+ALL_PAIRS = {pair for module in MODULES for pair in [(module, ""), *imports_of(module)]}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_kind_may(module: str) -> None:
+    assert faults(module, imports_of(module)) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "line"),
+    [
+        ("cliper.files", "from cliper.collect.sources import SOURCES"),
+        ("cliper.config.collect", "from cliper.collect.sources.records import ITEMS"),
+        ("cliper.config.models", "from cliper.models.backbones.base import Backbone"),
+        ("cliper.collect.sources.records", "from cliper.collect import catalogue"),
+        ("cliper.collect.crawl", "from cliper.collect.catalogue import SPLITS"),
+        ("cliper.tools.export", "from cliper.features.fuse import run"),
+        ("cliper.collect.crawl", "from cliper.features.prompts.cleaning import clean"),
+        ("cliper.models.maths.losses", "from cliper.collect.images import shards"),
+        ("cliper.features.encode", "from cliper.collect.images import fetch"),
+        ("cliper.features.fuse", "from cliper.models.maths import sparse"),
+        ("cliper.features.fuse", "from cliper.config import Config"),
+        ("cliper.features.fuse", "from cliper import config"),
+        ("cliper.features.fuse", "import cliper.config"),
+        ("cliper.features.fuse", "from cliper.config.reading import load"),
+        ("cliper.features.fuse", "from cliper.config.whole import Config"),
+        ("cliper.features.fuse", "from cliper.config.decides import BUILDERS"),
+        ("cliper.features.fuse", "from cliper.config.decides import of_fuse"),
+        ("cliper.models.training.fitting", "from cliper.layout import Layout"),
+    ],
+)
+def test_the_rules_find_what_breaks_them(own: str, line: str) -> None:
+    assert own in MODULES
+    assert len(faults(own, imported(line))) == 1
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if wing(name) not in (None, "tools")])
+def test_stages_and_parts_name_neither_config_nor_layout(module: str) -> None:
+    """Not even by way of another module: decides.Config."""
+    tree = ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+    named = {node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "") for node in tree}
+    assert not named & {"Config", "Layout", "BUILDERS"}
+
+
+def modules_loaded_by(module: str) -> set[str]:
+    """Heavy libraries that are there after an import of one module in a new process."""
     code = f"import sys, {module}; print(*sorted({HEAVY} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert ran.stdout.split() == []
+    return set(ran.stdout.split())
+
+
+@pytest.mark.parametrize("module", sorted(FOR_WORKFLOW | LIGHT))
+def test_planning_a_run_loads_nothing_that_computes(module: str) -> None:
+    assert modules_loaded_by(module) == set()
+
+
+def test_what_computes_would_be_seen() -> None:
+    assert {"numpy", "torch"} <= modules_loaded_by("cliper.models.maths.losses")
+
+
+def test_the_config_is_imported_at_once() -> None:
+    code = "import time; began = time.process_time(); import cliper.config; print(time.process_time() - began)"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    seconds = float(ran.stdout)
+    print(f"import cliper.config: {seconds:.2f} s of CPU")  # about 0.2
+    assert seconds < 1
 
 
 def test_the_workflow_imports_only_names_and_config() -> None:
-    lines = [
-        line.split()
-        for path in [toy.REPOSITORY / "Snakefile", *(toy.REPOSITORY / "workflow").rglob("*.smk")]
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.startswith(("from cliper", "import cliper"))
-    ]
-    assert {words[1] for words in lines} <= {
-        "cliper",
-        "cliper.codeid",
-        "cliper.config",
-        "cliper.errors",
-        "cliper.layout",
-        "cliper.stages",
-    }
+    paths = [toy.REPOSITORY / "Snakefile", *(toy.REPOSITORY / "workflow").rglob("*.smk")]
+    lines = [line.strip() for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    source = "\n".join(line for line in lines if line.startswith(("from cliper", "import cliper")))
+    used = {module for module, _ in imported(source)}
+    assert "cliper.layout" in used
+    assert used <= FOR_WORKFLOW
 
 
 def test_the_package_never_imports_snakemake() -> None:
-    assert not [path for path in MODULES if "snakemake" in path.read_text(encoding="utf-8").replace("Snakemake", "")]
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.partition(".")[0] == "snakemake"], module

@@ -141,12 +141,11 @@ def shop(folder: Path, **more: Any) -> dict[str, Any]:
     (folder / "raw" / "items.csv").write_text("sku,name\na,A cup\nz,never sold\n")
     columns = {"interactions": {"user_id": "customer", "asin": "sku", "timestamp": "at"}, "items": COLUMNS["items"]}
     source = {"kind": "table", "interactions": "bought.csv", "items": "items.csv", "mirrors": ["raw"]}
-    dataset = {"title": "Toy", "source": source | {"columns": columns}, "k_core": 1, "split_seed": 1, **more}
-    return {"name": "toy", "run": {"datasets": ["toy"]}, "datasets": {"toy": dataset}}
+    dataset = {"title": "Toy", "source": source | {"columns": columns}, "k_core": 1, "split": "random", "split_seed": 1}
+    return {"name": "toy", "run": {"datasets": ["toy"]}, "datasets": {"toy": dataset | more}}
 
 
 def test_the_line_begins_with_tables_of_ones_own(workdir: Path) -> None:
-
     config = toy.settings(**shop(workdir, split="user_time"))
     for name in config.datasets["toy"].raw_files([]):
         toy.run("download", config, dataset="toy", file=name)
@@ -183,7 +182,7 @@ def test_a_split_of_ones_own_is_taken_as_it_is(workdir: Path) -> None:
         ({"min_rating": 3}, "source.columns.interactions: rating is missing, by which this dataset is cut"),
         ({"split": "given"}, "split: given, but the source has no split of its own"),
         ({"source": {"interactions": "/data/a.csv"}}, r"'/data/a.csv' does not have the form .* \(a file in"),
-        ({"source": {"columns": {"items": None}}}, "source.columns.items: None is not of type 'object'"),
+        ({"source": {"columns": {"items": None}}}, "datasets.toy.source: items and columns.items go together"),
         ({"source": {"columns": {"items": {"colour": "c"}}}}, "unknown key 'colour'; known: asin, title, brand"),
     ],
 )

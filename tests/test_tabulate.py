@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import toy
 
 from cliper import files
-from cliper.config import Config
+from cliper.config import Config, decides
 from cliper.errors import ConfigError, DataError
 from cliper.models.backbones import BACKBONES
 from cliper.report import tabulate
+from cliper.report.tables.paper import paper_values
 
 SHOWN = {"metrics": ["recall"], "cutoffs": [10, 20]}
 
@@ -79,40 +81,45 @@ def test_table2_has_the_papers_shape_with_gains_over_vanilla(workdir: Path) -> N
     assert r"Baby & R@K & 10 & 9.00 & 11.00 ($\uparrow$ 22.22\%) & 5.00 \\" in latex
 
 
+def notes(**overlay: Any) -> list[str]:
+    """What is said below Table 2 of a config."""
+    return list(tabulate.notes(decides.of_tabulate(toy.settings(**overlay), table="table2")))
+
+
 def test_table2_says_what_stands_in_for_clip(workdir: Path) -> None:
-    config = toy.settings(arms={"cliper": {"image": "bridge", "text": "bridge"}})
-    assert any("bridge is a small training-free stand-in" in note for note in tabulate.notes(config))
-    assert not any("bridge is" in note for note in tabulate.notes(toy.settings()))
+    stand_in = "bridge is a small training-free stand-in"
+    assert sum(stand_in in note for note in notes(arms={"cliper": {"image": "bridge", "text": "bridge"}})) == 1
+    assert not any("bridge" in note for note in notes())
 
 
-def test_a_spread_is_told_of_several_seeds_alone() -> None:
-    one, two = (tabulate.notes(toy.settings(run={"seeds": seeds}))[0] for seeds in ([1], [1, 2]))
+def test_a_spread_is_named_for_several_seeds_alone() -> None:
+    one, two = (notes(run={"seeds": seeds})[0] for seeds in ([1], [1, 2]))
     assert one == "Percent on the test split; one seed."
     assert two == "Percent on the test split; mean ± standard deviation over 2 seeds."
 
 
 def test_table2_says_when_validation_items_were_masked() -> None:
-    told = "Validation items are left out of the test ranking."
-    assert told not in tabulate.notes(toy.settings())
-    assert told in tabulate.notes(toy.settings(evaluate={"mask_valid": True}))
+    masked = "Validation items are left out of the test ranking."
+    assert masked not in notes()
+    assert masked in notes(evaluate={"mask_valid": True})
 
 
 def test_table2_says_where_features_were_given(workdir: Path) -> None:
     files = {"image": "i.npy", "text": "t.npy"}
     source = {"kind": "mmrec", "inter": "g.inter", "mirrors": ["."], "features": {"own": files, "vanilla": files}}
     overlay = {"datasets": {"g": {"title": "Mine", "source": source}}, "arms": {"own": {"d": 8}}}
-    alone = tabulate.notes(toy.settings(**overlay, run={"datasets": ["g"], "arms": ["own", "vanilla"]}))
+    alone = notes(**overlay, run={"datasets": ["g"], "arms": ["own", "vanilla"]})
     assert alone[1:] == [
         "own on Mine: features as given with the data, d 8.",
         "vanilla on Mine: features as given with the data, d 64.",
     ]
-    beside = tabulate.notes(toy.settings(**overlay, run={"datasets": ["g", "baby"], "arms": ["vanilla"]}))
-    assert beside[1:3] == [
+    mixed = notes(**overlay, run={"datasets": ["g", "baby"], "arms": ["vanilla"]})
+    assert mixed[1:3] == [
         "vanilla on Mine: features as given with the data, d 64.",
-        "vanilla: image lite0, text minilm, prompts joined_fields, concat, raw vectors, missing field sentence, "
-        "missing image mean, d 64.",
+        "vanilla: image lite0, text minilm, prompts joined_fields (joined), concat, raw vectors, "
+        "missing field sentence, missing image mean, d 64.",
     ]
-    assert beside[3].startswith("EfficientNet-Lite0 stands in")
+    assert mixed[3].startswith("EfficientNet-Lite0 stands in")
 
 
 def test_a_missing_cell_is_an_error_not_a_gap(workdir: Path) -> None:
@@ -123,7 +130,7 @@ def test_a_missing_cell_is_an_error_not_a_gap(workdir: Path) -> None:
         toy.run("tabulate", config, table="table2")
 
 
-def test_table1_counts_the_kept_interactions_beside_the_papers(workdir: Path) -> None:
+def test_table1_counts_the_kept_interactions_next_to_the_papers(workdir: Path) -> None:
     config = baby([1])
     steps = [("raw", 9, 9, 9), ("5-core, round 1", 160_792, 19_445, 7_051), ("train", 3, 3, 3), ("valid", 1, 1, 1)]
     rows = [(order, *step) for order, step in enumerate(steps)]
@@ -143,10 +150,14 @@ def test_an_unknown_table_is_answered_with_the_known_ones(workdir: Path) -> None
         toy.run("tabulate", baby([1]), table="table9")
 
 
-def test_every_backbone_has_a_title() -> None:
-    assert set(tabulate.BACKBONE_TITLES) == set(BACKBONES)
+def test_every_backbone_has_a_title_of_its_own_and_the_papers_are_among_them() -> None:
+    titles = [row.settings.title for row in BACKBONES.rows.values()]
+    assert len(set(titles)) == len(titles) > 0
+    printed = set(paper_values()["backbone"])
+    assert len(printed) == 5
+    assert printed <= set(titles)
 
 
 def test_the_papers_table_is_complete() -> None:
     # 3 datasets x 5 backbones x 2 arms x 2 metrics x 3 cut-offs
-    assert tabulate.paper_values().height == 180
+    assert paper_values().height == 180

@@ -157,6 +157,7 @@ def test_a_run_repeats_byte_by_byte_and_another_seed_does_not(settings, cell):
 def test_training_never_reads_the_test_split(settings, cell):
     toy.path(settings, "test", **cell).write_bytes(b"not to be read")
     toy.run("train", settings, **cell)
+    assert toy.path(settings, "topk", **cell).is_file()
 
 
 READ_IF = {

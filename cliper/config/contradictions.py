@@ -59,8 +59,7 @@ def _of_split(dataset: Dataset) -> Iterator[str]:
     split = dataset.split or ("given" if source.has_split else None)
     if split is None:
         yield ".split: missing; write random, user_time or global_time"
-        return
-    if source.has_split != (split == "given"):
+    elif source.has_split != (split == "given"):
         yield f".split: {split}, but the source has {'a' if source.has_split else 'no'} split of its own"
         return
     cut = [key for key in ("min_rating", "k_core", "split_seed") if getattr(dataset, key) is not None]

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from cliper import resources
 from cliper.config.contradictions import find_contradictions
-from cliper.config.features import is_made
+from cliper.config.features import Fuse, Prompt, is_made
 from cliper.config.whole import Config
 from cliper.errors import ConfigError
-from cliper.settings import faults, plain
+from cliper.settings import Settings, faults, plain
 
 try:
     from yaml import CSafeLoader as SafeLoader  # libyaml's: eight times as fast
@@ -40,7 +40,7 @@ def structure(raw: Mapping[str, Any], *, where: str) -> Config:
         config = Config.model_validate(_as_tuples(complete))
         found = list(find_contradictions(config))
     except ValidationError as error:
-        # a wrong value of the section prompt or fuse is a fault there, not of each view or arm that inherits it
+        # what is wrong in the section prompt or fuse is a fault there, not of each view or arm that inherits it
         found = [f"{place}: {text}" for place, text in faults(error) if not place.startswith(inherited)]
     if found:
         raise ConfigError("; ".join(f"{where}: {fault}" for fault in found))
@@ -73,7 +73,9 @@ def _read(path: Path) -> dict[str, Any]:
         raw = yaml.load(path.read_text(encoding="utf-8"), SafeLoader)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name a config file with --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; name a config file with --config") from None
+    except (yaml.YAMLError, ValueError) as error:  # of bytes that are no UTF-8, of a date that is none
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} is no mapping of sections; see config.yaml for their names")
@@ -85,19 +87,19 @@ def _complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     complete = {**raw, "prompts": _prompt_sets(raw.get("prompts", {}))}
     inherited = list[str]()
 
-    def inherit(place: str, own: Any, section: str) -> Any:
-        absent = [key for key in _mapping(raw.get(section)) if key not in own]
+    def inherit(place: str, own: Any, section: str, model: type[Settings]) -> Any:
+        given, absent = _mapping(raw.get(section)), [key for key in model.model_fields if key not in own]
         inherited.extend(f"{place}.{key}" for key in absent)
-        return {**{key: raw[section][key] for key in absent}, **own}
+        return {**{key: given[key] for key in absent if key in given}, **own}
 
     for name, views in _mapping(complete["prompts"]).items():
         for view, parts in _mapping(views).items():
             if isinstance(parts, Mapping) and "views" not in parts:
-                views[view] = inherit(f"prompts.{name}.{view}", parts, "prompt")
-    complete["arms"] = {
-        name: inherit(f"arms.{name}", arm, "fuse") if is_made(arm) else arm
-        for name, arm in _mapping(raw.get("arms")).items()
-    }
+                views[view] = inherit(f"prompts.{name}.{view}", parts, "prompt", Prompt)
+    if isinstance(arms := raw.get("arms"), Mapping):
+        complete["arms"] = {
+            name: inherit(f"arms.{name}", arm, "fuse", Fuse) if is_made(arm) else arm for name, arm in arms.items()
+        }
     return complete, tuple(inherited)
 
 
