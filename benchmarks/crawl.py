@@ -69,8 +69,8 @@ class Server(NamedTuple):
 
     def account(self) -> dict[str, Any]:
         """What was asked since the last account."""
-        told: dict[str, Any] = requests.get(f"{self.http}/account", timeout=10).json()
-        return told
+        said: dict[str, Any] = requests.get(f"{self.http}/account", timeout=10).json()
+        return said
 
 
 @contextmanager

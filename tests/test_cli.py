@@ -58,12 +58,12 @@ print(f"\\n{{n_helps}} helps")
 
 def test_a_mistake_of_the_users_is_one_line_and_exit_code_2(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["catalogue", "--dataset", "baby"]) == 2
-    told = capsys.readouterr().err
-    assert told == "ConfigError: config.yaml does not exist; name a config file with --config\n"
+    said = capsys.readouterr().err
+    assert said == "ConfigError: config.yaml does not exist; name a config file with --config\n"
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "said"),
     [
         (["crawl", "--dataset", "bany"], "unknown dataset 'bany'; known: baby, clothing, sports"),
         (["fuse", "--dataset", "baby", "--arm", "cliperr"], "unknown arm 'cliperr'; known: cliper, content_free"),
@@ -71,10 +71,10 @@ def test_a_mistake_of_the_users_is_one_line_and_exit_code_2(workdir: Path, capsy
     ],
 )
 def test_an_unknown_name_is_answered_with_the_known_ones(
-    workdir: Path, capsys: pytest.CaptureFixture[str], command: list[str], told: str
+    workdir: Path, capsys: pytest.CaptureFixture[str], command: list[str], said: str
 ) -> None:
     assert main([*command, "--config", str(toy.REPOSITORY / "config.yaml")]) == 2
-    assert told in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_a_full_disk_is_one_line_and_exit_code_2(

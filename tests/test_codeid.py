@@ -303,7 +303,7 @@ MINE = """
 HELPER = "def rows(triples):\n    return triples\ndef other():\n    return 1"
 
 
-def test_a_users_own_module_counts_with_what_it_takes_from_beside_it(
+def test_a_users_own_module_counts_with_what_it_takes_from_its_folder(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = tmp_path / "mine"
@@ -312,10 +312,10 @@ def test_a_users_own_module_counts_with_what_it_takes_from_beside_it(
     assert id_of(mine, backbone=MINE.replace("return 1", "return 2"), helper=HELPER) == first
     assert id_of(mine, backbone=MINE, helper=HELPER.replace("return 1", "return 2")) == first
     edited = id_of(mine, backbone=MINE.replace("bpr(*", "-bpr(*"), helper=HELPER)
-    beside = id_of(mine, backbone=MINE, helper=HELPER.replace("return triples", "return -triples"))
+    neighbour = id_of(mine, backbone=MINE, helper=HELPER.replace("return triples", "return -triples"))
     edit(copy, "models/maths/losses.py", "-F.logsigmoid", "F.logsigmoid")
     ours = Sources(copy).code_id("train", "backbone:Mine")
-    assert len({first, edited, beside, ours, *BEFORE.values()}) == 4 + len(set(BEFORE.values()))
+    assert len({first, edited, neighbour, ours, *BEFORE.values()}) == 4 + len(set(BEFORE.values()))
 
 
 def test_a_users_package_counts_with_its_own_modules_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,8 +410,8 @@ def test_an_id_says_what_is_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: str, two: str, is_same: bool
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    beside = {"a": "def f(x):\n    return x + 1", "b": "def f(x):\n    return x + 2"}
-    assert (id_of(tmp_path, backbone=one, **beside) == id_of(tmp_path, backbone=two, **beside)) == is_same
+    neighbour = {"a": "def f(x):\n    return x + 1", "b": "def f(x):\n    return x + 2"}
+    assert (id_of(tmp_path, backbone=one, **neighbour) == id_of(tmp_path, backbone=two, **neighbour)) == is_same
 
 
 def test_classes_that_name_each_other_have_ids_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

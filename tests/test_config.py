@@ -41,7 +41,7 @@ def test_shipped_config_holds_the_papers_settings() -> None:
 
 def test_all_faults_are_said_at_once_each_with_its_place() -> None:
     said = faults(
-        train={"learnin_rate": 1, "behaviour": "as_told", "threads": 0, "patience": 2.5},
+        train={"learnin_rate": 1, "behaviour": "as_said", "threads": 0, "patience": 2.5},
         arms={"cliper": {"temperature": 0}},
         crawl={"timeout_s": "10", "min_ok": 1.5, "robots_txt": "no"},
         backbones={"freedom": {"edge_dropout": 1}},
@@ -51,7 +51,7 @@ def test_all_faults_are_said_at_once_each_with_its_place() -> None:
     )
     expected = [
         "train: unknown key 'learnin_rate'; known: behaviour, learning_rate",
-        "train.behaviour: 'as_told' is not known; known: as_published, as_mmrec",
+        "train.behaviour: 'as_said' is not known; known: as_published, as_mmrec",
         "train.threads: 0 must be at least 1",
         "train.patience: 2.5 is no whole number",
         "arms.cliper.temperature: 0 must be greater than 0",
@@ -200,8 +200,8 @@ def test_a_spoilt_config_is_refused_by_sentences_or_valid() -> None:
 
 
 def test_an_unknown_backbone_is_answered_with_the_known_ones() -> None:
-    told = faults(run={"backbones": ["latice"]})
-    assert "run.backbones: unknown backbone 'latice'; known: bpr, dualgnn, freedom, lattice" in told
+    said = faults(run={"backbones": ["latice"]})
+    assert "run.backbones: unknown backbone 'latice'; known: bpr, dualgnn, freedom, lattice" in said
     assert "backbones.latice: 'latice' is not known; known: mmgcn, dualgnn" in faults(backbones={"latice": {"k": 1}})
 
 
@@ -211,8 +211,8 @@ def test_a_backbones_section_may_repeat_its_kind_but_name_no_other() -> None:
 
 
 def test_an_unknown_encoder_is_answered_with_the_known_ones() -> None:
-    told = faults(arms={"cliper": {"image": "clipp", "text": "clipp"}})
-    assert "arms.cliper.text: unknown encoder 'clipp'; known: bridge, clip-rn50, clip-vit-b32" in told
+    said = faults(arms={"cliper": {"image": "clipp", "text": "clipp"}})
+    assert "arms.cliper.text: unknown encoder 'clipp'; known: bridge, clip-rn50, clip-vit-b32" in said
 
 
 def test_an_unknown_dataset_is_answered_with_the_known_ones() -> None:
@@ -220,8 +220,8 @@ def test_an_unknown_dataset_is_answered_with_the_known_ones() -> None:
 
 
 def test_an_unknown_view_is_answered_with_the_known_ones() -> None:
-    told = faults(prompts={"as_described": {"global": {"views": ["title", "colour"]}}})
-    assert "prompts.as_described.global.views: unknown view 'colour'; known: brand, categories" in told
+    said = faults(prompts={"as_described": {"global": {"views": ["title", "colour"]}}})
+    assert "prompts.as_described.global.views: unknown view 'colour'; known: brand, categories" in said
 
 
 def text_job(settings: config.Config, encoder: str, view: str) -> decides.EncodeText:
@@ -243,12 +243,12 @@ def test_longclip_reads_248_tokens_and_says_where_its_file_lies() -> None:
     assert "encoders.longclip-l.context: 77 is not known; known: 248" in faults(
         encoders={"longclip-l": {"context": 77}}
     )
-    told = faults(encoders={"mine": {"kind": "longclip", "architecture": "ViT-L-14-quickgelu", "context": 248}})
-    assert "encoders.mine.source: missing (URL or path of the original .pt file)" in told
+    said = faults(encoders={"mine": {"kind": "longclip", "architecture": "ViT-L-14-quickgelu", "context": 248}})
+    assert "encoders.mine.source: missing (URL or path of the original .pt file)" in said
     local = {"kind": "open_clip", "architecture": "local-dir:/a/folder", "context": 77}
     assert toy.settings(encoders={"mine": local}).encoder("mine").settings.origin == "/a/folder"
-    told = faults(encoders={"mine": local | {"architecture": "ViT-L-14"}})
-    assert "encoders.mine: pretrained is missing (open_clip's tag of the weights)" in told
+    said = faults(encoders={"mine": local | {"architecture": "ViT-L-14"}})
+    assert "encoders.mine: pretrained is missing (open_clip's tag of the weights)" in said
 
 
 def test_weighing_by_similarity_needs_one_space_and_a_temperature() -> None:
@@ -261,8 +261,8 @@ def test_an_encoder_is_not_asked_for_what_it_cannot_encode() -> None:
 
 
 def test_an_arm_cannot_name_a_view_that_its_prompt_set_has_not() -> None:
-    told = faults(arms={"vanilla": {"views": ["joined", "brand"]}})
-    assert "arms.vanilla.views: unknown view of joined_fields 'brand'; known: joined" in told
+    said = faults(arms={"vanilla": {"views": ["joined", "brand"]}})
+    assert "arms.vanilla.views: unknown view of joined_fields 'brand'; known: joined" in said
 
 
 def test_views_and_arms_take_what_they_do_not_say_from_the_sections_prompt_and_fuse() -> None:
@@ -297,17 +297,17 @@ def test_a_split_is_given_exactly_where_the_source_has_one() -> None:
     assert "datasets.baby.split: given, but the source has no split of its own" in faults(
         datasets={"baby": {"split": "given"}}
     )
-    told = faults(datasets={"g": {"title": "G", "source": source, "split": "user_time"}})
-    assert "datasets.g.split: user_time, but the source has a split of its own" in told
+    said = faults(datasets={"g": {"title": "G", "source": source, "split": "user_time"}})
+    assert "datasets.g.split: user_time, but the source has a split of its own" in said
     chosen = toy.settings(datasets={"g": {"title": "G", "source": source}})
     assert decides.of_catalogue(chosen, dataset="g").split == "given"
 
 
 def test_a_dataset_without_a_split_of_its_sources_must_name_one() -> None:
     source = toy.shipped()["datasets"]["baby"]["source"]
-    told = faults(datasets={"x": {"title": "X", "source": source, "k_core": 5}})
-    assert "datasets.x.split: missing; write random, user_time or global_time" in told
-    assert "datasets.x: k_core and split_seed are missing" in told
+    said = faults(datasets={"x": {"title": "X", "source": source, "k_core": 5}})
+    assert "datasets.x.split: missing; write random, user_time or global_time" in said
+    assert "datasets.x: k_core and split_seed are missing" in said
 
 
 def test_the_splits_in_the_config_are_those_that_can_be_made() -> None:
@@ -338,18 +338,18 @@ def test_an_arm_may_do_without_encoders_where_every_dataset_gives_its_features()
 
 
 def test_an_arm_without_encoders_names_the_dataset_that_gives_it_no_features() -> None:
-    told = faults(
+    said = faults(
         **given(run={"datasets": ["g", "baby"], "arms": ["own"]}, arms={"own": {"d": 8}}, features={"own": FILES})
     )
-    assert "arms.own.image, text, prompts, fusion: missing, and datasets.baby.source.features has no 'own'" in told
-    assert "datasets.g.source" not in told
+    assert "arms.own.image, text, prompts, fusion: missing, and datasets.baby.source.features has no 'own'" in said
+    assert "datasets.g.source" not in said
 
 
 def test_an_arm_with_half_of_its_encoders_is_no_given_one() -> None:
     overlay = given(run={"datasets": ["g"], "arms": ["own"]}, arms={"own": {"d": 8, "image": "lite0"}}, features={})
-    told = faults(**overlay)
+    said = faults(**overlay)
     for key in ("text: missing (an encoder)", "prompts: missing (a prompt set)", "fusion: missing (how views become"):
-        assert f"arms.own.{key}" in told
+        assert f"arms.own.{key}" in said
 
 
 def test_given_features_go_before_an_arms_encoders() -> None:
@@ -364,16 +364,16 @@ def test_given_features_go_before_an_arms_encoders() -> None:
 
 @pytest.mark.parametrize("arm", ["clipper", "content_free"])
 def test_features_of_an_unknown_arm_are_answered_with_the_known_ones(arm: str) -> None:
-    told = faults(**given(run={}, arms={}, features={arm: FILES}))
-    assert f"datasets.g.source.features: unknown arm '{arm}'; known: cliper, vanilla" in told
+    said = faults(**given(run={}, arms={}, features={arm: FILES}))
+    assert f"datasets.g.source.features: unknown arm '{arm}'; known: cliper, vanilla" in said
 
 
 @pytest.mark.parametrize(
     "name", ["../x.npy", "/etc/x.npy", "a/../x.npy", "a//x.npy", "x.pkl", "http://h/x.npy", ".npy"]
 )
 def test_given_features_lie_inside_the_mirror(name: str) -> None:
-    told = faults(**given(run={}, arms={}, features={"cliper": FILES | {"text": name}}))
-    assert f"datasets.g.source.features.cliper.text: '{name}' does not have the form" in told
+    said = faults(**given(run={}, arms={}, features={"cliper": FILES | {"text": name}}))
+    assert f"datasets.g.source.features.cliper.text: '{name}' does not have the form" in said
 
 
 def with_image_file(arm: str, **more: object) -> dict[str, object]:
@@ -392,21 +392,21 @@ def test_given_image_features_leave_the_text_to_the_arm() -> None:
 
 
 def test_given_image_features_cannot_be_compared_with_texts_or_stood_for_by_a_picture() -> None:
-    told = faults(**with_image_file("cliper"))
-    assert "datasets.baby.source.features.cliper: fusion sa compares image and text" in told
-    told = faults(**with_image_file("vanilla", missing_image="default_image"))
-    assert "datasets.baby.source.features.vanilla: the default image has no such features" in told
+    said = faults(**with_image_file("cliper"))
+    assert "datasets.baby.source.features.cliper: fusion sa compares image and text" in said
+    said = faults(**with_image_file("vanilla", missing_image="default_image"))
+    assert "datasets.baby.source.features.vanilla: the default image has no such features" in said
 
 
 def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
     assert "backbones.freedom.k: 21 is more than neighbours.items" in faults(backbones={"freedom": {"k": 21}})
 
 
-def test_values_of_another_type_are_told_how_to_be_written() -> None:
-    told = faults(run={"backbones": "freedom", "seeds": 3}, datasets={"baby": {"k_core": "5"}})
-    assert "run.backbones: 'freedom' is no list; write [freedom]" in told
-    assert "run.seeds: 3 is no list; write [3]" in told
-    assert "datasets.baby.k_core: '5' is a string; write a whole number without quotes" in told
+def test_values_of_another_type_are_refused_with_how_to_write_them() -> None:
+    said = faults(run={"backbones": "freedom", "seeds": 3}, datasets={"baby": {"k_core": "5"}})
+    assert "run.backbones: 'freedom' is no list; write [freedom]" in said
+    assert "run.seeds: 3 is no list; write [3]" in said
+    assert "datasets.baby.k_core: '5' is a string; write a whole number without quotes" in said
 
 
 def test_names_that_would_be_paths_are_refused() -> None:

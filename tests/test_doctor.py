@@ -60,7 +60,7 @@ def test_what_was_fetched_is_there(workdir: Path, capsys: pytest.CaptureFixture[
     assert f"there           ratings_Toy.csv of toy: {fetched}\n" in capsys.readouterr().out
 
 
-def test_what_is_missing_is_told_with_the_way_to_get_it(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_is_reported_with_the_way_to_get_it(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workdir / "raw").mkdir()
     assert examine(workdir, overlay("raw", image_folder="pictures")) == 2
     shown = capsys.readouterr()
@@ -84,13 +84,13 @@ def test_tables_need_images_from_somewhere(
     overlaid = overlay("raw")
     overlaid["datasets"]["toy"]["source"] = source | {"mirrors": ["raw"]}
     assert examine(workdir, overlaid) == code
-    told = (
+    said = (
         "MISSING         images of toy: no URLs of images are read; name image_url among the columns, or datasets.toy"
     )
-    assert (told in capsys.readouterr().out) == (code == 2)
+    assert (said in capsys.readouterr().out) == (code == 2)
 
 
-def test_mirrors_are_asked_for_heads_and_silent_ones_are_told(
+def test_mirrors_are_asked_for_heads_and_silent_ones_are_reported(
     workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def head(request: BaseHTTPRequestHandler) -> None:
@@ -132,7 +132,7 @@ def test_weights_in_a_folder_are_looked_for_there(workdir: Path, capsys: pytest.
     assert examine(workdir, overlaid) == 0
 
 
-def test_a_full_disk_is_told_before_the_run(
+def test_a_full_disk_is_reported_before_the_run(
     workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])

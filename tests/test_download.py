@@ -20,7 +20,7 @@ BODY = bytes(range(256)) * 10_000  # 2.56 MB, more than two chunks
 
 
 class Host:
-    """A file server that knows Range, and can be told to hang up halfway."""
+    """A file server that knows Range, and can hang up halfway."""
 
     def __init__(self) -> None:
         self.cut_after: int | None = None
@@ -155,9 +155,9 @@ def test_the_next_mirror_is_tried(workdir: Path) -> None:
 def test_no_mirror_left_is_one_sentence_with_a_way_out(workdir: Path) -> None:
     with pytest.raises(SourceError) as caught:
         fetch("http://127.0.0.1:9")
-    told = str(caught.value)
-    assert "http://127.0.0.1:9/ratings_Toy.csv: no connection" in told
-    assert "name its folder in datasets.toy.source.mirrors" in told
+    said = str(caught.value)
+    assert "http://127.0.0.1:9/ratings_Toy.csv: no connection" in said
+    assert "name its folder in datasets.toy.source.mirrors" in said
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, url: str, size: int | None = None, digest: str | None = None) -> None:
@@ -222,7 +222,7 @@ def test_downloads_side_by_side_all_record_their_files(workdir: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"a": 1}'])
-def test_a_broken_lock_file_is_told(workdir: Path, text: str) -> None:
+def test_a_broken_lock_file_is_refused(workdir: Path, text: str) -> None:
     LOCK.write_text(text)
     with serve(Host()) as url, pytest.raises(DataError, match=r"sources\.lock\.json is no"):
         fetch(url)

@@ -198,21 +198,21 @@ def test_a_broken_inter_file_is_refused(tmp_path: Path, text: str, complaint: st
         MMREC.read_interactions({"interactions": tmp_path / "x.inter"})
 
 
-def test_items_without_an_id_are_told(tmp_path: Path) -> None:
+def test_items_without_an_id_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.inter").write_text("userID\titemID\tx_label\n0\t1\t0\n")
     (tmp_path / "ids.csv").write_text("asin\titemID\nA\t0\n")
     with pytest.raises(SourceError, match=r"ids\.csv lacks 1 of the items"):
         MMREC.read_interactions({"interactions": tmp_path / "x.inter", "item_ids": tmp_path / "ids.csv"})
 
 
-def test_two_ids_of_one_item_are_told(tmp_path: Path) -> None:
+def test_two_ids_of_one_item_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.inter").write_text("userID\titemID\tx_label\n0\t1\t0\n")
     (tmp_path / "ids.csv").write_text("asin\titemID\nA\t1\nB\t1\n")
     with pytest.raises(SourceError, match=r"ids\.csv: 2 rows give an item that another row gives too"):
         MMREC.read_interactions({"interactions": tmp_path / "x.inter", "item_ids": tmp_path / "ids.csv"})
 
 
-def test_a_line_with_a_key_that_is_a_list_is_told(tmp_path: Path) -> None:
+def test_a_line_with_a_key_that_is_a_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text("{'asin': 'A', [1]: 2}\n")
     with pytest.raises(SourceError, match=r"line 1: no plain Python literal \(unhashable type"):
         AMAZON.read_items({"metadata": tmp_path / "meta.json"}, {"A"})

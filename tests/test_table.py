@@ -127,7 +127,7 @@ def test_items_by_other_ids_than_those_bought_are_refused(tmp_path: Path, rows: 
         items(tmp_path / "items.csv", {"007", "008"})
 
 
-def test_a_table_in_another_encoding_is_told_what_to_do(tmp_path: Path) -> None:
+def test_a_table_in_another_encoding_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_bytes("sku,name\nA,Tür\n".encode("latin-1"))
     with pytest.raises(SourceError, match="save it as UTF-8"):
         items(tmp_path / "items.csv", {"A"})
@@ -177,7 +177,7 @@ def test_a_split_of_ones_own_is_taken_as_it_is(workdir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "said"),
     [
         ({"min_rating": 3}, "source.columns.interactions: rating is missing, by which this dataset is cut"),
         ({"split": "given"}, "split: given, but the source has no split of its own"),
@@ -186,10 +186,10 @@ def test_a_split_of_ones_own_is_taken_as_it_is(workdir: Path) -> None:
         ({"source": {"columns": {"items": {"colour": "c"}}}}, "unknown key 'colour'; known: asin, title, brand"),
     ],
 )
-def test_columns_that_a_dataset_is_cut_by_must_be_named(workdir: Path, more: dict[str, Any], told: str) -> None:
+def test_columns_that_a_dataset_is_cut_by_must_be_named(workdir: Path, more: dict[str, Any], said: str) -> None:
     overlay = shop(workdir)
     from cliper.config import lay_over
 
     lay_over(overlay["datasets"]["toy"], more)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=said):
         toy.settings(**overlay)
