@@ -1,6 +1,6 @@
 """Every leaf of the config: what is planned when it changes is what reads it, no stage too few and none too many.
 
-The whole line runs once on a toy, and what each stage reads of its value is recorded. Then each leaf is changed in turn.
+The whole line runs once on a toy, and what each stage reads of its value is recorded. Then each leaf changes in turn.
 """
 
 from __future__ import annotations

@@ -7,21 +7,22 @@ rule download:
         own=own_file,
     output:
         **outputs("download"),
+    log:
+        log_of("download", "{file}"),
+    benchmark:
+        benchmark_of("download", "{file}")
     wildcard_constraints:
         place=places("download"),
-    log:
-        log_of("download", "/{file}"),
-    benchmark:
-        benchmark_of("download", "/{file}")
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
+        config=RESOLVED,
         mem_mb=1000,
         runtime=240,
         net=1,
     shell:
-        "python -m cliper download --config {RESOLVED} --place {wildcards.place} --file {wildcards.file}"
+        "python -m cliper download --config {resources.config} --place {wildcards.place} --file {wildcards.file}"
         " 2>&1 | tee {log:q}"
 
 
@@ -30,23 +31,24 @@ rule catalogue:
         raw=of("catalogue", raw_files),
     output:
         **outputs("catalogue"),
-    wildcard_constraints:
-        place=places("catalogue"),
     log:
         log_of("catalogue"),
     benchmark:
         benchmark_of("catalogue")
+    wildcard_constraints:
+        place=places("catalogue"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
+        config=RESOLVED,
         mem_mb=8000,
         runtime=60,
     params:
         decides=decides("catalogue"),
         code=code("catalogue"),
     shell:
-        "python -m cliper catalogue --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper catalogue --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 # Resumable: what it has fetched lies in shards beside the manifest and is kept when the job is killed.
@@ -56,16 +58,17 @@ rule crawl:
         own_images=of("crawl", own_images),
     output:
         **outputs("crawl"),
-    wildcard_constraints:
-        place=places("crawl"),
     log:
         log_of("crawl"),
     benchmark:
         benchmark_of("crawl")
+    wildcard_constraints:
+        place=places("crawl"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
+        config=RESOLVED,
         mem_mb=2000,
         runtime=720,
         net=1,
@@ -73,4 +76,4 @@ rule crawl:
         decides=decides("crawl"),
         code=code("crawl"),
     shell:
-        "python -m cliper crawl --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper crawl --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"

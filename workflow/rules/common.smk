@@ -1,7 +1,7 @@
 # Reads and checks the config; names that the rules are made of. No logic of the stages.
 #
-# Every job has a folder, its `place`. Rules are told the place alone: in a param, the names of a config would tell runs
-# apart that share the job's results.
+# Every job has a folder, its `place`. What differs between runs that share a job's results is no param: not the names of
+# the job, which a stage finds by its place, and not the config's path, which is a resource.
 import os
 import re
 import sys
@@ -28,7 +28,9 @@ RUN = CONFIG.run
 LAYOUT = Layout(CONFIG)
 RESOLVED = f"{LAYOUT.root.as_posix()}/config.resolved.yaml"
 RANGES = CONFIG.encode.ranges
-JOBS, RAW = {stage: {} for stage in STAGES}, []  # place -> names; raw files share the place of their dataset
+JOBS, RAW = {
+    stage: {} for stage in STAGES
+}, []  # place -> names; raw files share the place of their dataset
 for stage, names in LAYOUT.jobs():
     JOBS[stage][LAYOUT.place(stage, **names)] = names
     RAW += [names] if stage == "download" else []
@@ -83,12 +85,12 @@ def outputs(stage):
     }
 
 
-def log_of(stage, more=""):
-    return f"{LAYOUT.home(stage).as_posix()}/logs/{{place}}{more}.log"
+def log_of(stage, *more):
+    return Path(LAYOUT.home(stage), "logs", "{place}", *more).as_posix() + ".log"
 
 
-def benchmark_of(stage, more=""):
-    return f"{LAYOUT.home(stage).as_posix()}/benchmarks/{{place}}{more}.tsv"
+def benchmark_of(stage, *more):
+    return Path(LAYOUT.home(stage), "benchmarks", "{place}", *more).as_posix() + ".tsv"
 
 
 def of(stage, find):
@@ -209,3 +211,31 @@ def graphs_of(dataset, backbone, arm, **_):
 def every(stage, name):
     """One result of each of a stage's jobs."""
     return [result(name, **names) for names in JOBS[stage].values()]
+
+
+def prompts_of(dataset, prompts, view, **_):
+    return result("prompts", dataset=dataset, prompts=prompts, view=view)
+
+
+def weights_of(encoder, **_):
+    return result("weights", encoder=encoder)
+
+
+def images_of(dataset, **_):
+    return result("images", dataset=dataset)
+
+
+def of_dataset(*names):
+    """Tables of a job's dataset."""
+    return lambda dataset, **_: [result(name, dataset=dataset) for name in names]
+
+
+def topk_of(**names):
+    return result("topk", **names)
+
+
+def numbers_of(w):
+    """What a table is made of: the counts of the datasets, or the metrics of every cell."""
+    if w.table == "table1":
+        return [result("counts", dataset=dataset) for dataset in RUN.datasets]
+    return every("evaluate", "metrics")

@@ -1,55 +1,45 @@
 # Prompts, encoders, embeddings, features: one text table a (dataset, encoder, view).
 
 
-def prompts_of(dataset, prompts, view, **_):
-    return result("prompts", dataset=dataset, prompts=prompts, view=view)
-
-
-def weights_of(encoder, **_):
-    return result("weights", encoder=encoder)
-
-
-def images_of(dataset, **_):
-    return result("images", dataset=dataset)
-
-
 rule prompt:
     input:
         item_table=of("prompt", lambda dataset, **_: result("items", dataset=dataset)),
     output:
         **outputs("prompt"),
-    wildcard_constraints:
-        place=places("prompt"),
     log:
         log_of("prompt"),
     benchmark:
         benchmark_of("prompt")
+    wildcard_constraints:
+        place=places("prompt"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
+        config=RESOLVED,
         mem_mb=1000,
         runtime=20,
     params:
         decides=decides("prompt"),
         code=code("prompt"),
     shell:
-        "python -m cliper prompt --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper prompt --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule weights:
     output:
         **outputs("weights"),
-    wildcard_constraints:
-        place=places("weights"),
     log:
         log_of("weights"),
     benchmark:
         benchmark_of("weights")
+    wildcard_constraints:
+        place=places("weights"),
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG.encode.threads
     resources:
+        config=RESOLVED,
         mem_mb=4000,
         runtime=120,
         net=1,
@@ -57,7 +47,7 @@ rule weights:
         decides=decides("weights"),
         code=code("weights"),
     shell:
-        "python -m cliper weights --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper weights --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule encode_text:
@@ -66,16 +56,17 @@ rule encode_text:
         weights=of("encode-text", weights_of),
     output:
         **outputs("encode-text"),
+    log:
+        log_of("encode-text", "{range}"),
+    benchmark:
+        benchmark_of("encode-text", "{range}")
     wildcard_constraints:
         place=places("encode-text"),
-    log:
-        log_of("encode-text", "/{range}"),
-    benchmark:
-        benchmark_of("encode-text", "/{range}")
     conda:
         ENVIRONMENT["encode"]
     threads: CONFIG.encode.threads
     resources:
+        config=RESOLVED,
         mem_mb=6000,
         runtime=720,
         gpu=GPUS["encode"],
@@ -83,7 +74,7 @@ rule encode_text:
         decides=decides("encode-text"),
         code=code("encode-text"),
     shell:
-        "python -m cliper encode-text --config {RESOLVED} --place {wildcards.place} --range {wildcards.range}"
+        "python -m cliper encode-text --config {resources.config} --place {wildcards.place} --range {wildcards.range}"
         " 2>&1 | tee {log:q}"
 
 
@@ -93,16 +84,17 @@ rule encode_image:
         weights=of("encode-image", weights_of),
     output:
         **outputs("encode-image"),
+    log:
+        log_of("encode-image", "{range}"),
+    benchmark:
+        benchmark_of("encode-image", "{range}")
     wildcard_constraints:
         place=places("encode-image"),
-    log:
-        log_of("encode-image", "/{range}"),
-    benchmark:
-        benchmark_of("encode-image", "/{range}")
     conda:
         ENVIRONMENT["encode"]
     threads: CONFIG.encode.threads
     resources:
+        config=RESOLVED,
         mem_mb=6000,
         runtime=1440,
         gpu=GPUS["encode"],
@@ -110,7 +102,7 @@ rule encode_image:
         decides=decides("encode-image"),
         code=code("encode-image"),
     shell:
-        "python -m cliper encode-image --config {RESOLVED} --place {wildcards.place} --range {wildcards.range}"
+        "python -m cliper encode-image --config {resources.config} --place {wildcards.place} --range {wildcards.range}"
         " 2>&1 | tee {log:q}"
 
 
@@ -119,16 +111,17 @@ rule encode_default_image:
         weights=of("encode-default-image", weights_of),
     output:
         **outputs("encode-default-image"),
-    wildcard_constraints:
-        place=places("encode-default-image"),
     log:
         log_of("encode-default-image"),
     benchmark:
         benchmark_of("encode-default-image")
+    wildcard_constraints:
+        place=places("encode-default-image"),
     conda:
         ENVIRONMENT["encode"]
     threads: CONFIG.encode.threads
     resources:
+        config=RESOLVED,
         mem_mb=6000,
         runtime=60,
         gpu=GPUS["encode"],
@@ -136,7 +129,7 @@ rule encode_default_image:
         decides=decides("encode-default-image"),
         code=code("encode-default-image"),
     shell:
-        "python -m cliper encode-default-image --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper encode-default-image --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule fuse:
@@ -147,20 +140,21 @@ rule fuse:
         default_image=of("fuse", default_image_of),
     output:
         **outputs("fuse"),
-    wildcard_constraints:
-        place=places("fuse"),
     log:
         log_of("fuse"),
     benchmark:
         benchmark_of("fuse")
+    wildcard_constraints:
+        place=places("fuse"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
+        config=RESOLVED,
         mem_mb=8000,
         runtime=30,
     params:
         decides=decides("fuse"),
         code=code("fuse"),
     shell:
-        "python -m cliper fuse --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper fuse --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"

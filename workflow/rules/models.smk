@@ -1,38 +1,30 @@
 # One cell is one job: dataset x backbone x arm x seed. Training never sees the test split.
 
 
-def of_dataset(*names):
-    """Tables of a job's dataset."""
-    return lambda dataset, **_: [result(name, dataset=dataset) for name in names]
-
-
-def topk_of(**names):
-    return result("topk", **names)
-
-
 # Item neighbours are keyed by the features they came from, user neighbours by the train split.
 rule neighbours_items:
     input:
         features=of("neighbours-items", partial(result, "features")),
     output:
         **outputs("neighbours-items"),
-    wildcard_constraints:
-        place=places("neighbours-items"),
     log:
         log_of("neighbours-items"),
     benchmark:
         benchmark_of("neighbours-items")
+    wildcard_constraints:
+        place=places("neighbours-items"),
     conda:
         "../../envs/cpu.yaml"
     threads: CONFIG.train.threads
     resources:
+        config=RESOLVED,
         mem_mb=6000,
         runtime=60,
     params:
         decides=decides("neighbours-items"),
         code=code("neighbours-items"),
     shell:
-        "python -m cliper neighbours-items --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper neighbours-items --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule neighbours_users:
@@ -40,23 +32,24 @@ rule neighbours_users:
         tables=of("neighbours-users", of_dataset("users", "train")),
     output:
         **outputs("neighbours-users"),
-    wildcard_constraints:
-        place=places("neighbours-users"),
     log:
         log_of("neighbours-users"),
     benchmark:
         benchmark_of("neighbours-users")
+    wildcard_constraints:
+        place=places("neighbours-users"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
+        config=RESOLVED,
         mem_mb=6000,
         runtime=60,
     params:
         decides=decides("neighbours-users"),
         code=code("neighbours-users"),
     shell:
-        "python -m cliper neighbours-users --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper neighbours-users --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule train:
@@ -66,16 +59,17 @@ rule train:
         graphs=of("train", graphs_of),
     output:
         **outputs("train"),
-    wildcard_constraints:
-        place=places("train"),
     log:
         log_of("train"),
     benchmark:
         benchmark_of("train")
+    wildcard_constraints:
+        place=places("train"),
     conda:
         ENVIRONMENT["train"]
     threads: CONFIG.train.threads
     resources:
+        config=RESOLVED,
         mem_mb=8000,
         runtime=1440,
         gpu=GPUS["train"],
@@ -83,7 +77,7 @@ rule train:
         decides=decides("train"),
         code=code("train"),
     shell:
-        "python -m cliper train --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper train --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule evaluate:
@@ -92,20 +86,21 @@ rule evaluate:
         splits=of("evaluate", of_dataset("valid", "test")),
     output:
         **outputs("evaluate"),
-    wildcard_constraints:
-        place=places("evaluate"),
     log:
         log_of("evaluate"),
     benchmark:
         benchmark_of("evaluate")
+    wildcard_constraints:
+        place=places("evaluate"),
     conda:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
+        config=RESOLVED,
         mem_mb=4000,
         runtime=30,
     params:
         decides=decides("evaluate"),
         code=code_id("evaluate"),
     shell:
-        "python -m cliper evaluate --config {RESOLVED} --place {wildcards.place} 2>&1 | tee {log:q}"
+        "python -m cliper evaluate --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"

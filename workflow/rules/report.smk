@@ -1,18 +1,15 @@
 # The paper's tables.
 
 
-def numbers_of(w):
-    """What a table is made of: the counts of the datasets, or the metrics of every cell."""
-    if w.table == "table1":
-        return [result("counts", dataset=dataset) for dataset in RUN.datasets]
-    return every("evaluate", "metrics")
-
-
 rule tabulate:
     input:
         numbers=numbers_of,
     output:
-        expand(f"{LAYOUT.root.as_posix()}/tabulate/{{table}}.{{format}}", format=["csv", "md", "tex"], allow_missing=True),
+        expand(
+            f"{LAYOUT.root.as_posix()}/tabulate/{{table}}.{{format}}",
+            format=["csv", "md", "tex"],
+            allow_missing=True,
+        ),
     log:
         f"{LAYOUT.root.as_posix()}/logs/tabulate/{{table}}.log",
     benchmark:
@@ -21,10 +18,11 @@ rule tabulate:
         "../../envs/cpu.yaml"
     threads: 1
     resources:
+        config=RESOLVED,
         mem_mb=1000,
         runtime=10,
     params:
         decides=lambda w: deciding(BUILDERS["tabulate"](CONFIG, table=w.table)),
         code=code_id("tabulate"),
     shell:
-        "python -m cliper tabulate --config {RESOLVED} --table {wildcards.table} 2>&1 | tee {log:q}"
+        "python -m cliper tabulate --config {resources.config} --table {wildcards.table} 2>&1 | tee {log:q}"
