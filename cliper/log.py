@@ -30,6 +30,11 @@ def begin() -> None:
     _began = time.monotonic()
 
 
+def note(message: str) -> None:
+    """Write one line that helps to go on."""
+    LOGGER.info(message)
+
+
 def account(message: str) -> None:
     """Write one line of account: what was done, counted, and the seconds that it took."""
     LOGGER.info("%s; %.1f s", message, time.monotonic() - _began)

@@ -230,6 +230,6 @@ def test_without_a_command_it_serves_until_interrupted():
 
 def test_demo_config_is_valid_and_compares_fairly():
     demo = config.load([ROOT / "config.yaml", ROOT / "cliper/data/demo.yaml"])
-    assert demo.datasets["shop"].source.mirrors == (f"http://127.0.0.1:{shop.PORT}/shop",)
+    assert demo.datasets["shop"].source.settings.mirrors == (f"http://127.0.0.1:{shop.PORT}/shop",)
     assert demo.crawl.allow_hosts == (f"127.0.0.1:{shop.PORT}",)
     assert {demo.arm(name).d for name in (*demo.run.arms, config.CONTENT_FREE)} == {64}

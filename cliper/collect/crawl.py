@@ -261,4 +261,4 @@ def run(job: decides.Crawl, at: At, *, retry_failed: bool = False) -> None:
             stray.unlink()
     log.account(f"{at.names['dataset']}: {len(urls)} URLs of {len(items)} items: {describe(images)}")
     if n_failed := sum(is_transient(*end) for end in outcomes.select("status", "http_code").iter_rows()):
-        log.account(f"{n_failed} transient failures; --retry-failed asks for their URLs again")
+        log.note(f"{n_failed} transient failures; --retry-failed asks for their URLs again")
