@@ -10,8 +10,9 @@ import pytest
 
 from cliper import files
 from cliper.errors import DataError, SchemaError
-from cliper.layout import PATHS
+from cliper.layout import FILES
 from cliper.schemas import TABLES
+from cliper.stages import STAGES
 
 USERS = pl.DataFrame({"user": [0, 1], "user_id": ["a", "b"]})
 
@@ -150,9 +151,9 @@ def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_table_with_a_path_has_a_schema() -> None:
-    without = {"raw", "weights", "run", "table", "export"}
-    assert set(PATHS) - without <= set(TABLES)
+def test_every_table_has_a_maker_and_a_file() -> None:
+    assert set(FILES) == {"raw", "weights", "run", "table", *TABLES}
+    assert {maker for maker, _ in FILES.values()} <= set(STAGES)
 
 
 def test_a_lock_that_is_a_link_is_refused_and_empties_nothing(workdir: Path) -> None:
