@@ -29,64 +29,76 @@ localrules:
 
 
 rule all_tables:
+    """Tables 1 and 2, and all before them."""
     default_target: True
     input:
-        expand(path("table"), table=["table1", "table2"], format=["csv", "md", "tex"]),
+        [
+            result("table", table=table, format=form)
+            for table in ("table1", "table2")
+            for form in ("csv", "md", "tex")
+        ],
 
 
 rule all_download:
+    """The raw files of all datasets."""
     input:
-        [
-            f
-            for d in RUN.datasets
-            for f in raw_files(d, CONFIG.datasets[d].raw_files(RUN.arms))
-        ],
+        [result("raw", **names) for names in RAW],
 
 
 rule all_catalogue:
+    """Users, items and splits of all datasets."""
     input:
-        expand(path("items"), dataset=RUN.datasets),
+        every("catalogue", "items"),
 
 
 rule all_crawl:
+    """The cover images."""
     input:
-        expand(path("images"), dataset=CRAWLED),
+        every("crawl", "images"),
 
 
 rule all_prompt:
+    """The prompts of all views."""
     input:
-        expand(path("prompts"), zip, **table_of(PROMPTS, "dataset", "prompts", "view")),
+        every("prompt", "prompts"),
 
 
 rule all_weights:
+    """The weights of all encoders."""
     input:
-        expand(path("weights"), encoder=ENCODERS),
+        every("weights", "weights"),
 
 
 rule all_encode:
-    input:
-        [f for cell in MADE for f in [*images_of(*cell), *texts_of(*cell)]],
-
-
-rule all_fuse:
-    input:
-        expand(path("features"), dataset=RUN.datasets, arm=RUN.arms),
-
-
-rule all_neighbours:
+    """The embeddings of all views and images."""
     input:
         [
-            f
-            for dataset, backbone, arm, _ in CONFIG.cells
-            for f in graphs_of_cell(dataset, backbone, arm)
+            path
+            for kind in ("text", "image")
+            for names in JOBS[f"encode-{kind}"].values()
+            for path in ranges_of(f"{kind}_embeddings", **names)
         ],
 
 
-rule all_train:
+rule all_fuse:
+    """The fused features of all arms."""
     input:
-        expand(path("topk"), zip, **table_of(CONFIG.cells, *CELL)),
+        every("fuse", "features"),
+
+
+rule all_neighbours:
+    """The neighbours of items and users that the backbones read."""
+    input:
+        [path for names in JOBS["train"].values() for path in graphs_of(**names)],
+
+
+rule all_train:
+    """All cells, trained."""
+    input:
+        every("train", "topk"),
 
 
 rule all_evaluate:
+    """The metrics of all cells."""
     input:
-        expand(path("metrics"), zip, **table_of(CONFIG.cells, *CELL)),
+        every("evaluate", "metrics"),
