@@ -30,15 +30,3 @@ def test_environments_hold_every_package_the_project_needs() -> None:
     block = read("pyproject.toml").split("dependencies = [")[1].split("]")[0]
     needed = {name.lower().replace("-", "_") for name in re.findall(r'"([\w-]+)', block)}
     assert needed <= set(pins("\n".join(yaml.safe_load(read("envs/cpu.yaml"))["dependencies"][-1]["pip"])))
-
-
-def test_the_readme_names_commands_that_exist() -> None:
-    targets = set(re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE))
-    assert set(re.findall(r"`make ([\w-]+)`", read("README.md"))) <= targets
-
-
-@pytest.mark.parametrize("example", re.findall(r"^```yaml\n(.*?)^```", read("README.md"), re.MULTILINE | re.DOTALL))
-def test_the_readmes_configs_can_be_laid_over_the_shipped_one(example: str) -> None:
-    overlay = yaml.safe_load(example)
-    config = toy.settings(**overlay)
-    assert {cell[0] for cell in config.cells} == set(overlay["datasets"])
