@@ -307,8 +307,6 @@ DIALECT = {
     "beside it": "with it, next to it",
     "in hand": "at a time",
     "so many": "a number",
-    "--shard": "--range",
-    "encode.shards": "encode.ranges",
 }
 
 
