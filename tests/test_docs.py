@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -35,6 +36,7 @@ from cliper.features.fusion.rows import FUSIONS
 from cliper.features.prompts.cleaning import STEPS
 from cliper.models.backbones.base import Given, Interactions, ItemFeatures, Triples
 from cliper.schemas import IMAGE_STATUSES
+from cliper.stages import STAGES
 from cliper.variants import load_class
 
 REPOSITORY = toy.REPOSITORY
@@ -257,6 +259,12 @@ def test_the_readme_is_a_front_page() -> None:
     lines = README.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 130
     assert sum(len(line.split()) for line in lines if "Demo shop" not in line) <= 900
+
+
+def test_the_picture_has_every_stage() -> None:
+    shown = ElementTree.fromstring((DOCS / "line.svg").read_text(encoding="utf-8")).itertext()
+    modules = {stage.module.rpartition(".")[2] for stage in STAGES.values() if stage.folder}
+    assert modules <= {text.partition("-")[0] for text in shown}
 
 
 def test_the_readme_is_what_the_package_shows() -> None:
