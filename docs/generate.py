@@ -68,8 +68,8 @@ CONFIG_INTRO = """# Config
 Values are those of `config.yaml`, where their place in the paper is said too; nothing has a second default. A file of
 your own is laid over it: mappings merge, lists are replaced. A *required* key has no value there: it belongs to a
 dataset, an arm or an encoder, which says it itself. Keys marked † decide how a stage works and nothing of what it
-writes: no job runs again when they change. For editors, `python -m cliper schema` prints this as a JSON schema; a copy is
-`docs/config.schema.json`.
+writes: no job runs again when they change. For editors, `python -m cliper schema` prints this as a JSON schema; a copy
+is `docs/config.schema.json`.
 
 """
 TABLES_INTRO = f"""# Tables

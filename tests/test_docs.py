@@ -19,7 +19,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -262,9 +261,8 @@ def test_the_readme_is_a_front_page() -> None:
 
 
 def test_the_picture_has_every_stage() -> None:
-    shown = ElementTree.fromstring((DOCS / "line.svg").read_text(encoding="utf-8")).itertext()
-    modules = {stage.module.rpartition(".")[2] for stage in STAGES.values() if stage.folder}
-    assert modules <= {text.partition("-")[0] for text in shown}
+    shown = re.findall(r">(\w+)(?:-\w+)?</text>", (DOCS / "line.svg").read_text(encoding="utf-8"))
+    assert {stage.module.rpartition(".")[2] for stage in STAGES.values() if stage.folder} <= set(shown)
 
 
 def test_the_readme_is_what_the_package_shows() -> None:
