@@ -1,11 +1,11 @@
-# make venv | demo | test | test-slow | check
+# make venv | demo | test | test-slow | check | docs
 MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: venv demo test test-slow check
+.PHONY: venv demo test test-slow check docs
 
-venv: .venv/.installed
+venv: .venv/.installed ## the environment, in .venv
 
 .venv/.installed: pyproject.toml constraints.txt embedded.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -15,22 +15,26 @@ venv: .venv/.installed
 
 # The main job on the embedded shop: raw files over HTTP to Table 2. Takes up a killed run where it stopped.
 DEMO := $(BIN)/snakemake all_tables --cores 2 --configfile cliper/data/demo.yaml
-demo: venv
+demo: venv ## the whole line on the embedded shop, to Table 2
 	$(BIN)/python -m cliper.demo.shop -- sh -c '$(DEMO) --unlock && exec $(DEMO) --rerun-incomplete'
 	cat results/demo/tabulate/table2.md
 
 # One process a core, a file in one of them: tests of a file may share the shop's port and what they have made. The
 # longest file stands first (tests/conftest.py) and is to stay there.
-test: venv
+test: venv ## the fast tests
 	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-slow: venv
+test-slow: venv ## the slow tests
 	$(BIN)/pytest -m slow --timeout 3600
 
-check: venv
+check: venv ## all that must pass before a commit: ruff, mypy, snakefmt, lint, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	$(MAKE) test
+
+# The pages of docs/reference, from the code; a test compares them.
+docs: venv ## the reference pages, generated from the code
+	$(BIN)/python docs/generate.py

@@ -29,6 +29,7 @@ localrules:
 
 
 rule all_tables:
+    """Tables 1 and 2, and all before them."""
     default_target: True
     input:
         [
@@ -39,31 +40,37 @@ rule all_tables:
 
 
 rule all_download:
+    """The raw files of all datasets."""
     input:
         [result("raw", **names) for names in RAW],
 
 
 rule all_catalogue:
+    """Users, items and splits of all datasets."""
     input:
         every("catalogue", "items"),
 
 
 rule all_crawl:
+    """The cover images."""
     input:
         every("crawl", "images"),
 
 
 rule all_prompt:
+    """The prompts of all views."""
     input:
         every("prompt", "prompts"),
 
 
 rule all_weights:
+    """The weights of all encoders."""
     input:
         every("weights", "weights"),
 
 
 rule all_encode:
+    """The embeddings of all views and images."""
     input:
         [
             path
@@ -74,20 +81,24 @@ rule all_encode:
 
 
 rule all_fuse:
+    """The fused features of all arms."""
     input:
         every("fuse", "features"),
 
 
 rule all_neighbours:
+    """The neighbours of items and users that the backbones read."""
     input:
         [path for names in JOBS["train"].values() for path in graphs_of(**names)],
 
 
 rule all_train:
+    """All cells, trained."""
     input:
         every("train", "topk"),
 
 
 rule all_evaluate:
+    """The metrics of all cells."""
     input:
         every("evaluate", "metrics"),

@@ -29,7 +29,11 @@ def _interactions(file: str) -> Table:
         maker="catalogue",
         file=file,
         key=("user", "item"),
-        columns={"user": I32, "item": I32, "timestamp": I64},  # seconds since 1970
+        columns={
+            "user": I32,
+            "item": I32,
+            "timestamp": I64,  # seconds since 1970
+        },
         nullable=frozenset({"timestamp"}),
     )
 
@@ -189,13 +193,20 @@ TABLES: dict[str, Table] = {
         maker="encode-text",
         file="{content}.parquet",
         key=("sha256",),
-        columns={"sha256": STR, "embedding": VECTOR},  # of a text or of an image's bytes
+        columns={
+            "sha256": STR,  # of a text or of an image's bytes
+            "embedding": VECTOR,
+        },
     ),
     "image_embeddings": Table(
         maker="encode-image",
         file="{range}-of-{ranges}.parquet",
         key=("item",),
-        columns={"item": I32, "status": STR, "embedding": VECTOR},  # null unless the status is ok
+        columns={
+            "item": I32,
+            "status": STR,
+            "embedding": VECTOR,  # null unless the status is ok
+        },
         nullable=frozenset({"embedding"}),
         version=2,
     ),
@@ -203,7 +214,10 @@ TABLES: dict[str, Table] = {
         maker="encode-default-image",
         file="default_image.parquet",
         key=("item",),
-        columns={"item": I32, "embedding": VECTOR},  # one row, item -1: no item's
+        columns={
+            "item": I32,  # -1: no item's; the one row
+            "embedding": VECTOR,
+        },
     ),
     "features": Table(
         maker="fuse",
@@ -245,7 +259,12 @@ TABLES: dict[str, Table] = {
         maker="neighbours-items",
         file="{modality}.parquet",
         key=("item", "rank"),
-        columns={"item": I32, "rank": I16, "neighbour": I32, "similarity": F32},  # rank from 1; 0 and -1: none
+        columns={
+            "item": I32,
+            "rank": I16,  # from 1; 0: the item has no neighbour
+            "neighbour": I32,  # -1: none
+            "similarity": F32,
+        },
     ),
     "user_neighbours": Table(
         maker="neighbours-users",

@@ -62,7 +62,7 @@ def code_of(text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("page", "some"), [("README.md", {"demo", "test", "venv"}), ("CONTRIBUTING.md", {"check", "test-slow", "venv"})]
+    ("page", "some"), [("README.md", {"demo", "test"}), ("CONTRIBUTING.md", {"check", "test-slow", "venv"})]
 )
 def test_pages_name_targets_that_exist(page: str, some: set[str]) -> None:
     targets = set(re.findall(r"^([\w-]+):", read("Makefile"), re.MULTILINE))
@@ -96,16 +96,6 @@ def test_every_marker_is_used() -> None:
     sources = [path.read_text(encoding="utf-8") for path in (toy.REPOSITORY / "tests").glob("*.py")]
     used = set(re.findall(r"pytest\.mark\.(\w+)", "\n".join(sources)))
     assert declared == used - {"parametrize", "skipif", "filterwarnings", "usefixtures", "xfail", "timeout", "skip"}
-
-
-EXAMPLES = re.findall(r"^```yaml\n(.*?)^```", read("README.md"), re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize("example", EXAMPLES)  # none at all fails: empty_parameter_set_mark
-def test_the_readmes_configs_can_be_laid_over_the_shipped_one(example: str) -> None:
-    overlay = yaml.safe_load(example)
-    config = toy.settings(**overlay)
-    assert {cell[0] for cell in config.cells} == set(overlay["datasets"])
 
 
 def test_no_test_file_imports_another() -> None:
