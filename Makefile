@@ -35,6 +35,7 @@ check: venv ## all that must pass before a commit: ruff, mypy, snakefmt, lint, t
 	$(BIN)/snakemake --lint
 	$(MAKE) test
 
-# The pages of docs/reference, from the code; a test compares them.
+# The pages of docs/reference and the JSON schema, from the code; tests compare them.
 docs: venv ## the reference pages, generated from the code
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m cliper schema > docs/config.schema.json

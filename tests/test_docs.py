@@ -10,6 +10,7 @@ A page is run as it is read, in a copy of the repository. What stands above a co
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -29,6 +30,7 @@ from line import PORT
 
 from cliper.__main__ import build_parser
 from cliper.collect.sources import SOURCES
+from cliper.config import Config
 from cliper.demo import shop
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.features.fusion.rows import FUSIONS
@@ -362,3 +364,9 @@ def test_the_example_of_a_backbone_learns(own_modules: Path) -> None:
         optimiser.step()
     assert 0 < losses[-1] < losses[0] / 2
     assert [tuple(part.shape) for part in model.embed()] == [(6, 4), (8, 4)]
+
+
+def test_the_json_schema_is_that_of_the_models() -> None:
+    committed = (DOCS / "config.schema.json").read_text(encoding="utf-8")
+    printed = json.dumps(Config.model_json_schema(), indent=1, ensure_ascii=False) + "\n"
+    assert committed == printed, "run: python -m cliper schema > docs/config.schema.json"
