@@ -27,6 +27,12 @@ datasets:
     split: random
     split_seed: 1
 """
+OWN = """
+name: own
+run: {backbones: [mine], arms: [cliper], seeds: [1]}
+backbones: {mine: {class: "my_backbone:MyBackbone", n_layers: 2}}
+train: {max_epochs: 2}
+"""
 SECOND = """
 name: second
 train: {learning_rate: 0.001}
@@ -185,6 +191,22 @@ def test_two_configs_that_differ_share_no_file(demo: Path) -> None:
     made = set(re.findall(r"results/shared/catalogue/shop-\w+/items.parquet", shown))
     assert made
     assert str(table.relative_to(demo)) not in made
+
+
+def test_a_backbone_of_a_file_of_ones_own_is_trained_and_its_edit_runs_its_cells_again(demo: Path) -> None:
+    page = (demo / "docs/howto/new-backbone.md").read_text(encoding="utf-8")
+    example = page.partition("<!-- file: my_backbone.py -->\n```python\n")[2].partition("```")[0]
+    (demo / "my_backbone.py").write_text(example, encoding="utf-8")
+    (demo / "more.yaml").write_text(OWN)
+    ran = call(demo, *SNAKEMAKE, *DEMO, "more.yaml")
+    assert ran.returncode == 0, ran.stdout
+    rows = csv.DictReader((demo / "results/own/tabulate/table2.csv").read_text(encoding="utf-8").splitlines())
+    assert {row["backbone"] for row in rows} == {"mine"}
+    assert "LightGCN + content CLIPER" in (demo / "results/own/tabulate/table2.md").read_text(encoding="utf-8")
+    assert "Nothing to be done" in call(demo, *SNAKEMAKE, "-n", *DEMO, "more.yaml").stdout
+    replace(demo / "my_backbone.py", "return self.ids + self.content", "return self.ids - self.content")
+    assert plan(demo, *DEMO, "more.yaml") == {"train": 1, "evaluate": 1, "tabulate": 1, "all_tables": 1}
+    assert plan(demo, *DEMO) == {}
 
 
 def test_masking_validation_items_plans_every_cell(demo: Path) -> None:
