@@ -46,7 +46,7 @@ IMAGE_STATUSES = (
     "http_error",  # answered with another status than 200
     "timeout",
     "connection_error",
-    "given_up",  # not asked: its host failed so many times in a row
+    "given_up",  # not asked: its host failed `give_up_after` times in a row
     "refused",  # private address, scheme or opt-out: not fetched, or not kept, on purpose
     "too_large",  # more bytes or pixels than the config allows
     "too_small",  # fewer pixels a side than the config allows

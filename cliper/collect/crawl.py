@@ -1,11 +1,11 @@
 """Fetch the items' cover images: one polite job a dataset, resumed where it stopped.
 
 In:  items (item, asin, image_url); where the dataset has an image_folder, the files there in the place of URLs.
-Out: images, a row per item with what became of its image, and beside it `shards/` with the images' bytes.
+Out: images, a row per item with what became of its image, and `shards/` with the images' bytes.
 
-Each distinct URL is asked once. A shard is written when all its URLs are through. A run that was broken off goes on:
-it asks for what is missing, and again after transient failures (timeouts, broken connections, 429, 5xx, hosts that
-were given up). A finished one asks for nothing, but with --retry-failed again after transient failures. The paper
+Each distinct URL is asked once. A shard is written when all its URLs are through. An interrupted run continues: it
+asks for what is missing, and again after transient failures (timeouts, broken connections, 429, 5xx, hosts that were
+given up). A finished one asks for nothing; with --retry-failed, it asks again after transient failures. The paper
 (section 4, "Datasets") names Amazon's cover images and no crawler.
 """
 
@@ -152,7 +152,7 @@ def weigh(row: Row) -> int:
 
 
 def open_examiners(count: int) -> Executor:
-    """Workers that examine so many images: processes of their own, where that pays."""
+    """Workers that examine `count` images: processes of their own, where that pays."""
     if count < FEW:
         return ThreadPoolExecutor(1)
     n_processes = min(4, max(1, (os.cpu_count() or 1) // 2))

@@ -20,7 +20,9 @@ class Dataset(Settings):
     """One dataset: where it comes from and how it is cut."""
 
     title: Text = Field(description="name in the tables; that of the paper's dataset where it is one")
-    source: Annotated[Variant[SourceSettings], PlainValidator(SOURCES.choose), SOURCES.schema()]
+    source: Annotated[Variant[SourceSettings], PlainValidator(SOURCES.choose), SOURCES.schema()] = Field(
+        description="what the raw files are and where they lie: a kind of ours, or a class of your own"
+    )
     split: Split | None = Field(
         None,
         description="which interactions are held out, see cliper/collect/interactions/splits.py; "

@@ -31,7 +31,9 @@ class Prompt(Settings):
 class FieldView(Prompt):
     """A view that is a sentence about fields of the metadata."""
 
-    fields: Annotated[tuple[Literal["title", "brand", "categories", "description"], ...], Field(min_length=1)]
+    fields: Annotated[tuple[Literal["title", "brand", "categories", "description"], ...], Field(min_length=1)] = Field(
+        description="whose values fill the blank, joined by one space"
+    )
     prompt: str = Field(pattern="___", description="___ stands for the value")
     missing: str = Field(description="the whole text when every field is missing")
     slice_prefix: str | None = Field(
@@ -42,7 +44,9 @@ class FieldView(Prompt):
 class JoinedView(Settings):
     """A view that joins the prompts of other views."""
 
-    views: Annotated[tuple[Name, ...], Field(min_length=1)]
+    views: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
+        description="of this set, whose prompts fill the blank, joined by one space"
+    )
     prompt: str = Field(pattern="___", description="___ stands for the prompts")
     slice_prefix: str | None = Field(None, description="as of a view of fields")
 
@@ -64,7 +68,7 @@ class Encode(Settings):
     batch_size: int = Field(ge=1, description="images a batch")
     batch_tokens: int = Field(ge=1, description="texts of a batch times the tokens they are padded to")
     threads: int = Field(ge=1, description="numeric threads")
-    device: Device
+    device: Device = Field(description="auto: cuda where there is one")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         description="of weights and activations; auto: a half one where it is clearly faster"
     )

@@ -28,16 +28,16 @@ class Train(Settings):
     behaviour: Literal["as_published", "as_mmrec"] = Field(
         description="as_mmrec: the toolbox's deviations, bug for bug"
     )
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
+    learning_rate: float = Field(gt=0, description="of Adam")
+    weight_decay: float = Field(ge=0, description="λ of the L2 term")
     weight_decay_on: Literal["batch", "parameters"] = Field(
         description="batch: half the squared embeddings of a batch's triples, before propagation; parameters: by Adam"
     )
     batch_size: int = Field(ge=1, description="triples")
-    max_epochs: int = Field(ge=1)
+    max_epochs: int = Field(ge=1, description="epochs after which training stops in any case")
     patience: int = Field(ge=1, description="epochs without a better validation Recall@20")
     threads: int = Field(ge=1, description="numeric threads a cell")
-    device: Device
+    device: Device = Field(description="auto: cuda where there is one")
 
 
 def _with_names(raw: Any) -> Any:

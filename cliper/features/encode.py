@@ -13,7 +13,8 @@ Within a range a few thousand items are read, encoded and written at a time: mem
 
 All read the weights.json of the encoder and note in the file's metadata which weights and libraries made it.
 Each distinct text of a view and range, and each distinct image of a range, is encoded once, and only if `encode.store`
-does not hold its vector from before. A killed job loses at most the items in hand.
+does not hold its vector from before. A killed job loses at most
+those few thousand items.
 Embeddings are as the model gives them: CLIP's are not normalised, MiniLM's have length 1.
 
 Source: paper, section 3, equation 1. Departs from the released code: texts longer than the context are cut unless
@@ -52,7 +53,7 @@ from cliper.layout import At
 from cliper.schemas import EMBEDDING_STATUSES
 
 T = TypeVar("T")
-CHUNK = 4_096  # items in hand; a text's last batch of a width is half empty, so fewer cost time
+CHUNK = 4_096  # items in memory; the last batch of each width is half empty, so smaller chunks cost time
 LIBRARIES = ("open_clip_torch", "pillow", "timm", "torch", "torchvision", "transformers")
 NO_ITEM = -1  # whose image the default one is
 

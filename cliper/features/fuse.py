@@ -16,8 +16,8 @@ default_image  the embedding of the picture in cliper/data, by which the views a
 drop_item      as mean; the item keeps its number, but backbones neither learn from it nor recommend it
 
 Departs from the paper: the uniform weights, since similarities to the mean image are not the item's own. Given features
-are not fused, whatever the arm says; their rows of zeros are flagged as filled, and other filled rows cannot be told
-from real ones.
+are not fused, whatever the arm says; their rows of zeros are flagged as filled, and other filled rows cannot be
+distinguished from real ones.
 """
 
 from __future__ import annotations

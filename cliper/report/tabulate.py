@@ -1,7 +1,7 @@
 """Write one table of the paper, as CSV, Markdown and LaTeX.
 
-table1   In: counts.   Dataset statistics beside the paper's (section 4, Table 1)
-table2   In: metrics.  Every dataset x backbone x arm, mean and standard deviation over seeds beside the paper's
+table1   In: counts.   Dataset statistics, with the paper's (section 4, Table 1)
+table2   In: metrics.  Every dataset x backbone x arm, mean and standard deviation over seeds, with the paper's
 Out:     tabulate/<table>.csv, .md, .tex
 
 The CSV is long: one row a number. The other two have the paper's shape. Percent, rounded only when printed.

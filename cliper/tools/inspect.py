@@ -3,8 +3,8 @@
 In:   items, images and the shards of crawl; prompts, text_embeddings and view_weights of the arms
 Out:  lines on standard output; with --html also a page with the image, which needs no other file
 
-Looks into the run's datasets until one has the item, and shows every arm whose features were made here, unless told
-otherwise. Similarity and weight are those of equation 2 of the paper.
+Looks into the run's datasets until one has the item, and shows every arm whose features were made here, unless
+--dataset or --arm names one. Similarity and weight are those of equation 2 of the paper.
 """
 
 from __future__ import annotations

@@ -122,11 +122,11 @@ def _embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
 
 
 class _Guard(asyncio.Protocol):
-    """Stands between a connection and aiohttp's parser, and mends how that takes faults of a body.
+    """Stands between a connection and aiohttp's parser, which handles faults of a body badly.
 
-    A response whose head comes in one piece with a fault behind it (a body longer than its Content-Length) is lost: so
-    the head is handed on by itself. The reader of a body that cannot be parsed waits on, and one without a length that
-    breaks off counts as whole: so the reader is told.
+    The parser loses a response whose head arrives together with a fault (a body longer than its Content-Length): so the
+    head is passed on by itself. It lets the reader of a body that it cannot parse wait, and takes a body without a
+    length that breaks off for a whole one: so the reader gets the error from here.
     """
 
     def __init__(self, handler: ResponseHandler) -> None:

@@ -28,7 +28,7 @@ def find_images(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
     file of any item.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder; put the images there, or mend image_folder")
+        raise DataError(f"{folder} is no folder; put the images there, or correct image_folder")
     stamped, n_more = dict[str, str](), 0
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in ENDINGS and path.is_file():

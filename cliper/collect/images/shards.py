@@ -1,4 +1,4 @@
-"""The crawled images: a manifest with a row per item, and beside it shards with a row per URL.
+"""The crawled images: a manifest with a row per item, and shards with a row per URL.
 
 `crawl` writes both; `encode` reads the images through here.
 """

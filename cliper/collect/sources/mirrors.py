@@ -2,7 +2,7 @@
 
 data/sources.csv lists the public files: kind and name (exact, or a pattern where none is exact), mirrors in the order
 in which they are tried, and where somebody has published them size and sha256. The lock file holds the sha256 of every
-file at its first fetch; it is made to be kept beside the config.
+file at its first fetch; keep it with the config.
 """
 
 from __future__ import annotations

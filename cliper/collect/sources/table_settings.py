@@ -13,22 +13,22 @@ from cliper.settings import FileName, Settings, Text, fault
 class InteractionColumns(Settings):
     """Our name of a column -> the file's; what is not named is not read."""
 
-    user_id: Text
-    asin: Text
-    rating: Text | None = None
-    timestamp: Text | None = None
-    split: Text | None = None
+    user_id: Text = Field(description="ids of users")
+    asin: Text = Field(description="the shop's own ids of items")
+    rating: Text | None = Field(None, description="numbers")
+    timestamp: Text | None = Field(None, description="seconds since 1970, or a Parquet's times")
+    split: Text | None = Field(None, description="train, valid, test, or 0, 1, 2")
 
 
 class ItemColumns(Settings):
     """The same of the table of items."""
 
-    asin: Text
-    title: Text | None = None
-    brand: Text | None = None
-    categories: Text | None = None
-    description: Text | None = None
-    image_url: Text | None = None
+    asin: Text = Field(description="the shop's own ids of items")
+    title: Text | None = Field(None, description="texts")
+    brand: Text | None = Field(None, description="texts")
+    categories: Text | None = Field(None, description='texts with " > " or "|" between levels, or lists of texts')
+    description: Text | None = Field(None, description="texts")
+    image_url: Text | None = Field(None, description="of the cover images")
 
 
 class Columns(Settings):

@@ -128,7 +128,7 @@ def _obtain(source: str, folder: Path) -> Path:
     if not source.startswith(("https://", "http://")):
         path = Path(source).expanduser()
         if not path.is_file():
-            raise SourceError(f"there is no file {path}; put it there, or mend encoders.*.source")
+            raise SourceError(f"there is no file {path}; put it there, or correct encoders.*.source")
         return path
     path = folder / source.rpartition("/")[2]
     if not path.is_file():
