@@ -124,12 +124,16 @@ class Layout:
     def jobs(self) -> Iterator[Job]:
         """Every job of the run but those of tables, in the order of the line; jobs of one folder are one."""
         seen = set[tuple[str, str, Any]]()
-        for stage, more in self._all_jobs():
-            names = {name: more[name] for name in STAGES[stage].names}
+        for stage, names in self.named_jobs():
             key = (stage, self.place(stage, **names), names.get("file"))
             if key not in seen:
                 seen.add(key)
                 yield Job(stage, names)
+
+    def named_jobs(self) -> Iterator[Job]:
+        """The same by all their names: arms that share features have one folder."""
+        for stage, more in self._all_jobs():
+            yield Job(stage, {name: more[name] for name in STAGES[stage].names})
 
     def _all_jobs(self) -> Iterator[Job]:
         config = self.config
