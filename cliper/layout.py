@@ -160,12 +160,20 @@ class Layout:
             if settings.uses_user_graph:
                 yield Job("neighbours-users", {"dataset": dataset})
 
-    def names_of(self, stage: str, place: str) -> Mapping[str, Any]:
-        """Names of the run's job in a folder. Raises ConfigError if it has none there."""
-        for job in self.jobs():
-            if job.stage == stage and self.place(stage, **job.names) == place:
-                return job.names
-        raise ConfigError(f"this config has no job of {stage} in {place}")
+    def names_of(self, stage: str, place: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Names of the run's job in a folder, but that of a file.
+
+        given  names that are known already, or None
+
+        Raises ConfigError if the run has no job there, or none of these names.
+        """
+        found = [names for each, names in self.named_jobs() if each == stage and self.place(stage, **names) == place]
+        if not found:
+            raise ConfigError(f"this config has no job of {stage} in {place}")
+        for names in found:
+            if all(given.get(name) in (None, value) for name, value in names.items()):
+                return {name: value for name, value in names.items() if name != "file"}
+        raise ConfigError(f"{place} is the job {' '.join(f'--{name} {value}' for name, value in found[0].items())}")
 
 
 class At:

@@ -134,3 +134,17 @@ def test_where_knows_the_runs_datasets_and_arms(workdir: Path, capsys: pytest.Ca
     assert "unknown dataset of the run 'sports'; known: baby" in capsys.readouterr().err
     assert main([*command, "--arm", "vanilla"]) == 2
     assert "unknown arm of the run 'vanilla'; known: cliper, content_free" in capsys.readouterr().err
+
+
+def test_a_place_and_the_names_of_another_job_are_refused(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = str(toy.REPOSITORY / "config.yaml")
+    place = Layout(toy.settings()).place("catalogue", dataset="baby")
+    assert main(["catalogue", "--config", shipped, "--place", place, "--dataset", "sports"]) == 2
+    assert capsys.readouterr().err == f"ConfigError: {place} is the job --dataset baby\n"
+
+
+def test_a_place_says_no_files_name(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = str(toy.REPOSITORY / "config.yaml")
+    place = Layout(toy.settings()).place("download", dataset="baby")
+    assert main(["download", "--config", shipped, "--place", place]) == 2
+    assert capsys.readouterr().err == "ConfigError: download needs --file\n"
