@@ -346,7 +346,9 @@ def deciding(value: Any) -> Any:
         return {key: deciding(item) for key, item in value.items()}
     if isinstance(value, Variant):
         return deciding(value.as_mapping())
-    return [deciding(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [deciding(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 @cache
