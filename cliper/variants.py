@@ -41,13 +41,18 @@ class Variant(NamedTuple, Generic[S]):
     place: str  # module:Class
     settings: S
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a class of the user's own."""
+        return self.kind == self.place
+
     def load(self) -> Any:
         """Import the class that computes."""
         return load_class(self.place)
 
     def as_mapping(self) -> dict[str, Any]:
         """The variant as the config writes it."""
-        return {"class" if self.kind == self.place else "kind": self.kind, **dict(self.settings)}
+        return {"class" if self.is_own else "kind": self.kind, **dict(self.settings)}
 
 
 class Variants(NamedTuple, Generic[S]):

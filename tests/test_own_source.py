@@ -118,3 +118,10 @@ def test_its_code_id_changes_with_what_its_file_reads(workdir: Path) -> None:
     assert code_id() == before
     (workdir / "my_source.py").write_text(OWN.replace('title="name"', 'title="label"'))
     assert code_id() != before
+
+
+@pytest.mark.parametrize("name", ["/till/orders.json", "../orders.json", "a/../../orders.json", "{place}.json", ""])
+def test_the_name_of_a_file_that_leaves_its_folder_is_refused(name: str) -> None:
+    (Path("my_source.py")).write_text(OWN.replace('pattern=r"[.]json$", ', ""))
+    with pytest.raises(ConfigError, match="datasets.shop.source: .* is no name of a file in a folder of mirrors"):
+        chosen(orders=name, mirrors=["till"])
