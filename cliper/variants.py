@@ -103,6 +103,9 @@ class Variants(NamedTuple, Generic[S]):
         settings: type[S] | None = getattr(found, "Settings", None)
         if settings is None:
             raise fault(f"{place} has no Settings; give the class its settings class by this name")
+        home = f"{self.base.partition(':')[0]}_settings"
+        if not (isinstance(settings, type) and any(each.__module__ == home for each in settings.__mro__)):
+            raise fault(f"the Settings of {place} are no settings of a {self.what}: subclass those of {home}")
         return Variant(place, place, settings.model_validate(given))
 
 
@@ -119,8 +122,9 @@ def load_class(place: str) -> Any:
     try:
         found = import_module(module)
     except (ImportError, SyntaxError) as error:
-        advice = f"start where {module}.py lies, or install it"
-        raise ConfigError(f"{place} cannot be imported ({error}); {advice}") from None
+        is_found = not isinstance(error, ModuleNotFoundError) or error.name not in (module, module.partition(".")[0])
+        advice = "" if is_found else f"; start where {module.replace('.', '/')}.py lies, or install it"
+        raise ConfigError(f"{place} cannot be imported ({error}){advice}") from None
     if not hasattr(found, name):
         raise ConfigError(unknown(f"class of {module}", name, _own_classes(found)))
     return getattr(found, name)

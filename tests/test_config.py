@@ -308,7 +308,8 @@ def test_a_dataset_without_a_split_of_its_sources_must_name_one() -> None:
     source = toy.shipped()["datasets"]["baby"]["source"]
     said = faults(datasets={"x": {"title": "X", "source": source, "k_core": 5}})
     assert "datasets.x.split: missing; write random, user_time or global_time" in said
-    assert "datasets.x: k_core and split_seed are missing" in said
+    assert "datasets.x.split_seed: missing" in said
+    assert "datasets.x.k_core" not in said
 
 
 def test_the_splits_in_the_config_are_those_that_can_be_made() -> None:
@@ -429,6 +430,12 @@ def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path: Path, text: str) ->
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"c\.yaml is no"):
         config.load([tmp_path / "c.yaml"])
+
+
+def test_a_file_of_ones_own_alone_is_answered_with_how_to_lay_it_over_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\nrun: {seeds: [1]}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine.yaml: datasets, download, .* are missing; .* laid over config.yaml"):
+        config.load([tmp_path / "mine.yaml"])
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

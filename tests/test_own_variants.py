@@ -117,7 +117,9 @@ def test_a_value_out_of_bounds_and_an_unknown_setting_are_both_reported():
         (("class MyBackbone(Backbone)", "class MyBackbone"), "must subclass cliper.models.backbones.base.Backbone"),
         (("class MyBackbone(", "class Other("), "unknown class of my_backbone 'MyBackbone'; known: .*Other"),
         (("title: ClassVar", "name: ClassVar"), "MySettings has no title; add title"),
-        (("import ClassVar", "import ClassVr"), "cannot be imported"),
+        (("import ClassVar", "import ClassVr"), r"cannot be imported \(cannot import name 'ClassVr' [^;]*$"),
+        (("class MyBackbone(", "class MyBackbone(("), r"cannot be imported \([^;]*my_backbone.py, line \d+\)\)$"),
+        (("class MySettings(BackboneSettings)", "class MySettings"), "no settings of a backbone: subclass those of"),
     ],
 )
 def test_a_file_that_cannot_serve_is_refused_with_a_sentence(own_file, change, message):

@@ -66,8 +66,8 @@ def _of_split(dataset: Dataset) -> Iterator[str]:
     cut = [key for key in ("min_rating", "k_core", "split_seed") if getattr(dataset, key) is not None]
     if split == "given" and cut:
         yield f": {', '.join(cut)}: a given split is used as it is; remove it"
-    if split != "given" and not {"k_core", "split_seed"} <= set(cut):
-        yield ": k_core and split_seed are missing"
+    if split != "given":
+        yield from (f".{key}: missing" for key in ("k_core", "split_seed") if key not in cut)
     yield from (f".source.{fault}" for fault in _of_columns(source, dataset))
 
 

@@ -30,6 +30,9 @@ def load(paths: list[Path]) -> Config:
 
 def structure(raw: Mapping[str, Any], *, where: str) -> Config:
     """Check a config and give it its types. Raises ConfigError with all faults at once."""
+    if len(absent := [name for name in Config.model_fields if name not in raw]) > 1:
+        advice = "a file of your own is laid over config.yaml: name that file before it"
+        raise ConfigError(f"{where}: {', '.join(absent)} are missing; {advice}")
     complete, inherited = _complete(raw)
     try:
         config = Config.model_validate(_as_tuples(complete))
