@@ -1,9 +1,10 @@
-"""List the folders of a run's results, a line a job, in the order of the line.
+"""List the folders of a run's results, one line per job, in the order of the stages.
 
 In:   the config
 Out:  lines on standard output: stage, names of the job, folder
 
-Folders that do not depend on a run end in a key of the settings that decide them; this command says which are whose.
+The name of a folder below results/shared/ ends in a key of the settings that decide its results. This command shows
+which folders belong to this run.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from cliper.layout import Layout
 
 
 def run(layout: Layout, *, dataset: str | None, arm: str | None) -> None:
-    """Print the folders, of one dataset or arm where it is named."""
+    """Print the folders; if a dataset or an arm is named, only its folders."""
     shown = dict[str, None]()
     for stage, names in layout.jobs():
         is_asked = all(asked in (None, names.get(key, asked)) for key, asked in (("dataset", dataset), ("arm", arm)))
