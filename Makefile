@@ -13,14 +13,14 @@ venv: .venv/.installed ## the environment, in .venv
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement embedded.txt
 	touch $@
 
-# The main job on the embedded shop: raw files over HTTP to Table 2. Takes up a killed run where it stopped.
+# The main job on the embedded shop: raw files over HTTP to Table 2. Resumes a killed run where it stopped.
 DEMO := $(BIN)/snakemake all_tables --cores 2 --configfile cliper/data/demo.yaml
 demo: venv ## the whole line on the embedded shop, to Table 2
 	$(BIN)/python -m cliper.demo.shop -- sh -c '$(DEMO) --unlock && exec $(DEMO) --rerun-incomplete'
 	cat results/demo/tabulate/table2.md
 
-# One process a core, a file in one of them: tests of a file may share the shop's port and what they have made. The
-# longest file stands first (tests/conftest.py) and is to stay there.
+# One process per core; all tests of a file run in the same process, so they may share the shop's port and results. The
+# longest file comes first (tests/conftest.py) and should stay there.
 test: venv ## the fast tests
 	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

@@ -1,4 +1,4 @@
-"""A server that misbehaves on purpose: pages that answer as told, on loopback. Tests and the fault table use it."""
+"""A server that misbehaves on purpose, on loopback: each page has its own answer. For tests and the fault table."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
 
 
 def reset(handler: BaseHTTPRequestHandler) -> None:
-    """Break the connection off, as a server that crashes does."""
+    """Reset the connection, as a server that crashes does."""
     handler.close_connection = True
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
@@ -108,7 +108,7 @@ def answer_once(then: Behaviour) -> Behaviour:
 
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
-    """One behaviour a request; the last one stays."""
+    """One behaviour per request; the last one stays."""
     left = list(behaviours)
 
     def behave(handler: BaseHTTPRequestHandler) -> None:
@@ -118,7 +118,7 @@ def in_turn(*behaviours: Behaviour) -> Behaviour:
 
 
 class Shop:
-    """A server that answers as told and remembers what it was asked."""
+    """A server with given answers that remembers its requests."""
 
     def __init__(self, address: str, port: int) -> None:
         self.pages: dict[str, Behaviour] = {}

@@ -64,11 +64,11 @@ class Server(NamedTuple):
     certificates: Path
 
     def urls(self, count: int, *, base: str, delay_ms: int) -> list[str]:
-        """Addresses of so many pictures."""
+        """URLs of `count` pictures."""
         return [f"{base}/{delay_ms}/{number}.jpg" for number in range(count)]
 
     def account(self) -> dict[str, Any]:
-        """What was asked since the last account."""
+        """Numbers of the requests since the last account."""
         said: dict[str, Any] = requests.get(f"{self.http}/account", timeout=10).json()
         return said
 

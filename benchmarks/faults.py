@@ -1,11 +1,11 @@
-"""What a crawl makes of each fault of the web, of the disk and of its own death: expected and seen, one line a fault.
+"""What a crawl does at each fault of the web or the disk, or when it is killed: expected and seen, one line per fault.
 
 python -m benchmarks.faults [--json OUT]
 
-Each fault stands between sound images, on loopback (127.0.0.1; a forbidden redirect leads to 127.0.0.2). Seen is the
-status of the faulty URL, or what the command said; the line also says whether the others are unharmed, whether every
-item has one row, and how long it took. The command fails if a line is not as expected. `tests/test_faults.py` runs
-the same lines.
+Each fault is between sound images, on loopback (127.0.0.1; a forbidden redirect leads to 127.0.0.2). Seen is the status
+of the faulty URL, or the command's message; the line also says whether the other images are unharmed, whether every
+item has one row, and how long it took. The command fails if a line is not as expected. `tests/test_faults.py` runs the
+same lines.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m benchmarks.mirror CERTIFICATE KEY
 
 It prints its port for http and its port for https. `/50/7.jpg` is picture 7, sent after 50 ms; numbers beyond the last
-picture start again. `/account` says how many pictures were asked for since it was asked last, over how many
+picture start again from 0. `/account` says how many pictures were fetched since the last account, over how many
 connections, and the time between the first and the last.
 """
 
@@ -40,11 +40,11 @@ class Account:
         self.times: list[float] = []
 
     def close(self) -> bytes:
-        """Give the account as JSON and begin a new one."""
+        """Return the account as JSON and start a new one."""
         seconds = max(self.times, default=0.0) - min(self.times, default=0.0)
-        told = {"pictures": len(self.times), "connections": self.connections, "seconds": seconds}
+        account = {"pictures": len(self.times), "connections": self.connections, "seconds": seconds}
         self.connections, self.times = 0, []
-        return json.dumps(told).encode()
+        return json.dumps(account).encode()
 
 
 class Connection(asyncio.Protocol):

@@ -4,7 +4,7 @@ python -m benchmarks.parse --json OUT [--lines 1500000] [--wanted 23000] [--rati
 
 metadata  lines of about 1 kB, gzipped; the wanted items' are parsed. The plain side parses every line, as tutorials do;
           its time is taken on a sample of whole lines and scaled to all
-ratings   a CSV of as many rows; reading, duplicates, 5-core and numbering
+ratings   a CSV of --ratings rows; reading, duplicates, 5-core and numbering
 
 All is generated, from one seed, into FOLDER (default: a temporary one, removed afterwards; about 0.6 and 1 GB at full
 size). Each side runs in a process of its own with one thread, so that its peak of memory is its own; the growth of that

@@ -2,12 +2,13 @@
 
 python -m benchmarks.rehearsal --folder FOLDER [--data ../shared/data/amazon] [--features] [--json OUT]
 
-FOLDER/mirror gets ratings_Baby.csv and meta_Baby.json.gz in the formats and with the number of lines of Amazon-2014,
-and Baby's images. True are the ids, the interactions and the image URLs of --data, up to their host; generated are
-texts, pictures, the rows of users and items outside the 5-core, and faults: some images are missing, cut, pages or
-dots. nginx (Debian: apt-get install nginx-light) serves it. Then the line's own commands run with only the base URLs
-differing: download, catalogue, crawl, which is killed with -9 in the middle and started again, and with --features the
-rest up to features with the embedded encoders. It prints a table and fails if a count is not as published or as made.
+FOLDER/mirror gets ratings_Baby.csv and meta_Baby.json.gz, with the formats and numbers of lines of Amazon-2014, and
+Baby's images. The ids, the interactions and the image URLs of --data are real, except for the URLs' host. Texts,
+pictures, the rows of users and items outside the 5-core, and faults are generated: some images are missing, cut, HTML
+pages or single dots. nginx (Debian: apt-get install nginx-light) serves the folder. Then the line's own commands run;
+only the base URLs differ: download, catalogue, and crawl, which is killed with -9 in the middle and started again; with
+--features also the rest up to features, with the embedded encoders. It prints a table, and fails if a count differs
+from the published or the generated one.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ http {{
 
 
 class World(NamedTuple):
-    """What is true: who bought what, and where the pictures are."""
+    """The real data: the interactions, and the paths of the pictures."""
 
     interactions: pl.DataFrame  # user_id, asin
     urls: dict[str, str | None]  # asin -> path of the image, or None
@@ -225,7 +226,7 @@ class Line:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
 
     def kill(self, stage: str, *, shards: int, **names: str) -> None:
-        """Start a stage and kill it with -9 when so many shards are there."""
+        """Start a stage and kill it with -9 as soon as it has written `shards` shards."""
         folder = self.folder / self.layout.folder(stage, **names) / "shards"
         began, process = time.perf_counter(), self.start(stage, **names)
         while len(list(folder.glob("images-*"))) < shards:

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         for flag in stage.flags:
             command.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=NAME_HELP[flag])
         if stage.folder is not None:
-            command.add_argument("--place", metavar="FOLDER", help="a job by its folder, in place of its names")
+            command.add_argument("--place", metavar="FOLDER", help="name the job by its folder instead")
         if stage.preview is not None:
             command.add_argument("--preview", type=int, metavar="N", help="show N rows and write nothing")
     return parser
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one stage. Returns 0, 2 after a sentence about what the user can do, or 130 after Ctrl-C."""
     options = build_parser().parse_args(arguments)
     log.start(options.stage)
-    signal.siginterrupt(signal.SIGINT, True)  # polars lets a wait for a thread go on after Ctrl-C
+    signal.siginterrupt(signal.SIGINT, True)  # otherwise polars waits for its threads even after Ctrl-C
     try:
         do_job(options)
     except CliperError as error:

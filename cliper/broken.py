@@ -1,6 +1,6 @@
-"""What Pillow raises on broken images; it names no common class.
+"""The exceptions that Pillow raises on broken images; they share no class of Pillow's.
 
-Imports Pillow and nothing else, so that processes that examine images start quickly.
+Imports only Pillow, so that processes that examine images start quickly.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
-"""The code id: a short hash of what a stage's source says, by names, not by where it stands.
+"""The code id: a short hash of the source code that a stage uses, wherever that code is.
 
-Hashed are definitions: functions, classes and values at a module's top level. The walk starts at the stage's function
-and the chosen variants and goes on to every definition of ours that is named on the way; a class counts whole. So files
-may be renamed and moved, and a definition may move to another module. Sources are parsed, never imported.
+Definitions are hashed: functions, classes and values at a module's top level. The walk starts at the stage's function
+and the chosen variants. It follows each name to the definition of ours that it means; a class is hashed as a whole. So
+files may be renamed and moved, and a definition may move to another module. Sources are parsed, never imported.
 
 Left out:
-- comments, docstrings, layout, import statements, and annotations: they compute nothing. Only the fields of a class
-  keep theirs, as text: a dataclass reads them
+- comments, docstrings, layout, import statements and annotations, which compute nothing. Fields of a class keep their
+  annotations, as text, because a dataclass reads them
 - the frame: `cliper/x.py` and `cliper/config` know no stage's meaning
 - modules named `…_settings`: their values are among the rules' params
-- registries: names in capitals in the `__init__` of our packages that hold a dict, or a call given one
+- registries: names in capitals in the `__init__` of our packages that hold a dict, or a call with a dict as argument
 
-Not seen: what is looked up by a text at run time, and what a module does that is imported and then never named.
+Not seen: definitions that are looked up by a string at run time, and what a module does on import if none of its names
+is used.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from cliper.errors import ConfigError, unknown
 from cliper.stages import find
 
 PACKAGE = Path(__file__).parent
-PLACE = re.compile(r"cliper(\.\w+)+:[A-Za-z_]\w*")  # of a definition of ours, in a text
-ON_IMPORT = ""  # stands for what a module does at its top level besides giving names
+PLACE = re.compile(r"cliper(\.\w+)+:[A-Za-z_]\w*")  # a string that names a definition of ours
+ON_IMPORT = ""  # the name for statements at a module's top level that define no name
 SILENT_FIELDS = frozenset({"ctx", "kind", "returns", "type_comment", "type_params"})
 
 
@@ -44,10 +45,10 @@ class Import(NamedTuple):
 
 @dataclass(eq=False)
 class Module:
-    """A module of ours; one that does not count is not parsed and stays empty."""
+    """A module of ours; if it does not count, it is not parsed and stays empty."""
 
     name: str
-    folder: Path  # that its top package stands in
+    folder: Path  # that contains its top package
     is_package: bool
     counts: bool
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
@@ -55,14 +56,14 @@ class Module:
 
 
 class Definition(NamedTuple):
-    """A definition of ours; without a name, all of a module."""
+    """A definition of ours; without a name, a whole module."""
 
     module: Module
     name: str | None
 
 
 class Reading(NamedTuple):
-    """What a definition says, and the definitions that it names, in their order."""
+    """A definition's text, and the definitions that it names, in order."""
 
     text: str
     named: list[Definition]
@@ -72,7 +73,7 @@ class Reading(NamedTuple):
 def code_id(stage: str, *variants: str) -> str:
     """Short hash of the source that decides a stage's output.
 
-    variants  places module:Name of the variants that the stage uses, of ours or of a user's
+    variants  module:Name of each variant that the stage uses, ours or a user's
 
     Raises ConfigError if the stage or a variant is unknown.
     """
@@ -111,7 +112,7 @@ class Sources:
         return _digest("\n".join(sorted(said)))[:12]
 
     def read(self, definition: Definition) -> Reading:
-        """Read a definition, or all of a module. A registry says nothing."""
+        """Read a definition, or a whole module. The text of a registry is empty."""
         if definition not in self._readings:
             module, name = definition
             if name is None:
@@ -138,7 +139,7 @@ class Sources:
         raise ConfigError(unknown(f"name in {name}", attribute, filter(None, module.definitions)))
 
     def find(self, name: str, folder: Path) -> Module | None:
-        """Find the module of a name below a folder, and parse it if it counts."""
+        """Find a module by its name below a folder, and parse it if it counts."""
         if (name, folder) not in self._modules:
             path = folder.joinpath(*name.split("."))
             init, file = path / "__init__.py", path.with_name(f"{path.name}.py")
@@ -152,9 +153,9 @@ class Sources:
         return self._modules[name, folder]
 
     def resolve(self, importer: Module, imported: Import) -> list[Definition | str]:
-        """What an import stands for: a definition or module of ours, or the full name of what is not ours."""
+        """What an import means: a definition or module of ours, or the full name of anything else."""
         if (importer, imported) not in self._resolved:
-            self._resolved[importer, imported] = []  # two modules may take all names of each other
+            self._resolved[importer, imported] = []  # two modules may import * from each other
             name, attribute = imported
             folder = self._home(importer, name.partition(".")[0])
             module = self.find(name, folder) if folder else None
@@ -166,13 +167,13 @@ class Sources:
         return self._resolved[importer, imported]
 
     def member(self, module: Module, name: str) -> list[Definition | str]:
-        """What `module.name` stands for."""
+        """What `module.name` means."""
         if module.is_package and (inner := self.find(f"{module.name}.{name}", module.folder)):
             return [Definition(inner, None)]
         return self.look_up(module, name, module.imports) or [Definition(module, None if module.counts else name)]
 
     def look_up(self, module: Module, name: str, imports: dict[str, list[Import]]) -> list[Definition | str]:
-        """What a name stands for at a module's top level; nothing for a builtin."""
+        """What a name means at a module's top level; nothing for a builtin."""
         own: list[Definition | str] = [Definition(module, name)] if name in module.definitions else []
         return own + [found for one in imports.get(name, []) for found in self.resolve(module, one)]
 
@@ -180,16 +181,16 @@ class Sources:
         return self.read(definition).text
 
     def _digests(self, named: list[Definition]) -> str:
-        """Which definitions are named: several may have the same name."""
+        """Digests of the named definitions: names alone do not identify them, since several may be equal."""
         return " ".join(_digest(self._text(one)) for one in named)
 
     def _home(self, importer: Module, top: str) -> Path | None:
-        """The folder that a package stands in, if it is ours: cliper, the importer's own, or one beside a user's."""
+        """Folder of a package that is hashed: cliper, the importer's own package, or one next to a user's module."""
         own = importer.name.partition(".")[0]
         if top == PACKAGE.name:
             return self._folder
-        is_beside = own != PACKAGE.name and importer.folder.name not in ("site-packages", "dist-packages")
-        return importer.folder if top == own or is_beside else None
+        is_users = own != PACKAGE.name and importer.folder.name not in ("site-packages", "dist-packages")
+        return importer.folder if top == own or is_users else None
 
     def _parse(self, module: Module, source: Path) -> None:
         try:
@@ -203,7 +204,7 @@ class Sources:
                 self.collect_imports(module, statement, module.imports)
 
     def collect_imports(self, module: Module, tree: ast.AST, imports: dict[str, list[Import]]) -> None:
-        """Add what is imported anywhere in a tree to `imports`, by the names that it is bound to."""
+        """Add the imports anywhere in a tree to `imports`, by the names that they bind."""
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -225,7 +226,7 @@ class Sources:
 
 
 class _Reader:
-    """Writes statements of a module as a text in which names stand for what they mean, not for where it lies."""
+    """Writes a module's statements as a text that does not depend on where the definitions that they name are."""
 
     def __init__(self, sources: Sources, module: Module) -> None:
         self._sources, self._module = sources, module
@@ -243,7 +244,7 @@ class _Reader:
     def _write(self, node: object, hidden: frozenset[str]) -> str:
         """Write a part of the tree.
 
-        hidden  names that functions around it bind, which are therefore not the module's
+        hidden  names that the enclosing functions bind: they do not mean the module's
         """
         match node:
             case list():
@@ -275,7 +276,7 @@ class _Reader:
         return ascii(node)
 
     def _fields(self, node: ast.AST, hidden: frozenset[str], **written: str) -> str:
-        """Write a node with its fields, empty ones left out: which are there differs between versions of Python."""
+        """Write a node with its fields. Empty fields are left out: Python's versions differ in which they have."""
         fields = []
         for name, value in ast.iter_fields(node):
             if name in written or (name not in SILENT_FIELDS and value is not None and value != []):
@@ -291,7 +292,7 @@ class _Reader:
         return self._fields(statement, hidden, annotation=annotation)
 
     def _meant(self, node: ast.expr, hidden: frozenset[str]) -> list[Definition | str]:
-        """What a name or a dotted name stands for; nothing where only running it would tell."""
+        """What a name or a dotted name means; nothing where that is known only at run time."""
         match node:
             case ast.Name(ctx=ast.Load()) if node.id not in hidden:
                 return self._sources.look_up(self._module, node.id, self._imports)
@@ -312,7 +313,7 @@ class _Reader:
 
 
 def _counts(name: str, *, is_package: bool) -> bool:
-    """Whether a module is hashed: not the frame, not settings."""
+    """Whether a module is hashed: neither the frame nor settings are."""
     parts = name.split(".")
     is_frame = parts[0] == PACKAGE.name and (parts[1:2] in ([], ["config"]) or (len(parts) == 2 and not is_package))
     return not is_frame and not name.endswith("_settings")
@@ -330,7 +331,7 @@ def _is_registry(definition: Definition) -> bool:
 
 
 def _bound(nodes: Iterable[ast.AST]) -> frozenset[str]:
-    """Names that some code binds, besides by imports; the functions in it bind theirs for themselves."""
+    """Names that some code binds, other than by imports. What its inner functions bind is theirs alone."""
     bound, elsewhere, todo = set[str](), set[str](), list(nodes)
     while todo:
         node = todo.pop()
@@ -353,7 +354,7 @@ def _bound(nodes: Iterable[ast.AST]) -> frozenset[str]:
 
 
 def _acts(statement: ast.AST) -> bool:
-    """Whether a statement at a module's top level does more than to give names."""
+    """Whether a statement at a module's top level does more than bind names."""
     match statement:
         case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
             return False
@@ -375,7 +376,7 @@ def _origin(module: Module, node: ast.ImportFrom) -> str:
 
 
 def _folder_of(top: str) -> Path | None:
-    """The folder that a package or module of somebody else's stands in."""
+    """The folder that contains a package or module that is not ours."""
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):

@@ -16,11 +16,11 @@ PROBE_S = 1.0
 
 
 def choose_device(name: str, *, setting: str) -> torch.device:
-    """Device of a name in the config: auto is cuda where there is one.
+    """Device of a name in the config: auto is cuda if there is a GPU.
 
     setting  where the config has the name
 
-    Raises ConfigError for cuda where there is none.
+    Raises ConfigError for cuda if there is no GPU.
     """
     has_cuda = torch.cuda.is_available()
     if name == "cuda" and not has_cuda:
@@ -29,7 +29,7 @@ def choose_device(name: str, *, setting: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Precision of a name in the config: auto is a half one where that is clearly faster.
+    """Precision of a name in the config: auto is half precision where that is clearly faster.
 
     Raises ConfigError for fp16 on a CPU.
     """
@@ -41,7 +41,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def bf16_speedup() -> float:
-    """How many times as fast as in fp32 this CPU multiplies matrices in bf16: about a second's probe."""
+    """Measure for about a second how many times faster this CPU multiplies matrices in bf16 than in fp32."""
     best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
     began = time.perf_counter()
     while time.perf_counter() - began < PROBE_S or float("inf") in best.values():

@@ -8,7 +8,7 @@ CliperError             one sentence for the user (what, where, what to do) and 
 ├── FeatureError        embeddings or features that cannot be used
 └── TrainingError       training cannot go on, for example a loss that is not finite
 
-Anything else that escapes is a fault of ours: a traceback and exit code 1.
+Any other exception is a bug of ours: a traceback and exit code 1.
 """
 
 from __future__ import annotations

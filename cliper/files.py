@@ -23,12 +23,12 @@ from cliper import log
 from cliper.errors import DataError, SchemaError
 from cliper.schemas import BYTES, PATHS, TABLES, VECTOR, Table
 
-ARROW_TYPES = {PATHS: pa.list_(pa.list_(pa.string()))}  # of names that Arrow does not know
+ARROW_TYPES = {PATHS: pa.list_(pa.list_(pa.string()))}  # types whose names Arrow does not know
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` if the block succeeds, remove it if not.
+    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds, remove it if not.
 
     Raises DataError if the disk refuses, for example because it is full.
     """
@@ -40,7 +40,7 @@ def atomic(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno is None:  # not the disk: for example Pillow's or pyarrow's own complaints
+        if error.errno is None:  # not the disk: for example Pillow's or pyarrow's own errors
             raise
         raise DataError(f"cannot write {path}: {error.strerror}; free the disk or its rights, run again") from error
     finally:
@@ -49,10 +49,10 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock while the block runs; it ends with the process, however that ends.
+    """Lock a folder while the block runs; the lock ends with the process, even if that is killed.
 
-    Raises DataError if another process holds it, or if it is a link, which is not followed. Where the file system
-    knows no locks, it warns and goes on.
+    Raises DataError if another process holds the lock, or if its file is a link, which is not followed. On a file
+    system without locks, it warns and continues.
     """
     from filelock import FileLock, Timeout  # 60 ms, and few stages lock anything
 
@@ -67,7 +67,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
                 raise DataError(f"{folder / '.lock'} is a link; remove it, run again") from None
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
-            log.warn(f"{folder} lies where nothing can be locked: let only one process write to it")
+            log.warn(f"{folder} is on a file system without locks: let only one process write to it")
         yield
 
 
@@ -108,13 +108,13 @@ def write_table(path: Path, kind: str, frame: pl.DataFrame, *, metadata: Mapping
 def table_writer(
     path: Path, kind: str, *, metadata: Mapping[str, Any] | None = None
 ) -> Iterator[Callable[[pl.DataFrame], None]]:
-    """Give a function that appends rows to one table of `schemas.TABLES`; it is there, whole, after the block.
+    """Yield a function that appends rows to one table of `schemas.TABLES`; the file appears, whole, after the block.
 
     metadata  goes into the file's own metadata as JSON under "cliper"; no times or machines, so that equal
               inputs give equal bytes
 
-    Rows are given at least once, each time checked and written to the disk. The function raises SchemaError if a
-    column, a null, a key or the order of the rows breaks the schema, among them or after those before.
+    Call the function at least once. Each call checks its rows and writes them to the disk. It raises SchemaError if a
+    column, a null, a key or the order of rows breaks the schema, within these rows or after those of earlier calls.
     """
     note = {"table": kind, "version": TABLES[kind].version, **(metadata or {})}
     with atomic(path) as temporary, ExitStack() as opened:
@@ -151,16 +151,16 @@ def read_table(path: Path, kind: str, *, columns: list[str] | None = None) -> pl
 
 
 def count_rows(path: Path, kind: str) -> int:
-    """Rows of a table, from its footer. Raises as `read_table` does."""
+    """Number of rows of a table, from its footer. Raises as `read_table` does."""
     with _complaints(path, kind):
         described = pq.read_metadata(path)
     return int(described.num_rows)
 
 
 def read_in_batches(path: Path, kind: str, span: tuple[int, int], *, size: int) -> Iterator[pl.DataFrame]:
-    """Read the rows of a table from the first of `span` to before the second, at most `size` at a time.
+    """Read the rows span[0] to span[1] - 1 of a table, at most `size` at a time.
 
-    Holds one batch in memory, and what Parquet needs of a row group. Raises as `read_table` does.
+    Holds one batch in memory, and the part of a row group that Parquet needs. Raises as `read_table` does.
     """
     start, stop = span
     with _complaints(path, kind), pq.ParquetFile(path) as file:
@@ -174,9 +174,9 @@ def read_in_batches(path: Path, kind: str, span: tuple[int, int], *, size: int) 
 
 
 def read_row_group(path: Path, kind: str, row: int, *, columns: list[str]) -> tuple[int, pl.DataFrame]:
-    """Read the row group that holds a row: the number of the group's first row, and its rows.
+    """Read the row group that holds a row. Returns the number of the group's first row, and its rows.
 
-    Raises as `read_table` does, and DataError if the table ends before that row.
+    Raises as `read_table` does, and DataError if the table has no such row.
     """
     with _complaints(path, kind), pq.ParquetFile(path) as file:
         _require_kind(path, kind, file.schema_arrow)
@@ -191,7 +191,7 @@ def read_row_group(path: Path, kind: str, row: int, *, columns: list[str]) -> tu
 
 @contextmanager
 def _complaints(path: Path, kind: str) -> Iterator[None]:
-    """Say of a table that is missing or broken what to do."""
+    """If a table is missing or broken, raise an error that says what to do."""
     try:
         yield
     except FileNotFoundError:
@@ -216,7 +216,7 @@ def _to_frame(table: pa.Table) -> pl.DataFrame:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What `write_table` noted in a file beside its columns."""
+    """The metadata that `write_table` put into a file."""
     return _note(pq.read_schema(path))
 
 
@@ -226,7 +226,7 @@ def _note(schema: pa.Schema) -> dict[str, Any]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line: its kind, if it says nothing."""
+    """First line of an error's message, or the error's class if it has no message."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
@@ -265,7 +265,7 @@ def arrow_type(column: str) -> pa.DataType:
 def _check_key(frame: pl.DataFrame, key: tuple[str, ...], what: str) -> None:
     keys = frame.select(key)
     if (repeated := keys.is_duplicated()).any():
-        raise SchemaError(f"{what}: the key {keys.row(_first(repeated), named=True)} stands in more than one row")
+        raise SchemaError(f"{what}: the key {keys.row(_first(repeated), named=True)} occurs in more than one row")
     if not keys.equals(keys.sort(key)):
         raise SchemaError(f"{what}: rows are not sorted by {', '.join(key)}")
 

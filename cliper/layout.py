@@ -1,10 +1,10 @@
 """Where each result lies, for stages and rules.
 
-    results/<name>/<stage>/…                  what a run's cells and tables are
-    results/shared/<stage>/<words>-<key>/…    what does not depend on a run, such as images and features
+    results/<name>/<stage>/…                  results of one run: its cells and tables
+    results/shared/<stage>/<words>-<key>/…    results that all runs share, such as images and features
 
-The words are the names of the job. The key is a hash of all settings that decide the result, those of the stages before
-included. So every run finds what another has made, and two configs that differ in it have folders of their own.
+The words are the names of the job. The key is a hash of all settings that decide the result, including those of earlier
+stages. So runs with the same settings share one result, and a run with other settings has its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cliper.schemas import TABLES
 from cliper.stages import SHARED, STAGES
 
 RESULTS = Path("results")
-FILES = {  # maker and file of the results that are no tables
+FILES = {  # result -> its maker and file: first those that are not tables
     "raw": ("download", "{file}"),
     "weights": ("weights", "weights.json"),
     "run": ("train", "run.json"),
@@ -55,7 +55,7 @@ class Layout:
         return self.home(stage) / self.place(stage, **names)
 
     def home(self, stage: str) -> Path:
-        """Folder of all results of a stage: that of the run, or the one that all runs share."""
+        """Folder of all results of a stage: the run's own, or the one that all runs share."""
         return RESULTS / SHARED if STAGES[stage].shared else self.root
 
     def place(self, stage: str, **names: Any) -> str:
@@ -75,7 +75,7 @@ class Layout:
         return f"{words}-{self._key(stage, names)}"
 
     def _words(self, names: Mapping[str, Any]) -> str:
-        """What features are called: by how they are made, since arms may share them."""
+        """Words for features: how they are made, not the arm's name, since arms may share features."""
         made = self.config.features(names["dataset"], names["arm"])
         if isinstance(made, GivenFeatures):
             return "given"
@@ -122,7 +122,7 @@ class Layout:
                 yield Job("encode-default-image", {"encoder": made.image})
 
     def jobs(self) -> Iterator[Job]:
-        """Every job of the run but those of tables, in the order of the line; jobs of one folder are one."""
+        """Every job of the run except those of tables, in the order of the line. A shared folder counts once."""
         seen = set[tuple[str, str, Any]]()
         for stage, names in self.named_jobs():
             key = (stage, self.place(stage, **names), names.get("file"))
@@ -177,7 +177,7 @@ class Layout:
 
 
 class At:
-    """The paths of a job's results and of those that it reads: `at("items")`."""
+    """Paths of the results that a job reads and writes: `at("items")`."""
 
     def __init__(self, layout: Layout, names: Mapping[str, Any]) -> None:
         self._layout, self.names = layout, names

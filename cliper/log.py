@@ -31,17 +31,17 @@ def begin() -> None:
 
 
 def note(message: str) -> None:
-    """Write one line that helps to go on."""
+    """Write one line that says what the user can do next."""
     LOGGER.info(message)
 
 
 def account(message: str) -> None:
-    """Write one line of account: what was done, counted, and the seconds that it took."""
+    """Write the account: one line with what was done, in numbers, and the seconds that it took."""
     LOGGER.info("%s; %.1f s", message, time.monotonic() - _began)
 
 
 def warn(message: str) -> None:
-    """Write one line that a careful user wants to see."""
+    """Write one line about something that may be wrong."""
     LOGGER.warning("warning: %s", message)
 
 

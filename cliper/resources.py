@@ -1,4 +1,4 @@
-"""The files in cliper/data: words, published numbers, weights' pins. Light: a plan reads them too."""
+"""The files in cliper/data: words, published numbers, pins of weights. Imports little: planning a run reads them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sha256(name: str) -> str:
 
 
 def read_text(name: str) -> str:
-    """The same as text."""
+    """A file of cliper/data as text, by its path there."""
     return read_bytes(name).decode("utf-8")
 
 
@@ -49,12 +49,12 @@ def read_csv(name: str) -> list[dict[str, str]]:
 
 
 def read_lines(name: str) -> list[str]:
-    """Lines of a list, without empty ones and comments."""
+    """Lines of a text file, without empty lines and comments."""
     return [line for line in read_text(name).splitlines() if line and not line.startswith("#")]
 
 
 def noise_values() -> list[str]:
-    """Values of the metadata that mean "no value", in small letters."""
+    """Values of the metadata that mean "no value", in lower case."""
     return read_lines("noise_values.txt")
 
 

@@ -42,11 +42,11 @@ IMAGE_STATUSES = (
     "ok",
     "no_url",  # the metadata has no image URL
     "placeholder",  # the URL is the shop's known "no image" picture
-    "no_file",  # the folder of one's own images has none for the item
-    "http_error",  # answered with another status than 200
+    "no_file",  # the dataset's image_folder has no file for the item
+    "http_error",  # the answer's HTTP status is not 200
     "timeout",
     "connection_error",
-    "given_up",  # not asked: its host failed `give_up_after` times in a row
+    "given_up",  # no request: the host failed `give_up_after` times in a row
     "refused",  # private address, scheme or opt-out: not fetched, or not kept, on purpose
     "too_large",  # more bytes or pixels than the config allows
     "too_small",  # fewer pixels a side than the config allows
@@ -57,7 +57,7 @@ IMAGE_STATUSES = (
 EMBEDDING_STATUSES = (
     "ok",
     "no_image",  # crawl has none; its table says why
-    "undecodable",  # crawl has one, but its bytes are no picture now
+    "undecodable",  # crawl has one, but its bytes cannot be decoded
 )
 
 # What Pillow says of a picture; the orientation is EXIF's, from 1 (upright) to 8
@@ -90,7 +90,7 @@ TABLES: dict[str, Table] = {
         columns={
             "order": I16,
             "step": STR,  # raw or given, what was dropped, each round of the k-core, train, valid, test
-            "interactions": I64,  # that the step left
+            "interactions": I64,  # left after the step
             "users": I64,
             "items": I64,
             "density": F64,  # interactions / (users x items)
@@ -126,7 +126,7 @@ TABLES: dict[str, Table] = {
         columns={
             "row": I32,
             "url": STR,
-            "final_url": STR,  # where redirects led
+            "final_url": STR,  # the URL after redirects
             "status": STR,
             "http_code": I16,
             "sha256": STR,
@@ -150,12 +150,12 @@ TABLES: dict[str, Table] = {
         file="cleaning.parquet",
         key=("view", "field", "order"),
         columns={
-            "view": STR,  # the one whose field it is; a joined view lists those of its parts
+            "view": STR,  # the view that has the field; a joined view lists the views that it joins
             "field": STR,
             "order": I16,
             "step": STR,  # reading (null in the metadata), the steps of `clean`, min_length
             "n_changed": I32,
-            "n_emptied": I32,  # nothing was left: missing from here on
+            "n_emptied": I32,  # nothing was left, so the value is missing after this step
         },
     ),
     "text_embeddings": Table(
@@ -215,7 +215,7 @@ TABLES: dict[str, Table] = {
         file="default_image.parquet",
         key=("item",),
         columns={
-            "item": I32,  # -1: no item's; the one row
+            "item": I32,  # -1 in the only row: it belongs to no item
             "embedding": VECTOR,
         },
     ),
@@ -239,7 +239,7 @@ TABLES: dict[str, Table] = {
             "item": I32,
             "view": STR,
             "similarity": F32,  # null: image and text lie in different spaces
-            "weight": F32,  # sums to 1 over an item's views; all 0: every one of them is masked
+            "weight": F32,  # sums to 1 over an item's views; all 0 if all of them are masked
             "rank": I16,  # 1: closest to the item's own image; null: no such image, no similarity, or masked
         },
         nullable=frozenset({"similarity", "rank"}),
@@ -250,7 +250,7 @@ TABLES: dict[str, Table] = {
         file="fallbacks.parquet",
         key=("missing",),
         columns={
-            "missing": STR,  # "cover image", "every view", or a view of whose fields there is none
+            "missing": STR,  # "cover image", "every view", or a view whose fields are all missing
             "policy": STR,  # missing_image or missing_field of the arm; "as given" for given features
             "n_items": I32,
         },

@@ -1,7 +1,7 @@
-"""What all settings are made of: frozen typed models whose faults are sentences.
+"""The base of all settings: frozen typed models that report faults as sentences.
 
 A field declares its bounds, its unit and its meaning: `d: int = Field(ge=1, description="width of the embeddings")`.
-Nothing has a default but None, for what may be left out: values stand in `config.yaml` alone.
+The only default is None, for fields that may be left out. All values are in `config.yaml`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FAULT = "fault"  # pydantic's type of a fault that is a sentence already
 
 
 def fault(text: str) -> PydanticCustomError:
-    """What a validator raises: a sentence; the place is added."""
+    """Make the error that a validator raises: a sentence, without the place, which pydantic adds."""
     return PydanticCustomError(FAULT, "{text}", {"text": text})
 
 
@@ -44,14 +44,14 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 class How:
-    """Marks a field that decides nothing of what a stage writes, only how it works: a change plans no job."""
+    """Marks a field that changes how a stage works, not what it writes: a new value re-runs no job."""
 
 
 HOW = How()
 
 
 class Settings(BaseModel):
-    """A section of the config, or what a stage is told. Raises ValidationError with all faults, each a sentence."""
+    """Base of the settings of one thing. Raises ValidationError with all faults, each a sentence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -61,15 +61,15 @@ class Settings(BaseModel):
         try:
             return handler(value)
         except ValidationError as error:
-            told = [_told(cls, each) for each in error.errors(include_url=False)]
-            raise ValidationError.from_exception_data(cls.__name__, told) from None
+            worded = [_worded(cls, each) for each in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(cls.__name__, worded) from None
 
 
 class SchemaOf:
-    """Gives a field that a function validates its JSON schema: that of any of some models.
+    """JSON schema for a field that a function validates: it matches any one of several models.
 
-    models   each with properties that the mapping has besides
-    section  whose keys may be left out: they are taken from there
+    models   each with the properties that the mapping has in addition to the model's
+    section  its keys are not required: where one is left out, the section's value is used
     """
 
     def __init__(
@@ -94,7 +94,7 @@ def faults(error: ValidationError) -> list[tuple[str, str]]:
 
 
 def plain(value: Any) -> Any:
-    """Settings as plain mappings, lists and values, absent values left out: for JSON."""
+    """Settings as plain mappings, lists and values, without absent values: for JSON."""
     if isinstance(value, BaseModel):
         return plain(dict(value))
     if hasattr(value, "as_mapping"):
@@ -106,12 +106,12 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _told(model: type[BaseModel], error: ErrorDetails) -> InitErrorDetails:
-    """A fault of a model's own field as a sentence; one of a field of its fields is one already."""
+def _worded(model: type[BaseModel], error: ErrorDetails) -> InitErrorDetails:
+    """Turn a fault of a model's own field into a sentence; a fault inside a nested model is a sentence already."""
     if error["type"] == FAULT:
         return InitErrorDetails(type=fault(error["msg"]), loc=error["loc"], input=error["input"])
     place = error["loc"]
-    if error["type"] == "extra_forbidden":  # told at the section, whose keys are listed
+    if error["type"] == "extra_forbidden":  # placed at the section, whose keys are listed
         text = f"unknown key {place[-1]!r}; known: {', '.join(_keys(model))}"
         return InitErrorDetails(type=fault(text), loc=place[:-1], input=error["input"])
     field = model.model_fields.get(str(place[0])) if place else None

@@ -9,19 +9,22 @@ from typing import NamedTuple
 from cliper.errors import ConfigError, unknown
 
 PACKAGE = Path(__file__).parent
-SHARED = "shared"  # the folder below results/ of what does not depend on a run
+SHARED = "shared"  # folder below results/ for the results that all runs share
 
 
 class Stage(NamedTuple):
-    """One command: its module, its first line of help, the names of a job, where its results lie, its function.
+    """One command.
 
-    names    of one job, each an option of the command
-    folder   of a job's results, by its names; None for a tool, which is given the config and is no rule
-    shared   whether all runs find the results: below results/shared/, the folder's name ending in a key of what decides
-             them. Else they lie below results/<name of the run>/
-    options  names that may be left out
-    flags    switches: on if they are named
-    preview  module of `--preview N`, which shows N rows and writes nothing; the other names may then be left out
+    module    where the stage's function is
+    help      one line for the list of commands
+    names     of one job, each an option of the command
+    folder    of a job's results, a pattern of its names; None for a tool, which reads the whole config and has no rule
+    shared    whether all runs share the results: they are below results/shared/, in a folder whose name ends in a key
+              of the settings that decide them. Otherwise they are below results/<name of the run>/
+    function  name of the function in the module
+    options   names that may be left out
+    flags     switches, off by default
+    preview   module of `--preview N`, which shows N rows and writes nothing; all names are then optional
     """
 
     module: str
@@ -45,7 +48,7 @@ STAGES: dict[str, Stage] = {
     ),
     "catalogue": Stage(
         "cliper.collect.catalogue",
-        "raw files to users, items and splits",
+        "turn raw files into users, items and splits",
         ("dataset",),
         "catalogue/{dataset}",
         shared=True,
@@ -93,7 +96,7 @@ STAGES: dict[str, Stage] = {
     ),
     "encode-default-image": Stage(
         "cliper.features.encode",
-        "encode the picture that may stand for missing ones",
+        "encode the default picture, which may replace missing ones",
         ("encoder",),
         "encode/default_image/{encoder}",
         shared=True,
@@ -155,15 +158,15 @@ NAME_HELP = {
     "prompts": "name of a prompt set",
     "view": "name of a view of that prompt set",
     "encoder": "name of an encoder in the config",
-    "range": "number of a range of items, from 0; without it, all `encode.ranges` of them",
+    "range": "number of a range of items, from 0 to `encode.ranges` - 1; default: every range",
     "arm": "name of an arm in the config; content_free for backbones without features",
     "backbone": "name of a backbone",
-    "seed": "whole number from which everything random in the cell is drawn",
+    "seed": "seed of everything random in the cell, a whole number",
     "table": "table1 or table2",
     "format": "mmrec",
     "item": "the shop's own id of an item (asin)",
-    "retry_failed": "ask again for transient failures: timeouts, broken connections, 429, 5xx, given-up hosts",
-    "html": "file to which a page with the image is written",
+    "retry_failed": "retry transient failures: timeouts, broken connections, 429, 5xx, hosts that were given up",
+    "html": "also write a page with the image to this file",
 }
 INTEGERS = frozenset({"seed", "range"})
 

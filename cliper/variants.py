@@ -1,7 +1,7 @@
-"""What comes in variants (backbones, encoders, sources): ours by name, or a class of the user's own file.
+"""Variants of backbones, encoders and sources: one of ours, chosen by name, or a class in the user's own file.
 
-Each kind has one dict: name -> settings class, and the place of the class that computes. The settings are read without
-the class, so that a config is checked and a run planned without torch.
+Each kind of thing has one dict: name -> settings class, and the place of the class that computes. The settings are read
+without importing that class, so checking a config and planning a run needs no torch.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ S = TypeVar("S", bound=Settings)
 
 
 class Own(Settings):
-    """Settings of a class of the user's own: those that it declares."""
+    """Settings of a user's own class, for the JSON schema, which cannot know them: any key is allowed."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class Row(NamedTuple, Generic[S]):
-    """One variant of ours."""
+    """One of our variants."""
 
     settings: type[S]
     place: str  # module:Class
@@ -37,7 +37,7 @@ class Row(NamedTuple, Generic[S]):
 class Variant(NamedTuple, Generic[S]):
     """A variant as the config chooses it."""
 
-    kind: str  # its name in our dict, or module:Class of the user's own
+    kind: str  # its name in our dict, or module:Class of the user's own class
     place: str  # module:Class
     settings: S
 
@@ -58,9 +58,9 @@ class Variant(NamedTuple, Generic[S]):
 class Variants(NamedTuple, Generic[S]):
     """All variants of one kind of thing.
 
-    what  its name in messages
-    base  module:Class that a class of the user's own must subclass; its `Settings` are the class's settings
-    rows  ours
+    what  the kind's name in messages
+    base  module:Class that a user's own class must subclass; that class has its settings class as `Settings`
+    rows  our variants by name
     """
 
     what: str
@@ -68,11 +68,11 @@ class Variants(NamedTuple, Generic[S]):
     rows: Mapping[str, Row[S]]
 
     def choose(self, raw: Any, *, kind: str | None = None) -> Variant[S]:
-        """The variant that a mapping of the config asks for by `kind`, or by `class`.
+        """Choose the variant that a mapping of the config names by `kind` or by `class`.
 
-        kind  what the mapping is, which then need not say it
+        kind  the kind where it is known already, so that the mapping may leave it out
 
-        Raises pydantic's errors, with a sentence each.
+        Raises pydantic's errors, each a sentence.
         """
         if not isinstance(raw, Mapping):
             raise fault(f"{raw!r} is no mapping of keys to values")
@@ -110,9 +110,9 @@ class Variants(NamedTuple, Generic[S]):
 
 
 def load_class(place: str) -> Any:
-    """Import what `module:Class` names; modules in the current folder are found too.
+    """Import the class that `module:Class` names, also from a module in the current folder.
 
-    Raises ConfigError with a sentence if there is no such thing.
+    Raises ConfigError if it does not exist.
     """
     module, _, name = place.partition(":") if isinstance(place, str) else ("", "", "")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
@@ -131,6 +131,6 @@ def load_class(place: str) -> Any:
 
 
 def _own_classes(module: ModuleType) -> Iterable[str]:
-    """Names of the classes that a module defines; those that it imports are no answer."""
+    """Names of the classes that a module defines itself, without those that it imports."""
     found = vars(module).items()
     return [name for name, value in found if isinstance(value, type) and value.__module__ == module.__name__]

@@ -1,6 +1,6 @@
 """Fetch one large file over HTTP: raw data for `download`, weights for `weights`.
 
-In: a URL. Out: the file, whole or not at all; a half one stays beside it and is continued by the next attempt.
+In: a URL. Out: the file, whole or not at all. A partial file stays next to it, and the next attempt continues it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ CHUNK = 1 << 20  # bytes
 
 
 def fetch(url: str, target: Path, *, timeout_s: float) -> None:
-    """Fetch a URL to `target`, continuing a half file that an earlier attempt left beside it.
+    """Fetch a URL to `target`, continuing a partial file that an earlier attempt left next to it.
 
-    The half file is continued only if the server says that it still is the same file (If-Range).
-    Raises requests.RequestException or SourceError; the half file stays.
+    The partial file is continued only if the server says that the file is still the same (If-Range).
+    Raises requests.RequestException or SourceError; the partial file stays.
     """
     part = target.with_name(f".{target.name}.part")
     note = target.with_name(f".{target.name}.part.txt")
@@ -33,8 +33,8 @@ def fetch(url: str, target: Path, *, timeout_s: float) -> None:
         continued = response.status_code == requests.codes.partial_content
         is_fitting = "Range" in headers and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if (continued and not is_fitting) or response.status_code == requests.codes.requested_range_not_satisfiable:
-            part.unlink(missing_ok=True)  # for example whole, where a run was killed before it was renamed
-            raise SourceError(f"{url} does not continue the half file that was here; that is removed, run again")
+            part.unlink(missing_ok=True)  # it may be whole: a run was killed before it renamed the file
+            raise SourceError(f"{url} does not continue the partial file that was here; it is removed now, run again")
         response.raise_for_status()
         start = have if continued else 0
         note.write_text(f"{url}\n{response.headers.get('ETag') or response.headers.get('Last-Modified', '')}")

@@ -140,7 +140,7 @@ def test_building_a_backbone_leaves_the_global_generator_alone(name):
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("name", NAMES)
 def test_constants_and_graphs_follow_the_model_when_it_is_moved(name, behaviour):
-    # float64 stands in for a device: products of both kinds of numbers are refused as those of two devices are.
+    # float64 instead of a device: torch refuses products of two dtypes as it refuses those of two devices.
     model = build(name, behaviour=behaviour)
     model.start_epoch(np.random.default_rng(0))
     before = model.loss(BATCH)

@@ -71,7 +71,7 @@ def test_ids_number_by_first_appearance() -> None:
     assert numbered["item"].to_list() == [0, 0, 1, 2]
 
 
-def test_nothing_left_is_said_with_the_step(workdir: Path) -> None:
+def test_nothing_left_is_reported_with_the_step(workdir: Path) -> None:
     with pytest.raises(DataError, match="toy: nothing is left after 5-core, round 1; lower k_core"):
         catalogue.cut(rows("a:x b:y"), job(workdir, k_core=5), "toy")
 
@@ -99,7 +99,7 @@ def card(config: Config) -> pl.DataFrame:
     return files.read_table(toy.path(config, "counts", dataset=dataset), "counts")
 
 
-def test_the_data_card_tells_density_and_what_train_lacks(workdir: Path) -> None:
+def test_the_data_card_shows_density_and_what_train_lacks(workdir: Path) -> None:
     # All in the order of time: the last but one interaction of ten is valid, the last test. Both are of user v, who
     # has none before, and the last is of item y, which nobody had.
     ratings = "".join(f"u{n},x,5.0,{n}\n" for n in range(8)) + "v,x,5.0,8\nv,y,5.0,9\n"
@@ -156,7 +156,7 @@ PUBLISHED = {  # interactions, users, items of: all, train, valid, test (georgeg
 
 @needs_shared
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_counts_stand_in_the_data_cards_of_given_splits(workdir: Path, name: str) -> None:
+def test_data_cards_of_given_splits_have_the_published_counts(workdir: Path, name: str) -> None:
     given = {"kind": "mmrec", "inter": f"{name}.inter", "mirrors": ["unused"]}
     config = toy.settings(name="toy", run={"datasets": ["given"]}, datasets={"given": {"title": "G", "source": given}})
     raw = toy.path(config, "raw", dataset="given", file=f"{name}.inter")

@@ -103,7 +103,7 @@ def test_the_list_of_stages_follows_the_line(capsys: pytest.CaptureFixture[str])
     assert [stage for stage in shown if stage in LINE] == LINE
 
 
-def test_a_stage_stands_behind_those_whose_results_it_reads() -> None:
+def test_a_stage_comes_after_those_whose_results_it_reads() -> None:
     layout = Layout(toy.settings(run={"datasets": ["baby"], "seeds": [1]}))
     order = list(STAGES)
     pairs = {(before.stage, stage) for stage, names in layout.jobs() for before in layout._before(stage, names)}

@@ -40,7 +40,7 @@ def test_shipped_config_holds_the_papers_settings() -> None:
     assert list(shipped.prompt_set("as_described")) == ["title", "brand", "categories", "description", "global"]
 
 
-def test_all_faults_are_said_at_once_each_with_its_place() -> None:
+def test_all_faults_are_reported_at_once_each_with_its_place() -> None:
     said = faults(
         train={"learnin_rate": 1, "behaviour": "as_said", "threads": 0, "patience": 2.5},
         arms={"cliper": {"temperature": 0}},
@@ -93,7 +93,7 @@ def test_every_section_must_be_there_and_a_mapping(section: str) -> None:
         ("fuse", "missing_image", None, "fuse.missing_image: missing"),
     ],
 )
-def test_a_fault_of_the_section_prompt_or_fuse_is_said_once(section: str, key: str, value: Any, said: str) -> None:
+def test_a_fault_of_the_section_prompt_or_fuse_is_reported_once(section: str, key: str, value: Any, said: str) -> None:
     raw = deepcopy(toy.shipped())
     raw[section][key] = value
     if value is None:
@@ -279,7 +279,7 @@ def test_a_joined_view_cannot_be_cleaned() -> None:
     assert "prompts.as_described.global" in faults(prompts={"as_described": {"global": {"clean": []}}})
 
 
-def test_a_view_cannot_be_joined_of_itself() -> None:
+def test_a_view_cannot_join_itself() -> None:
     two = {"a": {"views": ["b"], "prompt": "___"}, "b": {"views": ["a"], "prompt": "___"}}
     assert "prompts.two.a.views: the view is joined of itself" in faults(prompts={"two": two})
 
@@ -393,7 +393,7 @@ def test_given_image_features_leave_the_text_to_the_arm() -> None:
     assert chosen.datasets["baby"].raw_files(["vanilla"])[-1] == "image_features_Baby.b"
 
 
-def test_given_image_features_cannot_be_compared_with_texts_or_stood_for_by_a_picture() -> None:
+def test_given_image_features_cannot_be_compared_with_texts_or_replaced_by_a_picture() -> None:
     said = faults(**with_image_file("cliper"))
     assert "datasets.baby.source.features.cliper: fusion sa compares image and text" in said
     said = faults(**with_image_file("vanilla", missing_image="default_image"))

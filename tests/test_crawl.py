@@ -131,7 +131,7 @@ def test_every_kind_of_answer_gets_its_status(shop: Shop) -> None:
     assert images["row"].is_null().to_list() == [status != "ok" for status in expected.values()]
 
 
-def test_what_a_server_says_is_told_without_what_moves_a_terminal(shop: Shop) -> None:
+def test_what_a_server_sends_is_reported_without_control_characters(shop: Shop) -> None:
     shop.pages = {"/a": lambda handler: handler.wfile.write(b"FTP \x1b[2J\x9b\r\n")}
     (detail,) = run([f"{shop.url}/a"], attempts=1)["detail"]
     assert "FTP" in detail and detail.isprintable()
@@ -174,7 +174,7 @@ def test_the_original_bytes_come_back_in_item_order_across_shards(shop: Shop) ->
     assert images["shard"].n_unique() == len(list(shards().iterdir())) == 3
 
 
-def test_a_lost_shard_is_told_with_the_command_that_makes_it_again(shop: Shop) -> None:
+def test_a_lost_shard_is_reported_with_the_command_that_makes_it_again(shop: Shop) -> None:
     shop.pages = {"/a": answer()}
     run([f"{shop.url}/a"])
     next(shards().iterdir()).unlink()
@@ -208,7 +208,7 @@ def test_a_second_run_asks_for_nothing_and_a_lost_shard_for_its_urls_only(shop: 
     assert manifest(shard_size=2).read_bytes() == first
 
 
-def test_retry_failed_asks_again_for_what_failed_in_passing_and_nothing_else(shop: Shop) -> None:
+def test_retry_failed_retries_transient_failures_and_nothing_else(shop: Shop) -> None:
     cut = answer(JPEG[:100], Content_Length=str(len(JPEG)), Connection="close")
     shop.pages = {"/ok": answer(), "/503": in_turn(answer(code=503), answer()), "/cut": in_turn(cut, answer())}
     urls = [f"{shop.url}/{path}" for path in ("ok", "503", "404", "cut")]
@@ -221,7 +221,7 @@ def test_retry_failed_asks_again_for_what_failed_in_passing_and_nothing_else(sho
     assert sorted(shop.asked) == ["/503", "/cut"]
 
 
-def test_a_run_that_did_not_end_asks_again_for_what_failed_in_passing(shop: Shop) -> None:
+def test_an_unfinished_run_retries_transient_failures(shop: Shop) -> None:
     shop.pages = {"/a": in_turn(answer(code=503), answer()), "/b": answer()}
     urls = [f"{shop.url}/{path}" for path in ("a", "b")]
     with pytest.raises(DataError, match="1 of 2 image URLs"):
@@ -245,7 +245,7 @@ def test_shards_of_other_urls_and_of_killed_runs_are_removed(shop: Shop) -> None
     assert len(list(shards().iterdir())) == 1
 
 
-def test_a_broken_off_run_keeps_its_shards_and_ends_in_the_same_manifest(
+def test_an_interrupted_run_keeps_its_shards_and_ends_in_the_same_manifest(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     urls = [f"{shop.url}/{path}" for path in ("a", "b", "gone", "c", "d", "a")]
@@ -399,7 +399,7 @@ def test_opt_outs_for_all_or_for_us_are_honoured(shop: Shop, header: str, status
 
 
 def test_a_body_beyond_the_limit_is_not_read(shop: Shop) -> None:
-    endless = b"HTTP/1.1 200 OK\r\n\r\n"  # no length told
+    endless = b"HTTP/1.1 200 OK\r\n\r\n"  # without a length
     sent = []
 
     def flood(handler: BaseHTTPRequestHandler) -> None:
@@ -409,8 +409,8 @@ def test_a_body_beyond_the_limit_is_not_read(shop: Shop) -> None:
             handler.wfile.write(bytes(65_536))
             sent.append(65_536)
 
-    shop.pages = {"/flood": flood, "/told": answer(b"", Content_Length="100001")}
-    images = run([f"{shop.url}/flood", f"{shop.url}/told"], max_bytes=100_000)
+    shop.pages = {"/flood": flood, "/announced": answer(b"", Content_Length="100001")}
+    images = run([f"{shop.url}/flood", f"{shop.url}/announced"], max_bytes=100_000)
     assert images["status"].to_list() == ["too_large", "too_large"]
     assert sum(sent) < 20_000_000  # what fits into the socket's buffers
 
@@ -443,7 +443,7 @@ def test_a_dripping_server_is_ended_by_the_deadline(shop: Shop) -> None:
     assert time.monotonic() - started < 20  # the drips last a minute
 
 
-def test_a_body_without_a_length_that_breaks_off_is_not_taken_for_a_whole_one(shop: Shop) -> None:
+def test_a_body_without_a_length_that_is_cut_is_not_taken_for_a_whole_one(shop: Shop) -> None:
     def break_off(handler: BaseHTTPRequestHandler) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n" + JPEG)
         time.sleep(0.1)  # what is sent before would be lost too
@@ -453,7 +453,7 @@ def test_a_body_without_a_length_that_breaks_off_is_not_taken_for_a_whole_one(sh
     assert run([f"{shop.url}/a"], attempts=1)["status"].to_list() == ["connection_error"]
 
 
-def test_passing_faults_are_tried_again_and_final_ones_are_not(shop: Shop) -> None:
+def test_transient_failures_are_tried_again_and_final_ones_are_not(shop: Shop) -> None:
     shop.pages = {
         "/late": in_turn(answer(code=500), hang_up, answer()),
         "/busy": answer(code=429),
@@ -480,7 +480,7 @@ def test_retry_after_is_waited_for_up_to_the_deadline(shop: Shop) -> None:
     assert shop.asked.count("/hour") == 1
 
 
-def test_a_host_is_asked_by_so_many_at_once_and_so_often_only(shop: Shop) -> None:
+def test_requests_to_a_host_are_limited_at_once_and_per_second(shop: Shop) -> None:
     shop.pages = {f"/{i}": answer() for i in range(7)}
     started = time.monotonic()
     images = run([shop.url + path for path in shop.pages], connections_per_host=2, requests_per_s=20, shard_size=9)
@@ -512,7 +512,7 @@ def test_too_few_images_fail_with_the_commonest_reason_and_keep_the_shards(shop:
     assert shop.asked == []
 
 
-def test_a_dead_host_is_given_up_with_an_account_and_asked_by_the_next_run(
+def test_a_dead_host_is_given_up_with_a_reason_and_asked_by_the_next_run(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
     shop.pages = {f"/{i}": in_turn(hang_up, answer()) for i in range(20)}
@@ -565,7 +565,7 @@ def test_a_pause_holds_back_those_too_who_have_their_turn_already(monkeypatch: p
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_what_an_encoder_reads_in_its_own_way_is_noted(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_of_unusual_kinds_are_counted(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     turned, wrong = Image.Exif(), b"Exif\0\0II*\0\xff\xff\xff\x7f"
     turned[ExifTags.Base.Orientation] = 6
     frames = [Image.new("L", (20, 20), level) for level in (0, 255)]
@@ -585,8 +585,8 @@ def test_what_an_encoder_reads_in_its_own_way_is_noted(shop: Shop, caplog: pytes
         ("ok", "PNG", "P", False, None),
         ("ok", "GIF", "P", True, None),
     ]
-    told = "5 ok (among them 1 animated (first frame), 1 CMYK, 2 palette, 1 turned by EXIF (used as stored))"
-    assert told in caplog.text
+    account = "5 ok (among them 1 animated (first frame), 1 CMYK, 2 palette, 1 turned by EXIF (used as stored))"
+    assert account in caplog.text
 
 
 ROBOTS = b"User-agent: *\nDisallow: /\n\nUser-agent: cliper\nDisallow: /private/\nAllow: /private/*.png$\n"
@@ -666,7 +666,7 @@ def test_a_slow_image_does_not_hold_up_those_behind_it(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("max_bytes", "most"), [(10**9, 6), (25, 4)])
-def test_while_one_is_awaited_no_more_is_fetched_than_memory_may_hold(max_bytes: int, most: int) -> None:
+def test_while_the_reader_waits_no_more_is_fetched_than_memory_may_hold(max_bytes: int, most: int) -> None:
     class Shelf:
         """Has bodies of ten bytes; the first one comes only once nothing else moves."""
 

@@ -128,7 +128,7 @@ def test_a_half_file_that_cannot_be_continued_is_fetched_whole(workdir: Path, ha
         whole.parent.mkdir(parents=True)
         whole.with_name(f".{whole.name}.part").write_bytes(BODY[:have])
         whole.with_name(f".{whole.name}.part.txt").write_text(f"{url}/{whole.name}\n{host.etag}")
-        with pytest.raises(SourceError, match="does not continue the half file"):
+        with pytest.raises(SourceError, match="does not continue the partial file"):
             fetch(url)
         fetch(url)
     assert host.ranges == [f"bytes={have}-", None]
@@ -161,7 +161,7 @@ def test_no_mirror_left_is_one_sentence_with_a_way_out(workdir: Path) -> None:
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, url: str, size: int | None = None, digest: str | None = None) -> None:
-    """Let the file be a public one of this mirror, about which so much is known."""
+    """Let the file be a public one of this mirror, with this size and checksum published."""
     place = Place(url, size, digest, "free", "amazon2014/ratings_Toy.csv")
     monkeypatch.setattr(download, "find_places", lambda *_: [place])
 

@@ -300,7 +300,7 @@ def test_ranges_and_chunks_change_no_byte_and_encode_no_text_twice(settings, cap
     assert re.search(r" \(range 1 of 2\); \d+\.\d s$", caplog.messages[-1])
 
 
-def test_a_killed_job_loses_the_chunk_in_hand_and_no_more(settings, caplog, monkeypatch):
+def test_a_killed_job_loses_one_chunk_and_no_more(settings, caplog, monkeypatch):
     caplog.set_level("INFO")
     toy.run("weights", settings, encoder="minilm")
     names = write_prompts(settings, "title", [f"lamp {i}" for i in range(10)])

@@ -44,7 +44,7 @@ def test_vectors_keep_their_length(tmp_path: Path) -> None:
         (USERS.drop("user_id"), "lacks the columns user_id"),
         (USERS.with_columns(more=1), "columns of no schema: more"),
         (USERS.reverse(), "not sorted by user"),
-        (pl.concat([USERS, USERS]).sort("user"), "'user': 0} stands in more than one row"),
+        (pl.concat([USERS, USERS]).sort("user"), "'user': 0} occurs in more than one row"),
         (USERS.with_columns(user_id=pl.lit(None, pl.String)), "user_id has 2 nulls"),
         (USERS.with_columns(user=pl.col("user") + 2**40), "users"),
     ],
@@ -165,7 +165,7 @@ def test_a_lock_that_is_a_link_is_refused_and_empties_nothing(workdir: Path) -> 
     assert Path("precious.txt").read_text() == "data"
 
 
-def test_where_nothing_can_be_locked_a_warning_stands_and_the_work_goes_on(
+def test_without_locks_there_is_a_warning_and_the_work_continues(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object) -> None:

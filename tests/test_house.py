@@ -1,4 +1,4 @@
-"""The developer's house: what stands in two places agrees."""
+"""Facts that are written in two places agree."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def recipe(target: str) -> list[str]:
 
 
 def code_of(text: str) -> str:
-    """All that stands in code: fenced blocks, and words in back quotes.
+    """All code of a page: fenced blocks, and words in back quotes.
 
     >>> code_of("Say `make a`, do not make b.")
     'make a'

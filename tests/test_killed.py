@@ -1,4 +1,4 @@
-"""A run killed with -9 and taken up again equals an uninterrupted one."""
+"""A run killed with -9 and resumed equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_killed_and_taken_up_equals_uninterrupted(stage: str, whole: dict[str, str], tmp_path: Path) -> None:
+def test_killed_and_resumed_equals_uninterrupted(stage: str, whole: dict[str, str], tmp_path: Path) -> None:
     folder = copy_repository(tmp_path / "cliper")
     log, output = STAGES[stage]
     running = subprocess.Popen(

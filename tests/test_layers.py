@@ -22,7 +22,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 WINGS = {"collect", "features", "models", "report", "tools", "demo"}
 CLOSED = {"collect", "models", "report", "demo"}  # wings that take nothing of another wing
 LENT = {"cliper.collect.images.shards"}  # what features takes of another wing
-LIGHT = {  # what the config takes of the wings, besides modules named …_settings: each lists variants
+LIGHT = {  # modules of the wings that the config may import, in addition to …_settings: each lists variants
     "cliper.collect.sources",
     "cliper.features.encoders",
     "cliper.features.fusion.rows",
@@ -72,7 +72,7 @@ def imports_of(module: str) -> frozenset[tuple[str, str]]:
 
 
 def wing(module: str) -> str | None:
-    """The wing that a module stands in; none for the frame and the config."""
+    """The wing of a module; none for the frame and the config."""
     folder = (*module.split("."), "")[1]
     return folder if folder in WINGS else None
 
@@ -112,7 +112,7 @@ def is_value(module: str, name: str) -> bool:
     return module in SECTIONS or not module.startswith("cliper.config")
 
 
-def test_every_folder_is_a_wing_and_every_stage_stands_in_one() -> None:
+def test_every_folder_is_a_wing_and_every_stage_is_in_one() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     assert folders == WINGS | {"config"}
     assert {row.module for row in STAGES.values()} <= {module for module in MODULES if is_stage(module)}

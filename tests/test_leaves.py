@@ -137,7 +137,7 @@ def leaves(raw: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 
 
 def other_values(raw: dict[str, Any], place: tuple[str, ...], value: Any) -> Iterator[Any]:
-    """Values that may stand in the place of one."""
+    """Other valid values for a value."""
     match value:
         case bool():
             yield not value

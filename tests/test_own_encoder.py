@@ -17,7 +17,7 @@ from cliper.config import Config
 from cliper.errors import ConfigError
 
 OWN = '''
-"""Texts by their letters: how often each of the first letters of the alphabet stands in them."""
+"""Texts by their letters: how often each of the first letters of the alphabet occurs in them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A folder of one's own images in the place of URLs."""
+"""A folder of a user's own images instead of URLs."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_two_files_of_an_item_are_warned_of_and_the_first_by_name_is_used(
     assert dict(read_images(path)) == {0: picture("red")}
 
 
-def test_a_file_that_goes_in_the_meantime_is_a_status(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_disappears_meanwhile_is_a_status(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (pictures / "A.jpg").write_bytes(picture("red"))
     (pictures / "B.jpg").write_bytes(picture("blue"))
     find = crawl.find_images

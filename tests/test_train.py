@@ -267,7 +267,7 @@ def killed_after(epochs: int, monkeypatch):
 
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
 @pytest.mark.parametrize("name", BACKBONES.rows)
-def test_killed_and_taken_up_equals_uninterrupted_byte_for_byte(settings, monkeypatch, name, behaviour):
+def test_killed_and_resumed_equals_uninterrupted_byte_for_byte(settings, monkeypatch, name, behaviour):
     quick = changed(settings.train, behaviour=behaviour, weight_decay_on="parameters", max_epochs=5)
     settings = changed(settings, train=quick)
     toy.run("neighbours-items", settings, dataset="toy", arm="vanilla")

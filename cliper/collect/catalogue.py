@@ -3,11 +3,11 @@
 In:   the dataset's raw files
 Out:  train, valid, test (three files), users, items, and counts: the data card, one row a step
 
-Rows of one user and item are dropped after the first, then rows below `min_rating`, then users and items with
-fewer than `k_core` interactions until none is left. Ids number users and items by their first appearance in
-the file. `split` says which interactions are held out: random, user_time, global_time, or given; see
-cliper/collect/interactions/splits.py for the rule. A split of the source's own is used as it is, with
-its numbers where it has some.
+Of several rows of the same user and item, the first one is kept. Then rows below `min_rating` are dropped. Then users
+and items with fewer than `k_core` interactions are dropped, in rounds, until every user and item has enough. Users and
+items are numbered by their first appearance in the file. `split` says which interactions are held out: random,
+user_time, global_time, or given; see cliper/collect/interactions/splits.py for the rule. A source's own split is used
+as it is, with its numbers of users and items if it has them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FIELDS = ("title", "brand", "categories", "description", "image_url")
 
 
 def identify(names: pl.Series) -> Ints:
-    """Give equal names equal whole numbers: (n,), for counting only."""
+    """Map equal names to equal whole numbers (n,), for counting only."""
     codes: Ints = names.cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
     return codes
 
@@ -59,14 +59,14 @@ def number_ids(interactions: pl.DataFrame) -> pl.DataFrame:
 
 
 def describe_step(name: str, users: Ints, items: Ints) -> dict[str, Any]:
-    """A row of the data card: what a step left, by the users (n,) and items (n,) of its interactions."""
+    """A row of the data card: what is left after a step, from the users (n,) and items (n,) of its interactions."""
     n_users, n_items = (int(np.count_nonzero(np.bincount(ids))) for ids in (users, items))
     density = len(users) / (n_users * n_items) if len(users) else 0.0
     return {"step": name, "interactions": len(users), "users": n_users, "items": n_items, "density": density}
 
 
 def keep(raw: pl.DataFrame, job: decides.Catalogue, dataset: str) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """Drop repeated rows, low ratings, and what lies outside the k-core.
+    """Drop repeated rows, low ratings, and everything outside the k-core.
 
     raw        user_id, asin, rating, timestamp in the file's order
     returns    the rows that stay; the data card's rows
@@ -98,7 +98,7 @@ def cut(raw: pl.DataFrame, job: decides.Catalogue, dataset: str) -> tuple[pl.Dat
     """Filter, number and split interactions.
 
     raw        user_id, asin, rating, timestamp in the file's order
-    returns    the same rows that stay, with user, item, split; the data card's rows
+    returns    the rows that stay, with user, item, split; the data card's rows
 
     Raises DataError if nothing is left, or if the split goes by time and a time is missing.
     """
@@ -112,26 +112,26 @@ def cut(raw: pl.DataFrame, job: decides.Catalogue, dataset: str) -> tuple[pl.Dat
 
 
 def take_given(raw: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """A source's own split: numbered where the source has no numbers, and the data card's first row.
+    """Take a source's own split; number users and items if it does not. Also returns the data card's first row.
 
-    Raises DataError if a user and an item stand together more than once.
+    Raises DataError if a pair of user and item occurs more than once.
     """
     numbered = raw if "user" in raw.columns else number_ids(raw)
     users, items = (numbered[name].to_numpy().astype(np.int64) for name in ("user", "item"))
     if n_repeated := int((~are_first(users, items)).sum()):
-        raise DataError(f"the given split has {n_repeated:,} rows of a user and item that stood before; remove them")
+        raise DataError(f"the given split has {n_repeated:,} repeated rows of a user and item; remove them")
     return numbered, [describe_step("given", users, items)]
 
 
 def describe_items(interactions: pl.DataFrame, metadata: pl.DataFrame) -> pl.DataFrame:
-    """The items table: every item by its number, fields null where the metadata has none."""
+    """The items table: a row per item, by number; fields that the metadata lacks are null."""
     known = interactions.select("item", "asin").unique("item")
     every = pl.DataFrame({"item": np.arange(known["item"].to_numpy().max() + 1, dtype=np.int32)})
     return every.join(known, on="item", how="left").join(metadata, on="asin", how="left").sort("item")
 
 
 def describe_splits(splits: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
-    """The data card's rows of train, valid, test: what each holds, and how much of it is not in train."""
+    """The data card's rows of train, valid, test: the size of each, and how much of it is not in train."""
     train = splits["train"]
     card = []
     for name, rows in splits.items():
@@ -145,7 +145,7 @@ def describe_splits(splits: Mapping[str, pl.DataFrame]) -> list[dict[str, Any]]:
 
 
 def lay_out(card: list[dict[str, Any]]) -> pl.DataFrame:
-    """The data card as the table counts."""
+    """Turn the data card into the table counts."""
     blank = dict.fromkeys(TABLES["counts"].columns)
     return pl.DataFrame(
         [blank | {"order": order} | row for order, row in enumerate(card)],
@@ -168,7 +168,7 @@ def read(job: decides.Catalogue, at: At) -> tuple[pl.DataFrame, list[dict[str, A
 
 
 def run(job: decides.Catalogue, at: At) -> None:
-    """Read the raw files, cut them, write the tables."""
+    """Read the raw files, filter and split them, write the tables."""
     kept, card, items = read(job, at)
     splits = {split: kept.filter(pl.col("split") == split) for split in SPLITS}
     for split, rows in splits.items():

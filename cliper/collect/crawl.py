@@ -1,12 +1,12 @@
-"""Fetch the items' cover images: one polite job a dataset, resumed where it stopped.
+"""Fetch the items' cover images: one job per dataset, polite to servers, and resumed where it stopped.
 
-In:  items (item, asin, image_url); where the dataset has an image_folder, the files there in the place of URLs.
-Out: images, a row per item with what became of its image, and `shards/` with the images' bytes.
+In:  items (item, asin, image_url); if the dataset has an image_folder, the files there instead of URLs.
+Out: images, a row per item with the outcome of its image, and `shards/`: files with the images' bytes.
 
-Each distinct URL is asked once. A shard is written when all its URLs are through. An interrupted run continues: it
-asks for what is missing, and again after transient failures (timeouts, broken connections, 429, 5xx, hosts that were
-given up). A finished one asks for nothing; with --retry-failed, it asks again after transient failures. The paper
-(section 4, "Datasets") names Amazon's cover images and no crawler.
+Each distinct URL is fetched once. A shard is written when all its URLs are done. An interrupted run continues: it
+fetches the URLs that are missing and retries transient failures (timeouts, broken connections, 429, 5xx, hosts that
+were given up). A finished run fetches nothing; with --retry-failed it retries transient failures. The paper (section 4,
+"Datasets") uses Amazon's cover images but names no crawler.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from cliper.layout import At
 from cliper.schemas import IMAGE_STATUSES, TABLES
 
 Row = dict[str, Any]  # of a shard
-AT_ONCE, AHEAD = 32, 4  # images examined together, and how many such batches at most wait for it
-FEW = 2_000  # URLs; beyond, processes that examine are worth their start of half a second
-AT_ONCE_BYTES = 2_000_000  # fewer than AT_ONCE, where they are larger than this together
-HELD = 128_000_000  # bytes of fetched images that wait to be examined; beyond, no further URL is begun
+AT_ONCE, AHEAD = 32, 4  # images per batch to examine; most batches submitted at once
+FEW = 2_000  # URLs; with more, processes that examine images are worth the half second that they take to start
+AT_ONCE_BYTES = 2_000_000  # a batch ends early when its images reach this size
+HELD = 128_000_000  # bytes of fetched images that wait to be examined; with more, no request starts
 GROUP = 32_000_000  # bytes of images in a row group of a shard
 
 
 def plan(items: pl.DataFrame, *, placeholders: list[str]) -> pl.DataFrame:
-    """Say of every item which URL to ask, or why none.
+    """Find the URL to fetch for every item, or the reason why there is none.
 
     items    item, image_url (nullable)
-    returns  item, url, status: "no_url", "placeholder", or null where the URL is to be asked
+    returns  item, url, status: "no_url", "placeholder", or null if the URL is to be fetched
     """
     url = pl.col("image_url").str.strip_chars()
     return items.select(
@@ -79,11 +79,11 @@ def name_shards(urls: Sequence[str], settings: Crawl) -> dict[str, Sequence[str]
 
 
 def build_manifest(planned: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
-    """Give every item what became of its URL.
+    """Join every item with the outcome of its URL.
 
     planned   item, url, status, as `plan` returns it
-    outcomes  a row per asked URL: the columns of image_shard without bytes, and shard
-    returns   the table images; shard and row stand where status is "ok"
+    outcomes  a row per fetched URL: the columns of image_shard without bytes, and shard
+    returns   the table images; shard and row are set where status is "ok"
     """
     is_ok = pl.col("status") == "ok"
     joined = planned.rename({"status": "given"}).join(outcomes, on="url", how="left", maintain_order="left")
@@ -105,7 +105,7 @@ def build_manifest(planned: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFram
 
 
 def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
-    """Raise DataError if fewer of the asked URLs than the config wants gave an image."""
+    """Raise DataError if a smaller share of the URLs than the config asks for returned an image."""
     failed = outcomes.filter(pl.col("status") != "ok").select("status", "detail", "url").rows()
     n_ok = len(outcomes) - len(failed)
     if not failed or n_ok / len(outcomes) >= min_ok:
@@ -114,19 +114,19 @@ def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
     example = next(url for *why, url in failed if tuple(why) == reason)
     raise DataError(
         f"{n_ok} of {len(outcomes)} image URLs gave an image, fewer than crawl.min_ok = {min_ok}; most often: "
-        f"{reason[0]} ({reason[1]}), {count} times, for example {example}. Mend the cause or lower crawl.min_ok, "
+        f"{reason[0]} ({reason[1]}), {count} times, for example {example}. Fix the cause or lower crawl.min_ok, "
         "then run again: what was fetched is kept"
     )
 
 
 def make_row(url: str, answer: Answer) -> Row:
-    """A URL's row in the shard, but for the number, with bytes that are not yet examined."""
+    """A URL's row in the shard, without its number; the bytes are not examined yet."""
     row = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code, "bytes": answer.body}
     return row | pictures.Verdict(answer.status, detail=answer.detail)._asdict()
 
 
 def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]:
-    """URLs of a shard that are to be asked: all, if it is missing; else the transient failures, if wanted."""
+    """URLs of a shard to fetch: all if the shard is missing, else the transient failures if `asks_again`."""
     if not path.exists():
         return list(urls)
     rows = read_outcomes(path).select("url", "status", "http_code").iter_rows() if asks_again else ()
@@ -152,20 +152,20 @@ def weigh(row: Row) -> int:
 
 
 def open_examiners(count: int) -> Executor:
-    """Workers that examine `count` images: processes of their own, where that pays."""
+    """Workers that examine `count` images: separate processes if there are enough images, else a thread."""
     if count < FEW:
         return ThreadPoolExecutor(1)
     n_processes = min(4, max(1, (os.cpu_count() or 1) // 2))
     examiners = ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=pictures.follow_parent)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # they inherit it: Ctrl-C is for us alone
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the processes inherit it: Ctrl-C reaches only us
     for _ in range(n_processes):
-        examiners.submit(int)  # starts one
+        examiners.submit(int)  # any call starts one process
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return examiners
 
 
 def examine_rows(rows: Iterable[Row], examiners: Executor, settings: Crawl) -> Generator[Row]:
-    """Give the fetched rows in order with what they are worth; only images keep their bytes."""
+    """Yield the fetched rows in order with their verdicts; only images keep their bytes."""
     judge = partial(pictures.examine_all, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
     under_way = deque[tuple[list[Row], Future[list[pictures.Verdict | None]]]]()
     for batch in cut_rows(rows, n_rows=AT_ONCE, n_bytes=AT_ONCE_BYTES):
@@ -184,7 +184,7 @@ def judge_rows(rows: list[Row], verdicts: Future[list[pictures.Verdict | None]])
 
 
 def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: Iterator[Row]) -> None:
-    """Write a shard: the fetched rows of the URLs to do, and of the others what it said of them.
+    """Write a shard: fetched rows for the URLs in `todo`, and for the others the rows that it has already.
 
     Holds the images of a row group in memory.
     """
@@ -197,7 +197,7 @@ def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: I
 
 
 def open_images(items: pl.DataFrame, job: decides.Crawl) -> tuple[pl.DataFrame, Source]:
-    """What is to be asked for each item, as `plan` returns it, and who answers: the web, or a folder of one's own.
+    """The URL of each item, as `plan` returns it, and the source that answers: the web or the dataset's image_folder.
 
     items  item, asin, image_url
     """
@@ -227,7 +227,7 @@ def fetch_shards(
 
 
 def describe(images: pl.DataFrame) -> str:
-    """Count the items by status, and among their images what an encoder reads in its own way."""
+    """Count the items by status, and the images of unusual kinds, which encoders may read in different ways."""
     counts = Counter(images["status"])
     parts = [f"{counts[status]} {status}" for status in IMAGE_STATUSES if counts[status]]
     kinds = {

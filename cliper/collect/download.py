@@ -1,11 +1,11 @@
 """Fetch one raw file of a dataset.
 
 In:   the dataset's mirrors (base URLs or local folders, from the config or from data/sources.csv)
-Out:  download/<dataset>/<file>, as the mirror has it; a file's name may hold folders
+Out:  the file as the mirror has it, below results/shared/download/; its name may contain folders
 
-Mirrors are tried in order. A broken transfer is continued where it stopped, within the run and by the next
-run. Size and sha256 are checked where they are published. The sha256 of a file that is fetched for the first time is
-recorded in `download.lock` and checked ever after; files of a folder of yours are not, they are yours to change.
+Mirrors are tried in order. A broken transfer continues where it stopped, in this run or the next. Size and sha256 are
+checked where they are published. At the first fetch of a file, its sha256 is recorded in `download.lock`; from then on
+it is checked. Files from a local folder are neither recorded nor checked: you may change them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def obtain(place: Place, file: str, target: Path, settings: collect.Download) ->
 
 
 def require_locked(place: Place, digest: str, target: Path, settings: collect.Download) -> None:
-    """Hold a file against the lock file. Raises SourceError, and removes it, if it once was another one."""
+    """Check a file against the lock file. If it was another file before, removes it and raises SourceError."""
     if settings.lock is None or place.is_folder:
         return
     try:

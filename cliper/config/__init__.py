@@ -1,6 +1,6 @@
-"""The config: YAML files laid over each other, checked, as frozen typed models; `whole` has its sections.
+"""The config: YAML files laid over each other, checked, and turned into frozen typed models.
 
-Values come from `config.yaml` alone: nothing here has a second default.
+`whole` has the sections. All values come from `config.yaml`: nothing here has a second default.
 """
 
 from cliper.config.collect import is_url

@@ -17,19 +17,19 @@ Split = Literal["random", "user_time", "global_time", "given"]
 
 
 class Dataset(Settings):
-    """One dataset: where it comes from and how it is cut."""
+    """One dataset: where it comes from, and how it is filtered and split."""
 
-    title: Text = Field(description="name in the tables; that of the paper's dataset where it is one")
+    title: Text = Field(description="name in the tables; for a dataset of the paper, the paper's name")
     source: Annotated[Variant[SourceSettings], PlainValidator(SOURCES.choose), SOURCES.schema()] = Field(
-        description="what the raw files are and where they lie: a kind of ours, or a class of your own"
+        description="the raw files and where they are: one of our kinds, or a class of your own"
     )
     split: Split | None = Field(
         None,
         description="which interactions are held out, see cliper/collect/interactions/splits.py; "
-        "given, or left out, where the source has a split of its own",
+        "`given`, or left out, if the source has its own split",
     )
     min_rating: float | None = Field(None, description="interactions rated lower are dropped")
-    k_core: int | None = Field(None, ge=1, description="fewest interactions of a user and of an item")
+    k_core: int | None = Field(None, ge=1, description="every user and every item keeps at least k interactions")
     split_seed: int | None = Field(None, ge=0, description="seed of the split, and of the order within one second")
     image_folder: Text | None = Field(None, description="folder of images named by item: <asin>.jpg, .png, …")
 
@@ -47,32 +47,36 @@ class Dataset(Settings):
 class Download(Settings):
     """How raw files are fetched."""
 
-    timeout_s: float = Field(gt=0, description="longest silence of a server")
-    attempts: int = Field(ge=1, description="tries a mirror")
+    timeout_s: float = Field(gt=0, description="longest time without data from a server")
+    attempts: int = Field(ge=1, description="tries per mirror")
     lock: Annotated[str, Field(pattern=r"\.json$")] | None = Field(
-        None, description="file that records each fetched file's sha256 at first sight; null: none"
+        None, description="file that records the sha256 of each file at its first fetch; null: none"
     )
 
 
 class Crawl(Settings):
     """How images are fetched and which are kept."""
 
-    user_agent: Annotated[Text, HOW] = Field(description="what the crawler calls itself")
+    user_agent: Annotated[Text, HOW] = Field(description="the crawler's name in its requests")
     allow_hosts: tuple[Text, ...] = Field(description="host or host:port that may be private or loopback")
-    threads: Annotated[int, HOW] = Field(ge=1, description="requests under way at once")
-    connections_per_host: Annotated[int, HOW] = Field(ge=1, description="requests under way at once, of one host")
+    threads: Annotated[int, HOW] = Field(ge=1, description="requests in flight at once")
+    connections_per_host: Annotated[int, HOW] = Field(ge=1, description="requests in flight at once to one host")
     requests_per_s: Annotated[float, HOW] = Field(gt=0, description="per host")
-    timeout_s: Annotated[float, HOW] = Field(gt=0, description="longest silence of a server")
+    timeout_s: Annotated[float, HOW] = Field(gt=0, description="longest time without data from a server")
     deadline_s: Annotated[float, HOW] = Field(gt=0, description="longest time for one URL, all attempts together")
-    attempts: Annotated[int, HOW] = Field(ge=1, description="for timeouts, broken connections, 429 and 5xx")
-    give_up_after: Annotated[int, HOW] = Field(ge=1, description="transient failures of a host in a row, then no more")
-    robots_txt: bool = Field(description="whether robots.txt is asked for and obeyed")
-    max_bytes: int = Field(ge=1, description="of an image")
-    max_pixels: int = Field(ge=1, description="of an image")
-    min_side_px: int = Field(ge=1, description="of an image")
-    shard_size: int = Field(ge=1, description="URLs a shard")
+    attempts: Annotated[int, HOW] = Field(
+        ge=1, description="tries per URL; timeouts, broken connections, 429 and 5xx are tried again"
+    )
+    give_up_after: Annotated[int, HOW] = Field(
+        ge=1, description="transient failures in a row after which a host gets no more requests in this run"
+    )
+    robots_txt: bool = Field(description="whether robots.txt is fetched and obeyed")
+    max_bytes: int = Field(ge=1, description="largest file of an image")
+    max_pixels: int = Field(ge=1, description="largest width x height of an image")
+    min_side_px: int = Field(ge=1, description="smallest width and height of an image")
+    shard_size: int = Field(ge=1, description="URLs per shard (a file of images)")
     min_ok: Annotated[float, HOW] = Field(
-        ge=0, le=1, description="smallest share of image URLs that must answer with an image"
+        ge=0, le=1, description="smallest share of image URLs that must return an image; below it, crawl fails"
     )
 
 

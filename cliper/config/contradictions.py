@@ -1,4 +1,4 @@
-"""Names in a config that point nowhere, and settings that contradict each other: faults that need several sections."""
+"""Find the faults of a config that concern several sections: unknown names, and settings that contradict each other."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
                 if part not in views:
                     yield f"prompts.{name}.{view}.views: {unknown('view', part, views)}"
             if _is_circular(views, view):
-                yield f"prompts.{name}.{view}.views: the view is joined of itself; leave it out"
+                yield f"prompts.{name}.{view}.views: the view joins itself; leave it out"
     for name, backbone in config.backbones.items():
         yield from (f"backbones.{name}{fault}" for fault in _of_graph(config, backbone.settings))
     if beyond := set(config.tabulate.cutoffs) - set(config.evaluate.cutoffs):
@@ -49,13 +49,13 @@ def _of_run(config: Config) -> Iterator[str]:
             if name not in known:
                 yield f"run.{section}: {unknown(kind, name, known)}"
     if CONTENT_FREE in config.run.arms:
-        yield f"run.arms: {CONTENT_FREE} is run by itself for backbones without features; remove it"
+        yield f"run.arms: {CONTENT_FREE} is added automatically for backbones without features; remove it"
     if CONTENT_FREE not in config.arms:
-        yield f"arms: {CONTENT_FREE} is missing, which gives backbones without features their d"
+        yield f"arms: {CONTENT_FREE} is missing; backbones without features take their d from it"
 
 
 def _of_split(dataset: Dataset) -> Iterator[str]:
-    """What does not fit the split of a dataset, or its absence."""
+    """Settings that do not fit a dataset's split, and a split that is missing."""
     source = dataset.source.settings
     split = dataset.split or ("given" if source.has_split else None)
     if split is None:
@@ -72,10 +72,10 @@ def _of_split(dataset: Dataset) -> Iterator[str]:
 
 
 def _of_columns(source: SourceSettings, dataset: Dataset) -> Iterator[str]:
-    """Columns that a dataset is cut by and its source lacks."""
+    """Columns that a dataset is filtered or split by and that its source lacks."""
     needed = {"rating": dataset.min_rating is not None, "timestamp": dataset.split in ("user_time", "global_time")}
     for name in sorted(name for name in needed if needed[name] and name not in source.cut_columns):
-        yield f"columns.interactions: {name} is missing, by which this dataset is cut"
+        yield f"columns.interactions: {name} is missing; this dataset is filtered or split by it"
 
 
 def _of_files(config: Config, dataset: Dataset) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:
 
 
 def _of_given_images(arm: Arm) -> str | None:
-    """Why an arm cannot do with given image features alone; None if it can."""
+    """Why an arm cannot use given image features alone; None if it can."""
     if not isinstance(arm, MadeArm):
         return f"the text features are missing; give them too, or name {', '.join(MADE_BY[1:])} in the arm"
     if FUSIONS[arm.fusion].compares_image:
@@ -119,7 +119,7 @@ def _of_given_images(arm: Arm) -> str | None:
 
 
 def _of_bare_arm(config: Config, arm: str) -> Iterator[str]:
-    """Datasets of the run that give no features for an arm which names no encoders."""
+    """Datasets of the run without features for an arm that names no encoders."""
     for name in config.run.datasets if arm in config.run.arms else ():
         given = config.datasets[name].given(arm) if name in config.datasets else None
         if given is None:

@@ -1,7 +1,7 @@
-"""What a stage is given: one typed value a stage, made of the config and the names of a job.
+"""The settings that each stage gets: one typed value, made from the config and the names of a job.
 
-A rule's params are `deciding(value)`: the value without what decides nothing (fields marked `HOW`). Nothing else of the
-config reaches a stage, so what is not in its value cannot decide its results.
+A rule's params are `deciding(value)`: the value without the fields marked `HOW`, which do not change results. Nothing
+else of the config reaches a stage, so no other setting can change its results.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ Names = Mapping[str, Any]  # of a job: dataset, arm, …
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Whose file it is, and how it is fetched."""
+    """Where a raw file is, and how it is fetched."""
 
     kind: str  # of the source
-    mirrors: tuple[str, ...] | None  # of one's own; None: those of data/sources.csv
+    mirrors: tuple[str, ...] | None  # the config's; None: those of data/sources.csv
     how: Annotated[collect.Download, HOW]
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """How raw files are read and cut."""
+    """How raw files are read, filtered and split."""
 
-    source: Variant[SourceSettings]  # without mirrors and the features that it brings
+    source: Variant[SourceSettings]  # without its mirrors and given features
     split: str
     min_rating: float | None
     k_core: int | None
@@ -54,7 +54,7 @@ class Crawl:
 
     crawl: collect.Crawl
     image_folder: str | None
-    placeholders: tuple[str, ...]  # parts of URLs that stand for "no image"
+    placeholders: tuple[str, ...]  # parts of URLs that mean "no image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +62,12 @@ class Prompt:
     """The templates of a view, and of the views that it joins."""
 
     views: dict[str, View]
-    noise: tuple[str, ...]  # values that say that there is no value
+    noise: tuple[str, ...]  # values that mean "no value"
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Which encoder is made ready."""
+    """Which encoder's weights are prepared."""
 
     encoder: Variant[EncoderSettings]
     packages: dict[str, Any]  # pins of the packages that hold its weights
@@ -136,14 +136,14 @@ class Train:
     d: int
     train: models.Train
     top: int  # items ranked for a user: the largest cutoff
-    mask_valid: bool  # as many more as validation items may be left out
-    drops_items: bool  # without an image of their own
-    n_learned_views: int | None  # views side by side that pass through a learned layer (fusion mlp)
+    mask_valid: bool  # rank more items, so that evaluate can leave validation items out
+    drops_items: bool  # leave items without an image of their own out
+    n_learned_views: int | None  # views whose vectors, joined, pass through a learned layer (fusion mlp)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """At which ranks metrics are cut."""
+    """The cutoffs of the metrics."""
 
     cutoffs: tuple[int, ...]
     mask_valid: bool
@@ -159,13 +159,13 @@ class Table1:
 
 @dataclass(frozen=True, slots=True)
 class Table2:
-    """Which cells are shown, and what is said of them."""
+    """Which cells are shown, and the notes on them."""
 
     titles: dict[str, str]  # dataset -> title
     backbones: dict[str, str]  # backbone -> title
     widths: dict[str, int]  # arm -> d
     features: dict[str, dict[str, MadeFeatures | GivenFeatures]]  # arm -> dataset -> how they were made
-    stand_ins: tuple[str, ...]  # sentences about encoders that stand in for the paper's
+    stand_ins: tuple[str, ...]  # notes on encoders that replace the paper's
     cells: tuple[tuple[str, str, str, int], ...]
     shown: report.Tabulate
     mask_valid: bool
@@ -173,7 +173,7 @@ class Table2:
 
 
 def of_download(config: Config, *, dataset: str, file: str | None = None) -> Download:
-    """Raises ConfigError if the file is none of the dataset's."""
+    """Raises ConfigError if the dataset has no such file."""
     chosen = config.dataset(dataset)
     if file is not None and file not in (known := chosen.raw_files(config.arms)):
         raise ConfigError(unknown(f"file of {dataset}", file, known))
@@ -181,7 +181,7 @@ def of_download(config: Config, *, dataset: str, file: str | None = None) -> Dow
 
 
 def of_catalogue(config: Config, *, dataset: str) -> Catalogue:
-    """What of a dataset decides its users, items and splits."""
+    """The settings of a dataset that decide its users, items and splits."""
     chosen = config.dataset(dataset)
     settings = chosen.source.settings
     dropped = {"mirrors", "features"} & type(settings).model_fields.keys()
@@ -270,7 +270,7 @@ def of_neighbours_users(config: Config, *, dataset: str) -> NeighboursUsers:
 
 
 def of_train(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> Train:
-    """Raises ConfigError if the backbone does not go with the arm."""
+    """Raises ConfigError if the backbone does not run with the arm."""
     chosen, d = config.backbone(backbone), config.arm(arm).d
     uses_features = chosen.settings.uses_features
     if uses_features == (arm == CONTENT_FREE):
@@ -336,7 +336,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
 
 
 def deciding(value: Any) -> Any:
-    """A value as plain mappings and lists, without what decides nothing: a rule's params, and what keys are made of."""
+    """A value as plain mappings and lists, without the fields marked `HOW`: for rules' params and folders' keys."""
     if isinstance(value, BaseModel):
         marked = {name for name, field in type(value).model_fields.items() if HOW in field.metadata}
         return {name: deciding(item) for name, item in value if name not in marked}

@@ -19,7 +19,7 @@ MADE_BY = ("image", "text", "prompts", "fusion")  # keys of an arm whose feature
 
 
 class Prompt(Settings):
-    """How values of the metadata are written into prompts, where a view does not say otherwise."""
+    """How values of the metadata are written into prompts, unless a view has its own settings."""
 
     clean: tuple[Step, ...] = Field(description="steps that clean a value, in this order")
     categories: Literal["all_names", "first_path"] = Field(
@@ -32,12 +32,14 @@ class FieldView(Prompt):
     """A view that is a sentence about fields of the metadata."""
 
     fields: Annotated[tuple[Literal["title", "brand", "categories", "description"], ...], Field(min_length=1)] = Field(
-        description="whose values fill the blank, joined by one space"
+        description="their values fill the blank, joined by one space"
     )
-    prompt: str = Field(pattern="___", description="___ stands for the value")
+    prompt: str = Field(pattern="___", description="the template; ___ is the blank")
     missing: str = Field(description="the whole text when every field is missing")
     slice_prefix: str | None = Field(
-        None, description="before the later slices of a text longer than the context; else what stands before ___"
+        None,
+        description="where a text longer than the context is cut into slices: text before all but the first; "
+        "default: the text before ___",
     )
 
 
@@ -45,14 +47,14 @@ class JoinedView(Settings):
     """A view that joins the prompts of other views."""
 
     views: Annotated[tuple[Name, ...], Field(min_length=1)] = Field(
-        description="of this set, whose prompts fill the blank, joined by one space"
+        description="views of this set; their prompts fill the blank, joined by one space"
     )
-    prompt: str = Field(pattern="___", description="___ stands for the prompts")
-    slice_prefix: str | None = Field(None, description="as of a view of fields")
+    prompt: str = Field(pattern="___", description="the template; ___ is the blank")
+    slice_prefix: str | None = Field(None, description="as in a view of fields")
 
 
 def as_view(raw: Any) -> FieldView | JoinedView:
-    """A view by its keys: joined if it names views, else of fields."""
+    """Check a view: a joined one if it names views, else one of fields."""
     model = JoinedView if isinstance(raw, Mapping) and "views" in raw else FieldView
     return model.model_validate(raw)
 
@@ -65,29 +67,31 @@ View = Annotated[
 class Encode(Settings):
     """How encoders are run."""
 
-    batch_size: int = Field(ge=1, description="images a batch")
-    batch_tokens: int = Field(ge=1, description="texts of a batch times the tokens they are padded to")
-    threads: int = Field(ge=1, description="numeric threads")
-    device: Device = Field(description="auto: cuda where there is one")
+    batch_size: int = Field(ge=1, description="images per batch")
+    batch_tokens: int = Field(ge=1, description="tokens per batch of texts, padding included")
+    threads: int = Field(ge=1, description="threads that compute")
+    device: Device = Field(description="auto: cuda if there is a GPU")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
-        description="of weights and activations; auto: a half one where it is clearly faster"
+        description="of weights and activations; auto: half precision where it is clearly faster"
     )
-    overflow: Policy = Field(description="what becomes of a text longer than the encoder's context")
-    ranges: Annotated[int, HOW] = Field(ge=1, description="equal slices of a dataset's items, each a job and a file")
+    overflow: Policy = Field(description="how a text longer than the encoder's context is encoded")
+    ranges: Annotated[int, HOW] = Field(
+        ge=1, description="equal slices of a dataset's items; each is one job and one file"
+    )
     store: Annotated[Text | None, HOW] = Field(
-        None, description="folder where vectors are kept between runs; null keeps none"
+        None, description="folder that keeps vectors between runs; null: keep none"
     )
 
 
 class Fuse(Settings):
-    """How views are fused, where an arm does not say otherwise."""
+    """How views are fused, unless an arm has its own settings."""
 
-    vectors: Literal["raw", "normalised"] = Field(description="normalised: cut to length 1 before they are fused")
+    vectors: Literal["raw", "normalised"] = Field(description="normalised: scaled to length 1 before they are fused")
     missing_field: Literal["sentence", "mask"] = Field(
         description="mask: a view whose fields are missing gets weight 0"
     )
     missing_image: Literal["mean", "zero", "default_image", "drop_item"] = Field(
-        description="what stands for the image of an item that has none"
+        description="what replaces the image of an item that has none"
     )
 
 
@@ -98,7 +102,7 @@ def _known_fusion(name: str) -> str:
 
 
 class BareArm(Settings):
-    """An arm that names no encoders: every dataset of the run gives its features, or its backbones use none."""
+    """An arm that names no encoders: every dataset of the run has its features, or its backbones use none."""
 
     d: int = Field(ge=1, description="width of the backbone's embeddings")
 
@@ -106,9 +110,9 @@ class BareArm(Settings):
 class MadeArm(Fuse, BareArm):
     """An arm whose features are made here."""
 
-    image: Name = Field(description="an encoder")
-    text: Name = Field(description="an encoder")
-    prompts: Name = Field(description="a prompt set")
+    image: Name = Field(description="the encoder of images")
+    text: Name = Field(description="the encoder of texts")
+    prompts: Name = Field(description="the prompt set")
     fusion: Annotated[str, AfterValidator(_known_fusion)] = Field(description="how views become one text feature")
     temperature: float | None = Field(None, gt=0, description="τ of equation 2")
     views: Distinct[Name] | None = Field(
@@ -122,7 +126,7 @@ def is_made(raw: Any) -> bool:
 
 
 def as_arm(raw: Any) -> BareArm | MadeArm:
-    """An arm by its keys."""
+    """Check an arm: its keys say whether its features are made here."""
     return (MadeArm if is_made(raw) else BareArm).model_validate(raw)
 
 

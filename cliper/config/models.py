@@ -18,30 +18,30 @@ STOPPED_BY = 20  # training stops by validation Recall@20
 class Neighbours(Settings):
     """How many neighbours are found for backbones that use graphs."""
 
-    items: int = Field(ge=1, description="closest items of an item, by its features")
-    users: int = Field(ge=1, description="users who share most items with a user")
+    items: int = Field(ge=1, description="neighbours of each item: the closest items by features")
+    users: int = Field(ge=1, description="neighbours of each user: the users who share most items")
 
 
 class Train(Settings):
     """How a backbone is trained."""
 
     behaviour: Literal["as_published", "as_mmrec"] = Field(
-        description="as_mmrec: the toolbox's deviations, bug for bug"
+        description="as_mmrec: with all deviations of the toolbox MMRec, its bugs included"
     )
     learning_rate: float = Field(gt=0, description="of Adam")
     weight_decay: float = Field(ge=0, description="λ of the L2 term")
     weight_decay_on: Literal["batch", "parameters"] = Field(
         description="batch: half the squared embeddings of a batch's triples, before propagation; parameters: by Adam"
     )
-    batch_size: int = Field(ge=1, description="triples")
+    batch_size: int = Field(ge=1, description="triples per batch")
     max_epochs: int = Field(ge=1, description="epochs after which training stops in any case")
-    patience: int = Field(ge=1, description="epochs without a better validation Recall@20")
-    threads: int = Field(ge=1, description="numeric threads a cell")
-    device: Device = Field(description="auto: cuda where there is one")
+    patience: int = Field(ge=1, description="epochs without a better validation Recall@20 before training stops")
+    threads: int = Field(ge=1, description="threads that compute, per cell")
+    device: Device = Field(description="auto: cuda if there is a GPU")
 
 
 def _with_names(raw: Any) -> Any:
-    """Each backbone's section with its name, by which it is chosen."""
+    """Add to each backbone's section its name, which chooses the backbone."""
     return {name: (name, section) for name, section in raw.items()} if isinstance(raw, Mapping) else raw
 
 
@@ -51,7 +51,7 @@ def _as_backbone(named: Any) -> Variant[BackboneSettings]:
 
 
 class _SchemaOfBackbones:
-    """JSON schema of the section: a name of ours has its settings, another a class of the user's own."""
+    """JSON schema of the section: our names have their own settings, any other name needs a user's own class."""
 
     def __get_pydantic_json_schema__(self, _: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         ours = {name: handler(row.settings.__pydantic_core_schema__) for name, row in BACKBONES.rows.items()}
@@ -70,9 +70,9 @@ def _has_20(cutoffs: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Evaluate(Settings):
-    """At which ranks the metrics are cut, and what the test ranking leaves out besides train items."""
+    """The cutoffs of the metrics, and what the test ranking leaves out in addition to train items."""
 
     cutoffs: Annotated[Distinct[Annotated[int, Field(ge=1)]], AfterValidator(_has_20)] = Field(
-        description="K of Recall@K and its like"
+        description="K of Recall@K and of the other metrics"
     )
     mask_valid: bool = Field(description="leave a user's validation items out of the test ranking")

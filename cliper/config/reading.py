@@ -38,7 +38,7 @@ def structure(raw: Mapping[str, Any], *, where: str) -> Config:
         config = Config.model_validate(_as_tuples(complete))
         found = list(find_contradictions(config))
     except ValidationError as error:
-        # what is wrong in the section prompt or fuse is a fault there, not of each view or arm that inherits it
+        # report a fault of the section prompt or fuse there, not for each view or arm that inherits it
         found = [f"{place}: {text}" for place, text in faults(error) if not place.startswith(inherited)]
     if found:
         raise ConfigError("; ".join(f"{where}: {fault}" for fault in found))
@@ -73,7 +73,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} does not exist; name a config file with --config") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; name a config file with --config") from None
-    except (yaml.YAMLError, ValueError) as error:  # of bytes that are no UTF-8, of a date that is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, or an impossible date
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} is no mapping of sections; see config.yaml for their names")
@@ -81,7 +81,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The config, with what views and arms leave to other sections written into them; and the places of that."""
+    """Add to views and arms the keys that they inherit from other sections. Also returns the places of these keys."""
     complete = {**raw, "prompts": _prompt_sets(raw.get("prompts", {}))}
     inherited = list[str]()
 
@@ -102,7 +102,7 @@ def _complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """A value if it is a mapping; else an empty one: what is wrong with it is said where types are checked."""
+    """The value if it is a mapping, else an empty mapping: the check of types reports the fault."""
     return value if isinstance(value, Mapping) else {}
 
 

@@ -12,5 +12,5 @@ from cliper.settings import Distinct, Settings
 class Tabulate(Settings):
     """What Table 2 shows."""
 
-    metrics: Distinct[Literal["recall", "ndcg", "precision", "map"]] = Field(description="of the rows of the table")
+    metrics: Distinct[Literal["recall", "ndcg", "precision", "map"]] = Field(description="metrics in the table's rows")
     cutoffs: Distinct[Annotated[int, Field(ge=1)]] = Field(description="K of each metric; each of `evaluate.cutoffs`")

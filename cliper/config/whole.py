@@ -1,4 +1,4 @@
-"""The whole config, one section a stage, and what follows from several sections together."""
+"""The whole config with all its sections, and what follows from several of them together."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Cell(NamedTuple):
 
 
 class Run(Settings):
-    """What is run: every dataset x backbone x arm x seed is one cell."""
+    """What to run: every dataset x backbone x arm x seed is one cell."""
 
     datasets: Distinct[Name] = Field(description="which of `datasets`")
     backbones: Distinct[Name] = Field(description="which of `backbones`")
     arms: Distinct[Name] = Field(description="which of `arms`, for backbones that use features")
-    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(description="all that is random in a cell comes from its seed")
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(description="everything random in a cell comes from its seed")
 
 
 @dataclass(frozen=True, slots=True)
 class MadeFeatures:
-    """How an arm's features are made for a dataset: all of the arm but d."""
+    """How an arm's features are made for a dataset: the whole arm except d."""
 
-    image: str | None  # encoder; None: the image features come with the dataset, as given
+    image: str | None  # encoder; None: the image features come with the dataset
     given: str | None  # file of given image features
     text: str  # encoder
     prompts: str
@@ -65,7 +65,7 @@ class MadeFeatures:
 
 @dataclass(frozen=True, slots=True)
 class GivenFeatures:
-    """Features that come with a dataset, image and text; used as they are."""
+    """Image and text features that come with a dataset and are used as they are."""
 
     image: str  # file
     text: str  # file
@@ -74,7 +74,7 @@ class GivenFeatures:
 class Config(Settings):
     """The whole config."""
 
-    name: Name = Field(description="names the run; its cells and tables lie under results/<name>/")
+    name: Name = Field(description="name of the run; its cells and tables are below results/<name>/")
     run: Run
     datasets: dict[Name, Dataset]
     download: Download
@@ -108,20 +108,20 @@ class Config(Settings):
 
     @property
     def arms_in_use(self) -> tuple[str, ...]:
-        """Arms of the run whose features some cell trains on; none where all backbones do without."""
+        """Arms of the run whose features some cell trains on; none if no backbone uses features."""
         uses_features = any(self.backbone(name).settings.uses_features for name in self.run.backbones)
         return self.run.arms if uses_features else ()
 
     def features(self, dataset: str, arm: str) -> MadeFeatures | GivenFeatures:
-        """How a dataset gets an arm's features: given ones are used as they are, whatever encoders the arm names.
+        """How an arm's features are made for a dataset. Features that come with the dataset replace the arm's encoders.
 
-        Raises ConfigError if the arm names no encoders and the dataset gives it no features.
+        Raises ConfigError if the arm names no encoders and the dataset has no features for it.
         """
         given, chosen = self.dataset(dataset).given(arm), self.arm(arm)
         if given is not None and given.text is not None:
             return GivenFeatures(given.image, given.text)
         if not isinstance(chosen, MadeArm):
-            raise ConfigError(f"arm {arm!r} names no encoders, and dataset {dataset!r} gives it no features")
+            raise ConfigError(f"arm {arm!r} names no encoders, and dataset {dataset!r} has no features for it")
         return _made(chosen, given, tuple(self.prompt_set(chosen.prompts)))
 
     def dataset(self, name: str) -> Dataset:

@@ -75,7 +75,7 @@ class Shop(NamedTuple):
 
 
 def open_shop(*, port: int) -> Shop:
-    """Make the whole shop, except its pictures; `port` stands in the image URLs."""
+    """Make the whole shop, except its pictures; the image URLs have this `port`."""
     item_rng, rating_rng, metadata_rng = np.random.default_rng(SEED).spawn(3)
     words = resources.read_yaml("shop.yaml")
     items = draw_items(words, item_rng)
@@ -104,8 +104,8 @@ def draw_items(words: dict[str, Any], rng: Generator) -> list[Item]:
 def draw_ratings(items: list[Item], rng: Generator) -> list[tuple[str, str, float, int]]:
     """Draw who bought what: rows (user, asin, rating, seconds since 1970), grouped by item as Amazon's are.
 
-    A user's liking of an item is a sum over what it shows. Each item, popular or not, finds the users who like it
-    most, give or take chance; so taste decides who buys, and a long tail how many. A few rows come twice.
+    A user's liking of an item is a sum over what it shows. Each item, popular or not, is bought by the users who like
+    it most, with some chance. So taste decides who buys, and a long tail how many. A few rows are repeated.
     """
     liking = np.zeros((N_USERS, len(items)))  # (U, I)
     for attributes, spread in TASTE.items():
@@ -212,7 +212,7 @@ def _pick(choices: Any, rng: Generator) -> Any:
 
 
 def answer(shop: Shop, path: str) -> tuple[HTTPStatus, str, bytes]:
-    """What stands at a path: status, content type and body, faults of the shop included."""
+    """Answer for a path: status, content type and body, faults of the shop included."""
     folder, _, name = path.removeprefix("/shop/").rpartition("/")
     if not folder and name in shop.files:
         return HTTPStatus.OK, "application/octet-stream", shop.files[name]
@@ -246,7 +246,7 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # else each answer on a kept connection waits 40 ms for the one before
 
     def do_GET(self) -> None:
-        """Send what stands at the path, or the part of it that is asked for."""
+        """Send the file at the path, or the part of it that is asked for."""
         status, kind, body = answer(self.server.shop, self.path)
         part = byte_range(self.headers["Range"], len(body))
         is_part = status == HTTPStatus.OK and len(part) < len(body)

@@ -1,24 +1,24 @@
 """Encode texts or cover images with one encoder.
 
 encode-text   In:  the prompts of one view
-              Out: for each item an embedding, the sha256 of its text, its length in tokens, in how many slices it was
-              encoded, whether something of it was not read
+              Out: for each item an embedding, the sha256 of its text, its length in tokens, the number of slices in
+              which it was encoded, and whether a part of it was cut off
 encode-image  In:  the images of crawl
               Out: for each item a status and an embedding, null unless the status is ok
 encode-default-image
-              Out: the embedding of cliper/data/default_image.png, for arms that put it in missing ones' place
+              Out: the embedding of cliper/data/default_image.png, which replaces missing images in arms that ask for it
 
-Items are cut into `encode.ranges` equal ranges, each a job and a file; --range names one, without it all are made.
-Within a range a few thousand items are read, encoded and written at a time: memory does not grow with their number.
+All three read the encoder's weights.json. The metadata of each file they write says which weights and libraries made
+it. `encode.ranges` cuts the items into equal ranges; each is one job and one file. --range names one; without it, all
+are encoded. A range is read, encoded and written in chunks of 4,096 items, so memory does not grow with their number.
 
-All read the weights.json of the encoder and note in the file's metadata which weights and libraries made it.
-Each distinct text of a view and range, and each distinct image of a range, is encoded once, and only if `encode.store`
-does not hold its vector from before. A killed job loses at most
-those few thousand items.
-Embeddings are as the model gives them: CLIP's are not normalised, MiniLM's have length 1.
+Each distinct text of a view, and each distinct image, is encoded once per range, and only if `encode.store` does not
+have its vector yet. With a store, a killed job loses at most one chunk. Embeddings are as the model returns them:
+CLIP's are not normalised, MiniLM's have length 1.
 
 Source: paper, section 3, equation 1. Departs from the released code: texts longer than the context are cut unless
-`overflow` says otherwise; a picture that cannot be read has a status, where it encodes a picture that it does not ship.
+`overflow` says otherwise; a picture that cannot be decoded gets a status (the released code encodes another picture in
+its place, which it does not ship).
 """
 
 from __future__ import annotations
@@ -55,37 +55,37 @@ from cliper.schemas import EMBEDDING_STATUSES
 T = TypeVar("T")
 CHUNK = 4_096  # items in memory; the last batch of each width is half empty, so smaller chunks cost time
 LIBRARIES = ("open_clip_torch", "pillow", "timm", "torch", "torchvision", "transformers")
-NO_ITEM = -1  # whose image the default one is
+NO_ITEM = -1  # item of the default image
 
 
 class Ready(NamedTuple):
-    """An encoder that is loaded, and for what."""
+    """A loaded encoder, and the tables that it is used for."""
 
     encoder: Encoder
-    source: str  # table that it reads
+    source: str  # table that is read
     target: str  # table that is made
     note: dict[str, Any]  # in the files' metadata
-    facts: dict[str, Any]  # that decide a vector, besides its text or image
+    facts: dict[str, Any]  # all that decides a vector, except its text or image
 
 
 class Rows(NamedTuple):
     """Rows of embeddings."""
 
     table: pl.DataFrame
-    n_encoded: int  # distinct texts or images that were not kept from before
+    n_encoded: int  # distinct texts or images that were not in the store
 
 
 class Images(NamedTuple):
-    """Encoded images, and why others could not be decoded."""
+    """Encoded images, and the reasons why others could not be decoded."""
 
     row: dict[str, int]  # sha256 of an image -> its row in embedding
     embedding: Vectors  # (n, D)
-    broken: dict[str, str]
-    n_encoded: int  # now; the others were kept from before
+    broken: dict[str, str]  # sha256 of an image -> why it could not be decoded
+    n_encoded: int  # now; the others were in the store
 
 
 def text_table(prompts: pl.DataFrame, encoded: Texts) -> pl.DataFrame:
-    """Join embeddings to the items and views that they are of."""
+    """Join embeddings with their items and views."""
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in prompts["text"]]
     return prompts.select("item", "view", "is_missing").with_columns(
         text_sha256=pl.Series(digests),
@@ -105,7 +105,7 @@ def encode_images(
     """Encode images in batches, while one thread decodes the next batch.
 
     digests  sha256 of distinct images
-    read     gives the bytes of some of them, each with its digest
+    read     returns the bytes of some of them, each with its digest
     """
     row, broken = dict[str, int](), dict[str, str]()
     embeddings = [np.empty((0, encoder.image_dim), np.float32)]
@@ -128,7 +128,7 @@ def encode_images(
 
 
 def decode(images: Iterable[tuple[str, bytes]], read: Callable[[bytes], Tensor]) -> Iterator[tuple[str, Tensor | str]]:
-    """Decode one image after the other; one that cannot be decoded, or is another than its digest says, becomes why."""
+    """Decode one image after the other. Yields the reason for one that cannot be decoded or has another digest."""
     for digest, data in images:
         try:
             is_right = hashlib.sha256(data).hexdigest() == digest
@@ -169,7 +169,7 @@ def image_table(images: pl.DataFrame, encoded: Images) -> pl.DataFrame:
 def encode_ranges(
     job: decides.EncodeText | decides.EncodeImage, at: At, ready: Ready, encode: Callable[[pl.DataFrame, Store], Rows]
 ) -> Iterator[tuple[Path, str]]:
-    """Encode ranges of a table's rows, some thousand at a time. Gives the file of each, and what to say of it.
+    """Encode ranges of a table's rows in chunks. Yields the file of each range, and its part of the account.
 
     encode  makes rows of embeddings from rows of the table
 
@@ -246,7 +246,7 @@ def encode_rows(manifest: Path, images: pl.DataFrame, encoder: Encoder, store: S
 
 
 def run_default_image(job: decides.EncodeImage, at: At) -> None:
-    """Encode the picture that may stand for missing ones. Raises DataError if the weights are missing."""
+    """Encode the picture that may replace missing ones. Raises DataError if the weights are missing."""
     ready = _load(job, at, "images", "default_image", batch_size=job.batch_size)
     picture = resources.read_bytes("default_image.png")
     embedding = ready.encoder.encode_images([ready.encoder.read_image(picture)])
@@ -256,7 +256,7 @@ def run_default_image(job: decides.EncodeImage, at: At) -> None:
 
 
 def _account(report: pl.DataFrame) -> str:
-    """A token report as a part of a sentence."""
+    """The account's words on a token report."""
     return (
         "{n_items} items, {n_distinct} distinct texts, tokens {min_tokens} to {max_tokens} (median {median_tokens:g}), "
         "{n_truncated} truncated, {n_chunked} in slices".format(**report.row(0, named=True))
@@ -265,7 +265,7 @@ def _account(report: pl.DataFrame) -> str:
 
 @contextmanager
 def _open_store(store: str | None, ready: Ready) -> Iterator[VectorStore]:
-    """The store of vectors for an encoder as it is run here; where the config names none, one that is then deleted."""
+    """Open the store of vectors for this encoder; if the config names none, a temporary one."""
     with ExitStack() as opened:
         folder = store or opened.enter_context(TemporaryDirectory(prefix="cliper-vectors-"))
         yield opened.enter_context(VectorStore(Path(folder), ready.facts))
@@ -275,7 +275,7 @@ def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, ta
     """Load an encoder.
 
     source, target  tables that are read and made
-    shape           of its batches: the last bits of a vector depend on it
+    shape           of the batches: the last bits of a vector depend on it
     """
     name = at.names["encoder"]
     loaded, weights = loading.load(

@@ -1,23 +1,24 @@
 """Weigh and fuse an item's views into one text feature (paper section 3, equations 2 and 3), or take given features.
 
 In:   image_embeddings, and text_embeddings of every view of the arm;
-      where the arm asks for it, default_image;
-      where the dataset comes with features for the arm: those files, and items (image features alone take the place
-      of image_embeddings)
+      default_image, if the arm asks for it;
+      if the dataset comes with features for the arm: those files, and items (image features alone replace
+      image_embeddings)
 Out:  features: image and text feature of every item, with the flags of filled rows;
       view_weights: similarity to the image, weight and rank of every view of every item; no row for given features;
-      fallbacks: how many items lack an image or a view's fields, and what stands for it;
+      fallbacks: how many items lack an image or a view's fields, and what replaces it;
       token_report: how long each view's texts are, and how many were cut or sliced; no row for given features
 
-A view whose fields are missing counts with its sentence, or has weight 0 (mask). What stands for a missing image:
-mean           the mean of the others' (over all ranges, as encoded), and uniform weights
-zero           a vector of zeros, and uniform weights
-default_image  the embedding of the picture in cliper/data, by which the views are weighed too (as released)
+missing_field says what happens to a view whose fields are missing: it counts with its sentence (sentence), or has
+weight 0 (mask). missing_image says what replaces a missing image:
+mean           the mean embedding of the other items' images, over all ranges; the views get uniform weights
+zero           a vector of zeros; the views get uniform weights
+default_image  the embedding of cliper/data/default_image.png; the views are weighed by it too (as released)
 drop_item      as mean; the item keeps its number, but backbones neither learn from it nor recommend it
 
 Departs from the paper: the uniform weights, since similarities to the mean image are not the item's own. Given features
-are not fused, whatever the arm says; their rows of zeros are flagged as filled, and other filled rows cannot be
-distinguished from real ones.
+are used as they are, whatever fusion the arm names. Their rows of zeros are flagged as filled; other filled rows among
+them look like real ones.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ SETTINGS = ("fusion", "temperature", "vectors", "missing_field", "missing_image"
 
 
 class Weighed(NamedTuple):
-    """What is known of each view of each item: (I, V) all of them."""
+    """Similarity, weight and rank of each view of each item, all (I, V)."""
 
     similarity: Vectors | None  # None where image and text lie in different spaces
     weight: Vectors
@@ -102,11 +103,11 @@ def weigh(views: Views, image: Vectors, image_is_filled: Bools, made: MadeFeatur
 
 
 def fill_images(present: Vectors, is_missing: Bools, default: Vectors | None) -> Vectors:
-    """Put what stands for a missing image in its place.
+    """Fill in missing images.
 
     present     (P, D) embeddings of the items that have an image
     is_missing  (I,)   the other items
-    default     (D,)   what stands there; the mean of those present without it
+    default     (D,)   fills their rows; without it, the mean of `present` does
     returns     (I, D)
 
     Raises FeatureError if no item has an image.
@@ -136,7 +137,7 @@ def read_views(at: At, made: MadeFeatures, n_ranges: int) -> Views:
 
 
 def read_images(at: At, made: MadeFeatures, n_ranges: int) -> tuple[Int32s, Vectors, Bools]:
-    """Items (I,), their images' embeddings (I, D) with what the arm puts for missing ones, and which these are (I,)."""
+    """Items (I,), embeddings of their images (I, D), missing ones filled in, and which were missing (I,)."""
     images = read_ranges(at.ranges("image_embeddings", n_ranges, encoder=made.image), "image_embeddings")
     is_missing = (images["status"] != "ok").to_numpy()
     present: Vectors = images.filter(status="ok")["embedding"].to_numpy()
@@ -150,7 +151,7 @@ def read_images(at: At, made: MadeFeatures, n_ranges: int) -> tuple[Int32s, Vect
 
 
 def read_image_file(at: At, made: MadeFeatures, name: str) -> tuple[Int32s, Vectors, Bools]:
-    """As `read_images`, of the features by asin that come with Amazon-2014. Raises FeatureError if no item has any."""
+    """As `read_images`, from the features by asin of Amazon-2014. Raises FeatureError if no item has any."""
     items = files.read_table(at("items"), "items", columns=["item", "asin"])
     rows = {asin: row for row, asin in enumerate(items["asin"].to_list()) if asin}
     path = require_raw(at, name)
@@ -191,7 +192,7 @@ def long_weights(names: tuple[str, ...], weighed: Weighed) -> pl.DataFrame:
 
 
 def count_fallbacks(image_is_filled: Bools, views: Views, made: MadeFeatures) -> pl.DataFrame:
-    """The fallbacks table: how many items lack what, and which policy stands in."""
+    """The fallbacks table: how many items lack what, and which policy applies to them."""
     field = made.missing_field
     rows = [
         ("cover image", made.missing_image, image_is_filled.sum()),
@@ -278,7 +279,7 @@ def run(job: decides.Fuse, at: At) -> None:
 
 
 def what_is_missing(fallbacks: pl.DataFrame) -> str:
-    """The account's words on what stands for what is missing."""
+    """The account's words on what is missing and what replaces it."""
     return ", ".join(f"{missing} {n_items:,} ({policy})" for missing, policy, n_items in fallbacks.iter_rows())
 
 

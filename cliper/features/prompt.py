@@ -4,12 +4,13 @@ In:   items
 Out:  prompts: item, view, text, is_missing;
       cleaning: how many values each step of cleaning changed and emptied
 
-A view is a sentence about one or more fields, or other views of its set joined by one space (the paper's
-"global" view). With --preview N it writes nothing and prints the prompts of the first N items, with their lengths in
-tokens: of all views, of the sets of the run's arms and of its first dataset, unless names are given.
+A view is a sentence about one or more fields, or other views of its set joined by one space (the paper's "global"
+view). With --preview N nothing is written: it prints the prompts of the first N items, with their lengths in tokens.
+The other options then only narrow what is shown. Without them it shows all views of the prompt sets that the run's arms
+use, for the run's first dataset.
 
-Departs from the paper: nothing it states; it leaves open how fields are cleaned, how categories are written and what
-stands for a missing field. The set as_released has the released code's strings.
+Departs from the paper: nothing. The paper does not say how fields are cleaned, how categories are written, and what
+replaces a missing field. The prompt set as_released has the strings of the released code.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from cliper.layout import At
 
 
 def parts_of(views: Mapping[str, View], view: str) -> Iterator[tuple[str, FieldView]]:
-    """The views of fields that a view is made of, by name: itself, or those that it joins."""
+    """The views of fields in a view, by name: the view itself, or those that it joins."""
     template = views[view]
     if isinstance(template, FieldView):
         yield view, template
@@ -48,10 +49,10 @@ def count_cleaning(items: pl.DataFrame, views: Mapping[str, View], view: str) ->
 
 
 def count_steps(values: list[Value | None], template: FieldView) -> list[dict[str, int | str]]:
-    """Count the values of one field that each step changed, and those of which it left nothing.
+    """Count the values of one field that each step changed, and those that it emptied.
 
-    The first step, "reading", has the values that the metadata lacks, the last, "min_length", those that are too short;
-    so n_emptied of all steps adds up to the field's missing values.
+    The first step, "reading", counts the values that the metadata lacks; the last, "min_length", those that are too
+    short. So n_emptied of all steps adds up to the field's missing values.
     """
     names = ("reading", *template.clean, "min_length")
     n_changed, n_emptied = [0] * len(names), [0] * len(names)
@@ -68,7 +69,7 @@ def count_steps(values: list[Value | None], template: FieldView) -> list[dict[st
 
 
 def describe_cleaning(cleaning: pl.DataFrame) -> str:
-    """What cleaning did, for the account: each field with the steps that changed values or left nothing of them."""
+    """The account's words on cleaning: each field with the steps that changed or emptied values."""
     words: dict[str, list[str]] = {}
     for field, step, *counts in cleaning.select("field", "step", "n_changed", "n_emptied").iter_rows():
         did = [f"{step} {verb} {n:,}" for verb, n in zip(("changed", "emptied"), counts, strict=True) if n]
@@ -77,7 +78,7 @@ def describe_cleaning(cleaning: pl.DataFrame) -> str:
 
 
 def run(job: decides.Prompt, at: At) -> None:
-    """Render a view of all items and write its table, and what was cleaned for it."""
+    """Render a view of all items; write the tables prompts and cleaning."""
     dataset, prompts, view = (at.names[name] for name in ("dataset", "prompts", "view"))
     items = files.read_table(at("items"), "items")
     table, cleaning = render_items(items, job.views, view), count_cleaning(items, job.views, view)

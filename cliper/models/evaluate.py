@@ -1,11 +1,11 @@
-"""Measure one trained run: Recall, NDCG, precision and MAP on validation and test.
+"""Measure one trained cell: Recall, NDCG, precision and MAP on validation and test.
 
-In:   topk.parquet of the run; the valid and test tables (no other stage reads test)
+In:   topk.parquet of the cell; the valid and test tables (no other stage measures on test)
 Out:  metrics.parquet (means as fractions, not rounded, over the users with an item in the split),
-      user_metrics.parquet (the same for each user, test only, for paired tests between runs)
+      user_metrics.parquet (the same for each user, test only, for paired tests between cells)
 
-One ranking without train items serves both splits, so validation items stay among the candidates for test, as in
-MMRec; with evaluate.mask_valid they are taken out of it for test. Paper: section 4, "Evaluation Metrics".
+Both splits use one ranking, without train items. So validation items stay in the test ranking, as in MMRec;
+evaluate.mask_valid leaves them out. Paper: section 4, "Evaluation Metrics".
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def measure(topk: pl.DataFrame, split: pl.DataFrame, cutoffs: tuple[int, ...]) -
 
 
 def leave_out(topk: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
-    """Take items out of their users' rankings; those behind them move up.
+    """Take items out of their users' rankings; later items move up.
 
     topk          user, rank (from 1), item, sorted
     interactions  user, item

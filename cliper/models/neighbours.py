@@ -5,8 +5,9 @@ neighbours-items   In:  features of an arm
 neighbours-users   In:  train
                    Out: users.parquet, the users who share most train items with a user
 
-Filled rows (no image or text of the item's own) have no neighbours and are nobody's; as_mmrec they count as any other.
-A row without neighbours keeps a line of rank 0. The test and validation splits are not read.
+Filled rows (no image or text of the item's own) have no neighbours and are neighbours of no item; with
+`train.behaviour: as_mmrec` they count like all others. An item or user without neighbours keeps one line, of rank 0.
+The test and validation splits are not read.
 """
 
 from __future__ import annotations

@@ -5,13 +5,13 @@ Out:  history.parquet (loss and validation Recall@20 of each epoch), topk.parque
       the best epoch, without train items; under evaluate.mask_valid lists are longer, so that evaluate can drop
       validation items), run.json (settings, versions, device, time, memory)
 
-The best epoch is the first with the highest validation Recall@20, not rounded; training stops when it lies
-`patience` epochs back. The test split is not read. On a CPU the same seed, settings and versions give the same
+The best epoch is the first with the highest validation Recall@20, not rounded; training stops `patience` epochs after
+it. The test split is not read. On a CPU the same seed, settings and versions give the same
 bytes. Paper: section 4, "Implementation Details", and appendix A (Adam, learning rate, weight decay, patience).
 
 Items without an image that an arm drops (missing_image: drop_item) keep their numbers. Their train rows are left out,
-and they are never recommended. Bought in valid or test they count as misses: all arms are measured on the same
-purchases. User neighbours are found before, from all train rows.
+and they are never recommended. In valid and test they count as misses, so that all arms are measured on the same
+interactions. Neighbours of users come from all train rows, those of dropped items included.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def check_features(table: pl.DataFrame, n_items: int, *, what: str) -> ItemFeatu
 
 
 def list_length(job: decides.Train, valid: pl.DataFrame) -> int:
-    """How many items are ranked for a user: the largest cutoff, after what `evaluate` leaves out of the test ranking.
+    """How many items to rank for a user, so that `evaluate` still has the largest cutoff after leaving items out.
 
     valid  user, item; at least one row
     """
@@ -127,7 +127,7 @@ def read_interactions(at: At) -> tuple[Interactions, pl.DataFrame]:
 
 
 def read_features(job: decides.Train, at: At, n_items: int) -> ItemFeatures:
-    """Read and check the features of one arm; as the toolbox does it, filled rows count as any other."""
+    """Read and check the features of one arm; as_mmrec, filled rows count like all others."""
     path = at("features")
     features = check_features(files.read_table(path, "features"), n_items, what=str(path))
     if job.train.behaviour == "as_mmrec":

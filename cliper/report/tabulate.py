@@ -2,9 +2,9 @@
 
 table1   In: counts.   Dataset statistics, with the paper's (section 4, Table 1)
 table2   In: metrics.  Every dataset x backbone x arm, mean and standard deviation over seeds, with the paper's
-Out:     tabulate/<table>.csv, .md, .tex
+Out:     results/<name>/tabulate/<table>.csv, .md, .tex
 
-The CSV is long: one row a number. The other two have the paper's shape. Percent, rounded only when printed.
+The CSV has one row per number. The other two have the paper's shape. Percent, rounded only when printed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METRIC_TITLES = {"recall": "R@K", "ndcg": "N@K", "precision": "P@K", "map": "MAP
 def summarise(metrics: pl.DataFrame, job: decides.Table2) -> pl.DataFrame:
     """Table 2 in long form: dataset, backbone, arm, metric, k, mean, sd, n_seeds, paper (percent).
 
-    metrics   the metrics tables of all cells, one behind the other
+    metrics   the metrics tables of all cells, one after the other
     sd        over seeds, with n - 1; null for one seed
     """
     shown = metrics.filter(
@@ -115,7 +115,7 @@ def _number(text: str | None) -> float | None:
 
 
 def table1_grid(long: pl.DataFrame) -> Grid:
-    """Table 1 in the paper's shape, the paper's own number behind ours where it differs."""
+    """Table 1 in the paper's shape; where the paper's number differs, it follows ours."""
     rows = []
     for dataset in long.iter_slices(N_QUANTITIES):  # two may have one title
         title, values = dataset["dataset"][0], {q: (v, p) for _, q, v, p in dataset.iter_rows()}
@@ -130,7 +130,7 @@ def _with_paper(value: float, paper: float | None, form: str) -> str:
 
 
 def notes(job: decides.Table2) -> Iterable[str]:
-    """What a reader of Table 2 must know: how each arm's features were made, and what only stands in for CLIP."""
+    """What a reader of Table 2 must know: how each arm's features were made, and which encoders replace the paper's."""
     n_seeds = len({Cell(*cell).seed for cell in job.cells})
     spread = f"mean ± standard deviation over {n_seeds} seeds" if n_seeds > 1 else "one seed"
     yield f"Percent on the test split; {spread}."

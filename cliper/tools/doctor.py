@@ -1,12 +1,12 @@
 """Say whether a run can start: what its config needs, what is there, what is missing and how to get it by hand.
 
-In:   the config; what lies in folders, in installed packages and below results/; whether mirrors answer
-Out:  nothing but the account on standard output: a line a need, then estimates of disk and time. Ends with exit code 0
-      if a run can start, with 2 if something is missing that a run could not fetch
+In:   the config; the files in folders, in installed packages and below results/; whether mirrors answer
+Out:  lines on standard output, no file: one line per need, then estimates of disk and time. The exit code is 0 if a run
+      can start, 2 if something is missing that a run cannot fetch
 
-Mirrors are asked for a file's head only. Estimates are rough: from the table items, before the catalogue from the
-paper's Table 1; seconds on one CPU core from data/costs.csv, where their origin stands. Texts that repeat are encoded
-once, so the time to encode is the most that it takes.
+Mirrors only get HEAD requests. Estimates are rough. They use the number of items in the table items or, before the
+catalogue is made, in the paper's Table 1, and the seconds on one CPU core in cliper/data/costs.csv, which names their
+origin. Equal texts are encoded once, so encoding takes at most the estimated time.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Need(NamedTuple):
 
 @cache
 def ask(url: str) -> tuple[int | None, str]:
-    """Size in bytes of what lies behind a URL and how it answers; no size where it does not answer with success."""
+    """Size in bytes of the file at a URL, and how the server answers; no size if it does not answer with success."""
     try:
         answer = requests.head(url, timeout=TIMEOUT_S, allow_redirects=True)
     except requests.RequestException as error:
@@ -64,7 +64,7 @@ def ask(url: str) -> tuple[int | None, str]:
 
 
 def look(place: Place, file: str) -> tuple[int | None, str]:
-    """Size of a file at one place and where that is; no size where it is not to be had."""
+    """Size of a file at one place, and where that is; no size if the file is not there."""
     if not place.is_folder:
         return ask(f"{place.mirror.rstrip('/')}/{file}")
     path = Path(place.mirror).expanduser() / file
@@ -102,7 +102,7 @@ def need_images(layout: Layout, dataset: str) -> Need:
 
 
 def need_encoder(layout: Layout, name: str) -> Need:
-    """An encoder's weights: made ready already, in installed packages, in a file, or on the web."""
+    """An encoder's weights: prepared already, in installed packages, in a file, or on the web."""
     what, settings = f"encoder {name}", layout.config.encoder(name).settings
     path = layout.path("weights", encoder=name)
     if path.is_file():
@@ -144,7 +144,7 @@ def list_needs(layout: Layout) -> Iterator[Need]:
 
 
 def count(layout: Layout, dataset: str) -> tuple[int, int] | None:
-    """Items and interactions of a dataset: as catalogued, else as in the paper's Table 1; None where neither is."""
+    """Items and interactions of a dataset: from its catalogue, else from the paper's Table 1; None if in neither."""
     path = layout.path("counts", dataset=dataset)
     if path.is_file():
         card = files.read_table(path, "counts").filter(~pl.col("step").is_in(["train", "valid", "test"]))
@@ -190,7 +190,7 @@ def estimate_hours(layout: Layout) -> dict[str, float]:
 
 
 def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
-    """The account, a line at a time."""
+    """The lines to print."""
     config = layout.config
     yield f"{config.name}: {len(config.cells)} cells of {', '.join(config.run.datasets)}"
     yield from (need.line for need in needs)
@@ -210,7 +210,7 @@ def _timed(config: Config) -> str:
 
 
 def run(layout: Layout) -> None:
-    """Check every need, print the account, and raise DataError if a run cannot start."""
+    """Check every need, print the lines, and raise DataError if a run cannot start."""
     needs = list(list_needs(layout))
     sys.stdout.write("\n".join(describe(layout, needs)) + "\n")
     missing = [need.what for need in needs if not need.is_there and not need.can_be_fetched]

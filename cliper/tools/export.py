@@ -1,7 +1,7 @@
 """Write a dataset and an arm's features as another toolbox reads them.
 
 In:   train, valid, test, users, items, and the arm's features
-Out:  export/<dataset>/<arm>/, in the format of MMRec:
+Out:  results/<name>/export/<dataset>/<arm>/, in the format of MMRec:
       <dataset>.inter     tab-separated with a header: userID, itemID, x_label (0 train, 1 valid, 2 test), and
                           timestamp where every interaction has one
       image_feat.npy      (I, D) float32, row i for item i
@@ -9,8 +9,8 @@ Out:  export/<dataset>/<arm>/, in the format of MMRec:
       u_id_mapping.csv    tab-separated: user_id, userID
       i_id_mapping.csv    tab-separated: asin, itemID; not written where items have no ids
 
-Copied to MMRec's data/<dataset>/ they are what its configs name. Filled features are written as they are: the toolbox
-knows no others, so it takes them for real ones.
+MMRec finds them by these names in its folder data/<dataset>/. Filled features are written as they are: MMRec does not
+distinguish them from real ones.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Show what one item's features were made of: its image, and each view's prompt, similarity and weight.
 
 In:   items, images and the shards of crawl; prompts, text_embeddings and view_weights of the arms
-Out:  lines on standard output; with --html also a page with the image, which needs no other file
+Out:  lines on standard output; with --html FILE also one HTML file, with the image in it
 
-Looks into the run's datasets until one has the item, and shows every arm whose features were made here, unless
---dataset or --arm names one. Similarity and weight are those of equation 2 of the paper.
+Shows the first of the run's datasets that has the item, and every arm whose features were made here; --dataset and
+--arm name one of each. Similarity and weight are those of equation 2 of the paper.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def cell(value: Any) -> str:
 
 
 def about_image(image: dict[str, Any] | None) -> str:
-    """One line on what became of the image."""
+    """One line on the outcome of the image."""
     if image is None:
         return "not crawled"
     size = f", {image['width']} x {image['height']} px" if image["width"] else ""

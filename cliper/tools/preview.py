@@ -1,10 +1,10 @@
 """Show the prompts of a dataset's first items, with their lengths in tokens.
 
-In:   items; where they are ready, the weights.json of the text encoders of the arms
+In:   items; the weights.json of the arms' text encoders, as far as they are prepared
 Out:  lines on standard output
 
-Tokens are counted by the text encoders of the run's arms that read the prompt set, and of all its arms where none does;
-their tokenizers are enough, so no weights are loaded.
+Tokens are counted by the text encoders of the run's arms that read the prompt set; if none does, by those of all arms.
+Only their tokenizers are loaded, no weights.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run(layout: Layout, *, rows: int, dataset: str | None, prompts: str | None, 
 
 
 def load_counter(layout: Layout, encoder: str) -> Callable[[list[str]], list[int]]:
-    """How an encoder counts the tokens of texts; it counts none, and says why, where its weights are not ready."""
+    """Return a counter of texts' tokens; if the encoder's weights are not prepared, it counts none and says why."""
     try:
         made_ready = decides.of_weights(layout.config, encoder=encoder)
         return loading.load_counter(made_ready.encoder, layout.path("weights", encoder=encoder), name=encoder)

@@ -1,6 +1,6 @@
-"""Print the JSON schema of the config, for editors that complete and check YAML by it.
+"""Print the JSON schema of the config, with which editors complete and check YAML.
 
-In:   nothing but the models of the config
+In:   the models of the config
 Out:  the schema on standard output; the copy in the repository is docs/config.schema.json
 """
 

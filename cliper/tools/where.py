@@ -1,9 +1,10 @@
-"""List the folders of a run's results, a line a job, in the order of the line.
+"""List the folders of a run's results, one line per job, in the order of the stages.
 
 In:   the config
 Out:  lines on standard output: stage, names of the job, folder
 
-Folders that do not depend on a run end in a key of the settings that decide them; this command says which are whose.
+The name of a folder below results/shared/ ends in a key of the settings that decide its results. This command shows
+which folders belong to this run.
 """
 
 from __future__ import annotations

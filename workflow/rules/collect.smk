@@ -1,4 +1,4 @@
-# Raw files, who bought what, images.
+# Raw files, interactions, images.
 
 
 # No code id among the params: the bytes of a file do not depend on how it was fetched.
@@ -51,7 +51,7 @@ rule catalogue:
         "python -m cliper catalogue --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
-# Resumable: what it has fetched lies in shards beside the manifest and is kept when the job is killed.
+# Resumable: fetched images are in shards next to the manifest, which stay when the job is killed.
 rule crawl:
     input:
         item_table=of("crawl", partial(result, "items")),

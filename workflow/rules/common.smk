@@ -1,7 +1,7 @@
-# Reads and checks the config; names that the rules are made of. No logic of the stages.
+# Reads and checks the config; defines names that the rules use. No logic of the stages.
 #
-# Every job has a folder, its `place`. What differs between runs that share a job's results is no param: not the names of
-# the job, which a stage finds by its place, and not the config's path, which is a resource.
+# Every job has a folder, its `place`. Runs that share a job's results must have the same params. So the names of the job
+# are no params: a stage finds them by the place. Neither is the config's path: it is a resource.
 import os
 import re
 import sys
@@ -94,7 +94,7 @@ def benchmark_of(stage, *more):
 
 
 def of(stage, find):
-    """Input function: what `find` gives for the names of a job."""
+    """Input function: what `find` returns for the names of a job."""
     return lambda w: find(**JOBS[stage][w.place])
 
 
@@ -124,15 +124,15 @@ def result(name, **names):
 
 
 def raw_files(dataset, files=None, **_):
-    """Some raw files of a dataset; those that its catalogue is made of, if none are named."""
+    """Some raw files of a dataset; by default, those that its catalogue is made of."""
     files = files or CONFIG.dataset(dataset).source.settings.files.values()
     return [result("raw", dataset=dataset, file=file) for file in files]
 
 
 def own_file(w):
-    """A raw file in the first folder that has it, as it may change; [] where it is fetched from a URL.
+    """The raw file in the first local folder that has it, since it may change; [] if it is fetched from a URL.
 
-    Once taken it stays an input, though its folder may be gone: Snakemake then keeps what was taken.
+    Once copied, it stays an input even if its folder is gone: Snakemake then keeps the copy.
     """
     dataset = JOBS["download"][w.place]["dataset"]
     mirrors = CONFIG.dataset(dataset).source.settings.mirrors or ()
@@ -153,7 +153,7 @@ def own_weights(encoder):
 
 
 def own_images(dataset):
-    """The folder of a dataset's own images, which is newer when files come or go; [] where they are fetched."""
+    """The folder of a dataset's own images; its time changes when files are added or removed. [] if they are fetched."""
     folder = CONFIG.dataset(dataset).image_folder
     return str(Path(folder).expanduser()) if folder else []
 
@@ -194,7 +194,7 @@ def items_of(dataset, arm):
 
 
 def default_image_of(dataset, arm):
-    """The picture that stands for missing ones, where the arm asks for it."""
+    """The picture that replaces missing ones, if the arm asks for it."""
     made = CONFIG.features(dataset, arm)
     is_asked = getattr(made, "missing_image", None) == "default_image"
     return [result("default_image", encoder=made.image)] if is_asked else []

@@ -1,4 +1,4 @@
-# Prompts, encoders, embeddings, features: one text table a (dataset, encoder, view).
+# Prompts, encoders, embeddings, features: one table of texts per dataset, encoder and view.
 
 
 rule prompt:

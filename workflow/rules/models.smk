@@ -1,7 +1,7 @@
 # One cell is one job: dataset x backbone x arm x seed. Training never sees the test split.
 
 
-# Item neighbours are keyed by the features they came from, user neighbours by the train split.
+# The key of item neighbours comes from the features, that of user neighbours from the train split.
 rule neighbours_items:
     input:
         features=of("neighbours-items", partial(result, "features")),

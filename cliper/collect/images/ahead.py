@@ -1,7 +1,7 @@
-"""Fetch ahead of a reader: many requests in flight, answers in order, bounded in number and in memory.
+"""Fetch ahead of a reader: many requests in flight, answers in order, limited in number and in memory.
 
-In: a source of answers and URLs. Out: an answer a URL, in the URLs' order. The source works in an event loop in a
-thread of its own, so that neither a slow disk nor the examination of images delays a request.
+In: a source of answers, and URLs. Out: one answer per URL, in the URLs' order. The source runs in an event loop in its
+own thread, so that neither a slow disk nor the examination of images delays a request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cliper.collect.images.fetch import Answer
 
 
 class Source(Protocol):
-    """Gives an answer a URL; opened by `async with` in the event loop that uses it."""
+    """Returns one answer per URL; opened by `async with` in the event loop that uses it."""
 
     async def __aenter__(self) -> object: ...
 
@@ -30,13 +30,13 @@ class Source(Protocol):
 def fetch_ahead(
     source: Source, urls: Sequence[str], *, n_at_once: int, n_ahead: int, max_bytes: int
 ) -> Generator[Answer]:
-    """Give the URLs' answers in order; while one is awaited, those that follow it are fetched.
+    """Yield the URLs' answers in order; while the reader waits for one, the next ones are fetched.
 
     n_at_once  requests in flight
-    n_ahead    URLs begun beyond the awaited one
-    max_bytes  begin no URL while the bodies that wait for the reader weigh more
+    n_ahead    requests started beyond the awaited one
+    max_bytes  start no request while the bodies that wait for the reader are larger together
 
-    Closing the generator drops what is in flight.
+    Closing the generator cancels the requests in flight.
     """
     work = _Work(source, urls, n_at_once=n_at_once, n_ahead=n_ahead, max_bytes=max_bytes)
     thread = threading.Thread(target=work.run, daemon=True)
@@ -50,7 +50,7 @@ def fetch_ahead(
 
 
 class _Work:
-    """What the event loop's thread and the reader's share; each counts for itself, so no lock is needed."""
+    """State shared by the event loop's thread and the reader's. Each has its own counters, so no lock is needed."""
 
     def __init__(self, source: Source, urls: Sequence[str], *, n_at_once: int, n_ahead: int, max_bytes: int) -> None:
         self._source, self._urls = source, urls
@@ -59,18 +59,18 @@ class _Work:
         self._task = self._loop.create_task(self._fetch_all())
         self._has_room = asyncio.Event()
         self._answers = SimpleQueue[deque[Answer]]()  # an empty one: nothing more comes
-        # The event loop's
+        # Written by the event loop's thread
         self._workers: list[asyncio.Task[None]] = []
         self._is_stopped = False
         self._n_begun = self._n_given = self._bytes_fetched = 0
-        self._is_due = False  # whether `_hand_over` is
+        self._is_due = False  # whether a call of `_hand_over` is scheduled
         self._early: dict[int, Answer] = {}  # place of the URL -> answer that came before those of earlier URLs
-        # The reader's
+        # Written by the reader's thread
         self._n_taken = self._bytes_taken = 0
         self._ready = deque[Answer]()
 
     def run(self) -> None:
-        """Fetch until all is fetched or the reader stops it."""
+        """Fetch until all URLs are done or the reader stops it."""
         self._loop.run_until_complete(asyncio.wait([self._task]))
         self._loop.close()
         self._answers.put(deque())
@@ -89,7 +89,7 @@ class _Work:
         return answer
 
     def stop(self) -> None:
-        """Drop what is in flight; the source is closed in peace."""
+        """Cancel the requests in flight; the source is closed as usual."""
         self._call(self._cancel)
 
     def _call(self, function: Callable[[], object]) -> None:
@@ -116,7 +116,7 @@ class _Work:
     async def _wait_for_room(self) -> None:
         while self._is_full():
             self._has_room.clear()
-            if self._is_full():  # still: the reader looks at the event after it has counted what it took
+            if self._is_full():  # check again: `take` may have made room just before `clear`
                 await self._has_room.wait()
 
     def _is_full(self) -> bool:
@@ -124,7 +124,7 @@ class _Work:
         return is_far or self._bytes_fetched - self._bytes_taken > self._max_bytes
 
     def _give(self, place: int, answer: Answer) -> None:
-        """Hand an answer over, together with the others of the event loop's turn: each one wakes the reader."""
+        """Keep an answer until the end of the event loop's turn: handing over several at once wakes the reader once."""
         self._early[place] = answer
         self._bytes_fetched += weigh(answer)
         if not self._is_due:

@@ -1,4 +1,4 @@
-"""Connections for `fetch`, by aiohttp: to public addresses only, kept for the next request.
+"""Connections for `fetch`, made by aiohttp: only to public addresses, and kept for the next request.
 
 In: the crawl's settings. Out: aiohttp's responses, their bodies as the server sent them. TLS trusts the system's
 certificates and Mozilla's, by certifi.
@@ -24,10 +24,10 @@ from yarl import URL
 
 from cliper.config.collect import Crawl
 
-HOLD_IPV4 = (ip_network("::/96"), ip_network("64:ff9b::/96"))  # in their last 32 bits: RFC 4291 and 6052
+HOLD_IPV4 = (ip_network("::/96"), ip_network("64:ff9b::/96"))  # an IPv4 address in the last 32 bits: RFC 4291 and 6052
 LOCAL_NAT64 = ip_network("64:ff9b:1::/48")  # RFC 8215
 MAX_HEADER_LINES = 100
-KEPT_S = 2.0  # an idle connection is closed after it: a crawl of many hosts would use up the open files
+KEPT_S = 2.0  # an idle connection is closed after this: with many hosts, the process would run out of open files
 BUFFER = 1 << 20  # bytes that may wait to be read; images come in one or two reads
 
 
@@ -49,10 +49,10 @@ class Connections:
         await self._anywhere.close()
 
     def get(self, url: URL) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Ask for a URL; the response can be read in the block.
+        """Request a URL; the response can be read in the block.
 
-        Raises TimeoutError after long silence, aiohttp.ClientError or another OSError for what else fails, and
-        ValueError for an address that is neither public nor allowed.
+        Raises TimeoutError if the server sends nothing for too long, ValueError for an address that is neither public
+        nor allowed, and aiohttp.ClientError or another OSError for other failures.
         """
         is_allowed = bool({str(url.raw_host), f"{url.raw_host}:{url.port}"} & self._allowed)
         session = self._anywhere if is_allowed else self._public
@@ -64,7 +64,7 @@ class Connections:
             resolver=resolver,
             limit=0,  # `Hosts` and the number of requests in flight are the limits
             keepalive_timeout=KEPT_S,
-            happy_eyeballs_delay=None,  # one address after the other, so that the first forbidden one ends it
+            happy_eyeballs_delay=None,  # one address after the other, so that a forbidden one ends the attempt
             socket_factory=open_public_socket if to_public else None,
         )
         return aiohttp.ClientSession(
@@ -82,7 +82,7 @@ class Connections:
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
-        """One for all: a new one costs 30 ms of CPU."""
+        """One TLS context for all connections: making one takes 30 ms of CPU."""
         context = ssl.create_default_context()
         context.load_verify_locations(certifi.where())
         return context
@@ -97,7 +97,7 @@ def open_public_socket(info: AddrInfoType) -> socket.socket:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is anybody's: not private, loopback, link-local, shared or multicast.
+    """Whether an address is public: not private, loopback, link-local, shared or multicast.
 
     >>> is_public("192.0.43.7"), is_public("169.254.169.254"), is_public("::ffff:127.0.0.1"), is_public("224.0.0.1")
     (True, False, False, False)
@@ -122,11 +122,11 @@ def _embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
 
 
 class _Guard(asyncio.Protocol):
-    """Stands between a connection and aiohttp's parser, which handles faults of a body badly.
+    """Sits between a connection and aiohttp's parser, because the parser has three faults with broken bodies.
 
-    The parser loses a response whose head arrives together with a fault (a body longer than its Content-Length): so the
-    head is passed on by itself. It lets the reader of a body that it cannot parse wait, and takes a body without a
-    length that breaks off for a whole one: so the reader gets the error from here.
+    If a response's head and a fault arrive together (a body longer than its Content-Length), the parser loses the
+    response: so the guard passes the head on first. If the parser cannot parse a body, the body's reader waits; if a
+    body without a length is cut, the parser takes it as whole: in both cases the guard sends the error to the reader.
     """
 
     def __init__(self, handler: ResponseHandler) -> None:
@@ -134,7 +134,7 @@ class _Guard(asyncio.Protocol):
         self._body: aiohttp.StreamReader | None = None
 
     def watch(self, body: aiohttp.StreamReader) -> None:
-        """Let this body fail, if what comes over the connection cannot be parsed or breaks off."""
+        """Let this body fail if its data cannot be parsed or the connection ends early."""
         self._body = body
         self._fail(self._handler.exception())
 
@@ -165,7 +165,7 @@ class _Guard(asyncio.Protocol):
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that knows whether its connection was kept from an earlier one."""
+    """A request that knows whether its connection was kept from an earlier request."""
 
     is_on_kept = False
 
@@ -189,10 +189,10 @@ class _Response(aiohttp.ClientResponse):
 
 
 async def _ask_again_if_kept(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
-    """Ask once; again only where the server ended a kept connection, which is no fault of the URL.
+    """Send a request; send it again only if the server has closed a kept connection, which is no fault of the URL.
 
-    That may happen just as we ask: RFC 9112, section 9.3.1. By itself aiohttp asks again on new connections too, but
-    not where a kept one ends with junk.
+    The server may close it while we send: RFC 9112, section 9.3.1. aiohttp's own retry would also repeat requests on
+    new connections, but not one on a kept connection that ends with junk.
     """
     assert isinstance(request, _Request)
     while True:
@@ -201,4 +201,4 @@ async def _ask_again_if_kept(request: aiohttp.ClientRequest, handler: ClientHand
             return await handler(request)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError) as error:
             if not request.is_on_kept:
-                raise ConnectionError(str(error)) from error  # of no kind that aiohttp tries again
+                raise ConnectionError(str(error)) from error  # aiohttp does not retry this class

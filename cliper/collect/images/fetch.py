@@ -1,6 +1,6 @@
 """Fetch files over HTTP for `crawl`: politely, within limits, and from public addresses only.
 
-In: URLs as they stand in the metadata. Out: one `Answer` a URL; no fault of a URL, server or network raises.
+In: URLs as the metadata has them. Out: one `Answer` per URL; faults of URLs, servers and the network raise nothing.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from cliper.collect.images.connections import Connections
 from cliper.collect.images.hosts import Hosts
 from cliper.config.collect import Crawl
 
-SAFE = "%/:?@!$&'()*+,;=~"  # in paths and queries: RFC 3986, section 3.3, and escapes as they stand
+SAFE = "%/:?@!$&'()*+,;=~"  # kept in paths and queries: RFC 3986, section 3.3, and % of existing escapes
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 FIRST_PAUSE_S = 0.5  # before the second attempt; doubles with each further one
-MAX_ROBOTS_TXT = 500 * 1024  # bytes; RFC 9309, section 2.5: what a crawler must at least read
-FORBIDDEN = b"User-agent: *\nDisallow: /"  # taken for a robots.txt that is too large to be read
+MAX_ROBOTS_TXT = 500 * 1024  # bytes; RFC 9309, section 2.5: a crawler must read at least this much
+FORBIDDEN = b"User-agent: *\nDisallow: /"  # used instead of a robots.txt that is too large
 OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "noimageindex"})  # as img2dataset
 VALUED_DIRECTIVES = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 
 
 class Answer(NamedTuple):
-    """What became of one URL; `body` stands where status is "ok"."""
+    """The outcome of one URL; `body` is set if status is "ok"."""
 
     status: str  # ok, http_error, timeout, connection_error, given_up, refused or too_large
     http_code: int | None = None
     detail: str | None = None
     body: bytes | None = None
-    final_url: str | None = None  # where redirects led
+    final_url: str | None = None  # the URL after redirects
     retry_after_s: float = 0.0
 
 
@@ -77,9 +77,9 @@ def opt_out(lines: Iterable[str], *, agent: str) -> str | None:
     return None
 
 
-@lru_cache(maxsize=1024)  # each attempt asks
+@lru_cache(maxsize=1024)  # called in each attempt
 def parse_url(url: str) -> URL:
-    """Say what is asked for: path and query as they stand, no fragment. Raises ValueError for all but http and https.
+    """The URL to request: path and query unchanged, no fragment. Raises ValueError unless it is http or https.
 
     >>> str(parse_url("http://me:secret@Shop.test.:81/I/51%2bZ/../a b.jpg?x=%2F#top"))
     'http://shop.test:81/I/51%2bZ/../a%20b.jpg?x=%2F'
@@ -97,11 +97,11 @@ def _origin(scheme: str, netloc: str) -> str:
         raise ValueError("no http or https URL")
     origin = URL(f"{scheme}://{netloc}").origin()
     assert origin.host is not None
-    return str(origin.with_host(origin.host.rstrip(".")))  # the dot that may end a name stands in no certificate
+    return str(origin.with_host(origin.host.rstrip(".")))  # certificates lack the dot that may end a name
 
 
 class Fetcher:
-    """Fetches URLs within one event loop, with one account of the hosts; open it there by `async with`."""
+    """Fetches URLs within one event loop and keeps the hosts' limits; open it there by `async with`."""
 
     def __init__(self, settings: Crawl) -> None:
         self._settings = settings
@@ -119,7 +119,7 @@ class Fetcher:
         await self._connections.__aexit__(*error)
 
     async def fetch(self, url: str) -> Answer:
-        """Fetch one URL, again after a pause where that may help, all before its deadline."""
+        """Fetch one URL; after a transient failure, wait and try again until the deadline."""
         try:
             host = str(parse_url(url).raw_host)
         except ValueError as error:
@@ -151,7 +151,7 @@ class Fetcher:
             return await self._follow(url, deadline)
         except TimeoutError:
             return Answer("timeout", detail="no whole answer in time")
-        except ValueError as error:  # an address that is not public, or no URL that can be asked
+        except ValueError as error:  # an address that is not public, or a URL that cannot be requested
             return Answer("refused", detail=_reason(error))
         except (OSError, ClientError) as error:
             return Answer("connection_error", detail=_reason(error))
@@ -163,7 +163,7 @@ class Fetcher:
             if not is_robots_txt and (refusal := await self._refusal(parsed, deadline)):
                 return refusal
             async with self._hosts.turn(str(parsed.raw_host)) as waited_s:
-                deadline.at += waited_s  # a URL does not pay for the queue before it
+                deadline.at += waited_s  # waiting for a turn does not count
                 async with asyncio.timeout_at(deadline.at), self._connections.get(parsed) as response:
                     if (location := _location(response)) is None:
                         answer = await (self._read_rules(response) if is_robots_txt else self._read_file(response))
@@ -178,11 +178,11 @@ class Fetcher:
         return await _read(response, self._settings.max_bytes)
 
     async def _read_rules(self, response: ClientResponse) -> Answer:
-        """Take a robots.txt: what is said of it as a file does not lift its rules, nor does a small max_bytes."""
+        """Read a robots.txt: neither an X-Robots-Tag on it nor a small max_bytes lifts its rules."""
         return await _read(response, max(self._settings.max_bytes, MAX_ROBOTS_TXT))
 
     async def _refusal(self, url: URL, deadline: _Deadline) -> Answer | None:
-        """Say why robots.txt keeps us from a URL, or None. A transient failure of robots.txt is one of the URL."""
+        """The refusal if robots.txt forbids the URL, else None. If robots.txt fails transiently, so does the URL."""
         if not self._settings.robots_txt:
             return None
         origin = url.origin()
@@ -198,7 +198,7 @@ class Fetcher:
 
 
 async def _read(response: ClientResponse, max_bytes: int) -> Answer:
-    """Take what the config allows of an answer that is no redirect."""
+    """Read an answer that is not a redirect, within the config's limits."""
     code = response.status
     if code != HTTPStatus.OK:
         retry_after_s = _retry_after_s(response.headers.get("Retry-After", ""))
@@ -220,7 +220,7 @@ def _location(response: ClientResponse) -> str | None:
 
 
 def _retry_after_s(value: str) -> float:
-    """Seconds that a `Retry-After` asks for, as a number or a date; 0 for what is neither."""
+    """Seconds that a `Retry-After` asks for, as a number or a date; 0 if it is neither."""
     with suppress(ValueError, OverflowError):
         if value.isdecimal():
             return float(value)
@@ -233,9 +233,9 @@ def _reason(error: BaseException) -> str:
     """The innermost error in words; the outer ones name objects by their address in memory."""
     while inner := error.__cause__ or error.__context__:
         error = inner
-    told = getattr(error, "strerror", None) or getattr(error, "message", None)  # the latter is aiohttp's parser's
-    words = str(told or str(error) or type(error).__name__)[:200]
-    printable = "".join(sign if sign.isprintable() else " " for sign in words)  # some repeat what the server sent
+    message = getattr(error, "strerror", None) or getattr(error, "message", None)  # the latter is aiohttp's parser's
+    words = str(message or str(error) or type(error).__name__)[:200]
+    printable = "".join(sign if sign.isprintable() else " " for sign in words)  # some repeat the server's bytes
     return " ".join(printable.split())
 
 

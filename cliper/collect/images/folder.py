@@ -1,6 +1,6 @@
-"""Images in a folder of one's own, named by item: `<asin>.jpg` (or .jpeg, .png, .gif, .webp, .bmp).
+"""Images in a folder of the user's own, named by item: `<asin>.jpg` (or .jpeg, .png, .gif, .webp, .bmp).
 
-`crawl` reads them in the place of URLs, with the same checks and statuses.
+`crawl` reads them instead of URLs, with the same checks and statuses.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp"})
 
 
 def find_images(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Say of every item which file of the folder is its image.
+    """Find every item's image among the files of a folder.
 
     items    item, asin (nullable)
     returns  item, url, status: what `OwnImages` reads, or "no_file"
 
-    An id is looked up among the folder's names, never made a path. Raises DataError if the folder is missing, or has no
-    file of any item.
+    An id is looked up among the folder's names and never used as a path. Raises DataError if the folder is missing, or
+    has no file for any item.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; put the images there, or correct image_folder")
@@ -45,13 +45,13 @@ def find_images(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
 
 
 def stamp(path: Path) -> str:
-    """A file's name with size and time of its last change: what is made of it is made again when it changes."""
+    """A file's name with its size and the time of its last change, so that a changed file is read again."""
     about = path.stat()
     return f"{path.name}?{about.st_size}-{about.st_mtime_ns}"
 
 
 class OwnImages:
-    """Reads files as a fetcher does URLs; no fault of a file raises."""
+    """Reads files as a `Fetcher` fetches URLs; a broken file raises nothing."""
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes

@@ -1,4 +1,4 @@
-"""How a crawl treats hosts: whose turn it is, who wants to be left alone, and who is given up."""
+"""The limits of a crawl for each host: turns, pauses that the host asks for, and hosts that are given up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cliper.config.collect import Crawl
 
 
 class Hosts:
-    """Limits the requests to each host, at once and per second, until it is given up. For one event loop."""
+    """Limits the requests to each host, at once and per second, and gives up hosts that fail. For one event loop."""
 
     def __init__(self, settings: Crawl) -> None:
         self._interval_s = 1 / settings.requests_per_s
@@ -27,13 +27,13 @@ class Hosts:
 
     @asynccontextmanager
     async def turn(self, host: str) -> AsyncIterator[float]:
-        """Wait for a turn and hold it; gives the seconds waited."""
+        """Wait for a turn and hold it; yields the seconds waited."""
         asked = time.monotonic()
         async with self._slots[host]:
             start = self._reserve(host)
             while (wait_s := start - time.monotonic()) > 0:
                 await asyncio.sleep(wait_s)
-                if start < self._paused_until[host]:  # the host said so meanwhile
+                if start < self._paused_until[host]:  # the host has asked for a pause meanwhile
                     start = self._reserve(host)
             yield time.monotonic() - asked
 
@@ -44,16 +44,16 @@ class Hosts:
         return start
 
     def pause(self, host: str, seconds: float) -> None:
-        """Give nobody a turn for some time: the host said so."""
+        """Give no turns for some seconds, as the host asked."""
         self._paused_until[host] = max(self._paused_until[host], time.monotonic() + seconds)
 
     def note(self, host: str, failure: str | None) -> None:
-        """Count what became of a URL: the reason of a transient failure, or None for any other end."""
+        """Count the outcome of a URL: the reason of a transient failure, or None for any other outcome."""
         self._in_a_row[host] = self._in_a_row[host] + 1 if failure else 0
         if self._in_a_row[host] == self._give_up_after and host not in self._given_up:
             self._given_up[host] = f"{host} failed {self._give_up_after} times in a row, at last with {failure}"
-            log.warn(f"{self._given_up[host]}: it is asked no more in this run")
+            log.warn(f"{self._given_up[host]}: it gets no more requests in this run")
 
     def why_given_up(self, host: str) -> str | None:
-        """Account of the host's end; None while it is asked."""
+        """Why the host was given up; None if it was not."""
         return self._given_up.get(host)

@@ -1,6 +1,6 @@
-"""Say what fetched bytes are worth as images: for `crawl`, here or in processes of its own.
+"""Examine fetched bytes: are they images that can be used? For `crawl`, in its own process or in others.
 
-Imports Pillow and nothing else, so that such a process starts quickly.
+Imports only Pillow, so that such a process starts quickly.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from PIL import ExifTags, Image
 from cliper.broken import BROKEN_IMAGE
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of the same; BMP's two letters could start a text
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of these formats; BMP's two letters could start a text
 
 
 class Verdict(NamedTuple):
-    """What a file is worth."""
+    """The result of examining a file."""
 
     status: str
     width: int | None = None  # px
@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
 
 
 def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
-    """Say whether bytes are a whole image of a fitting size; nothing is decoded before its header has passed.
+    """Check that bytes are a whole image of an allowed size; an image is decoded only after its header has passed.
 
     >>> examine(b"<html>Not found</html>", max_pixels=100, min_side_px=1).status
     'not_an_image'
@@ -74,12 +74,12 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 def examine_all(bodies: Sequence[bytes | None], *, max_pixels: int, min_side_px: int) -> list[Verdict | None]:
-    """Examine several at once; None stays None."""
+    """Examine several files; None stays None."""
     return [body if body is None else examine(body, max_pixels=max_pixels, min_side_px=min_side_px) for body in bodies]
 
 
 def follow_parent() -> None:
-    """Begin a process of examiners: it ends with its parent, however that ends."""
+    """Run at the start of a process that examines: let it end with its parent, even if that is killed."""
     threading.Thread(target=_wait_and_end, daemon=True).start()
 
 

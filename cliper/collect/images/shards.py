@@ -36,19 +36,19 @@ def shard_name(number: int, urls: Sequence[str], settings: Sequence[object]) -> 
 
 
 def read_outcomes(shard: Path) -> pl.DataFrame:
-    """What became of a shard's URLs: its columns without the bytes, and its name in column shard."""
+    """The outcomes of a shard's URLs: its columns without the bytes, and its name in column shard."""
     return files.read_table(shard, "image_shard", columns=list(OUTCOME)).with_columns(shard=pl.lit(shard.name))
 
 
 def read_rows(shard: Path) -> Iterator[dict[str, Any]]:
-    """A shard's rows, images and all, a few in memory at a time."""
+    """A shard's rows with their images, a few in memory at a time."""
     whole = (0, files.count_rows(shard, "image_shard"))
     for frame in files.read_in_batches(shard, "image_shard", whole, size=16):
         yield from frame.iter_rows(named=True)
 
 
 def no_outcomes() -> pl.DataFrame:
-    """The table of `read_outcomes` without a row."""
+    """A table as `read_outcomes` returns it, without rows."""
     table = pl.from_arrow(
         pa.schema(
             [*((name, files.arrow_type(kind)) for name, kind in OUTCOME.items()), ("shard", pa.string())]
@@ -61,7 +61,7 @@ def no_outcomes() -> pl.DataFrame:
 def read_images(manifest: Path, *, items: Collection[int] | None = None) -> Iterator[tuple[int, bytes]]:
     """Every item that has an image, in item order, with the image's bytes as the server sent them.
 
-    items  those to read; all without it
+    items  the items to read; default: all
 
     Holds one row group of a shard in memory. Raises DataError if the manifest or a shard is missing or broken.
     """
@@ -72,7 +72,7 @@ def read_images(manifest: Path, *, items: Collection[int] | None = None) -> Iter
 
 
 def read_bytes(manifest: Path, rows: pl.DataFrame) -> Iterator[bytes]:
-    """The images' bytes of some rows of the manifest, in their order; those of status ok.
+    """The images' bytes of some rows of the manifest, all of status ok, in their order.
 
     Holds one row group of a shard in memory. Raises DataError if a shard is missing or broken.
     """

@@ -21,7 +21,7 @@ def are_first(users: Ints, items: Ints) -> Bools:
 def are_in_core(users: Ints, items: Ints, k: int) -> Bools:
     """Which interactions have a user and an item with at least k of these interactions, (n,) each.
 
-    One round: what is left may again hold users and items with fewer.
+    One round: the rest may again have users and items with fewer.
     """
     kept: Bools = (np.bincount(users)[users] >= k) & (np.bincount(items)[items] >= k)
     return kept

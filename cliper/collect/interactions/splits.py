@@ -6,7 +6,7 @@ They differ in what "last" means:
 
 random       in an order drawn at random (paper section 4, "Datasets"; the toolbox's files)
 user_time    the latest of each user
-global_time  the latest of all: the rule is taken once, as if all were one user's
+global_time  the latest of all: the rule is applied once, as if all interactions were one user's
 
 Interactions of the same second are ordered at random.
 """
@@ -26,7 +26,7 @@ def cut_by_rule(groups: Ints, places: Ints) -> Labels:
     """Label the last interactions of each group valid and test, by the rule above.
 
     groups   (n,) for example the user of each interaction
-    places   (n,) where each interaction stands; distinct within a group
+    places   (n,) position of each interaction in its order; distinct within a group
     returns  (n,) train, valid or test
     """
     frame = pl.DataFrame({"group": groups, "place": places})
@@ -43,7 +43,7 @@ def cut_by_rule(groups: Ints, places: Ints) -> Labels:
 
 
 def split_random(users: Ints, timestamps: Ints, generator: Generator) -> Labels:
-    """Hold interactions of each user out at random; the times decide nothing."""
+    """Hold interactions of each user out at random; the times are not used."""
     del timestamps
     return cut_by_rule(users, generator.permutation(len(users)))
 
@@ -59,7 +59,7 @@ def split_global_time(users: Ints, timestamps: Ints, generator: Generator) -> La
 
 
 def places_in_time(timestamps: Ints, generator: Generator) -> Ints:
-    """Where each interaction (n,) stands in time, from 0; equal times in an order drawn at random."""
+    """Position of each interaction (n,) in time, from 0; equal times are ordered at random."""
     order = np.lexsort((generator.permutation(len(timestamps)), timestamps))
     places = np.empty_like(order)
     places[order] = np.arange(len(order))

@@ -1,6 +1,6 @@
 """The sources by kind. A new one: a file with its settings, a file with its class, a row here, its test.
 
-No class that reads is imported here: a config is checked without polars.
+No class that reads files is imported here, so that a config is checked without polars.
 """
 
 from __future__ import annotations

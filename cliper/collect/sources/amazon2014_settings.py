@@ -42,5 +42,5 @@ class Amazon2014Settings(SourceSettings):
 
     @property
     def given_features(self) -> Mapping[str, GivenFeatures]:
-        """Arm -> the image features that go before its encoder's."""
+        """Arm -> the image features that replace those of its encoder."""
         return {arm: GivenFeatures(found.image) for arm, found in (self.features or {}).items()}

@@ -1,4 +1,4 @@
-"""What all sources share: two tables are read from their raw files."""
+"""The base of all sources: each reads two tables from raw files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Source(ABC, Generic[S]):
     def read_interactions(self, paths: Mapping[str, Path]) -> pl.DataFrame:
         """Read who bought what, in the file's order.
 
-        paths    role of each raw file, as `settings.files` names it -> where it lies
+        paths    role of each raw file, as `settings.files` names it -> its path
         returns  user_id, asin (texts), rating, timestamp in seconds (numbers, null where there is none); a source with
                  a split of its own adds split (train, valid, test), and where it numbers them user and item
 

@@ -16,8 +16,8 @@ Mirrors = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]  # YAML
 class GivenFeatures(NamedTuple):
     """Files with features that come with a dataset for one arm.
 
-    With a text: both are numpy's, with a row for every item, in item order. Without: the image features of
-    Amazon-2014, by asin; the text features are made here.
+    With `text`: both are numpy files with a row for every item, in item order. Without: `image` has the image features
+    of Amazon-2014, by asin, and the text features are made here.
     """
 
     image: str
@@ -29,7 +29,7 @@ class SourceSettings(Settings):
 
     mirrors: Mirrors | None = Field(
         None,
-        description="base URLs or local folders, tried in order; without it those of cliper/data/sources.csv",
+        description="base URLs or local folders, tried in order; default: those in cliper/data/sources.csv",
     )
 
     @property
@@ -49,10 +49,10 @@ class SourceSettings(Settings):
 
     @property
     def cut_columns(self) -> frozenset[str]:
-        """Which of rating and timestamp its interactions have; a dataset is cut by these."""
+        """Which of rating and timestamp its interactions have; a dataset can be filtered and split by these."""
         return frozenset({"rating", "timestamp"})
 
     @property
     def has_image_urls(self) -> bool:
-        """Whether URLs of images are read of its items."""
+        """Whether its items have URLs of images."""
         return True

@@ -19,5 +19,5 @@ def parse_object(line: str, key: str, where: str) -> dict[str, Any]:
 
 
 def describe(record: dict[str, Any], texts: tuple[str, ...], where: str) -> str | None:
-    """The texts under several keys, each a text or a list of texts, in one."""
+    """Join the texts under several keys, each a text or a list of texts."""
     return joined([joined(record.get(name), f"{where}, {name}") for name in texts], where)

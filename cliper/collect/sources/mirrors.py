@@ -1,8 +1,8 @@
-"""Where raw files lie, what is known of them, and what was found when they were first seen.
+"""Where raw files are, what is published about them, and the sha256 that they had at their first fetch.
 
-data/sources.csv lists the public files: kind and name (exact, or a pattern where none is exact), mirrors in the order
-in which they are tried, and where somebody has published them size and sha256. The lock file holds the sha256 of every
-file at its first fetch; keep it with the config.
+data/sources.csv lists the public files: kind, name (exact, or a pattern, which counts if no name is exact), mirrors in
+the order in which they are tried, and size and sha256 if they are published. The lock file has the sha256 of every file
+at its first fetch; keep it with the config.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from cliper.errors import DataError, SourceError
 
 
 class Place(NamedTuple):
-    """One place to look for a file, and what is known of what lies there."""
+    """One place to look for a file, and what is published about the file there."""
 
     mirror: str  # base URL or folder
     size_bytes: int | None
     sha256: str | None
     terms: str
-    key: str  # under which the lock file has it: one for all public mirrors of a file
+    key: str  # of the file in the lock file: the same for all public mirrors
 
     @property
     def is_folder(self) -> bool:
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 def known_places(kind: str, file: str) -> list[Place]:
-    """Rows of data/sources.csv for a raw file, in their order: those of its name, else those of a pattern."""
+    """Rows of data/sources.csv for a raw file, in order: those with its name, else those with a pattern of it."""
     rows = [row for row in resources.read_csv("sources.csv") if row["kind"] == kind]
     fitting = [r for r in rows if r["file"] == file] or [r for r in rows if fnmatchcase(file, r["file"])]
     return [
@@ -44,9 +44,9 @@ def known_places(kind: str, file: str) -> list[Place]:
 
 
 def find_places(kind: str, mirrors: tuple[str, ...] | None, file: str) -> list[Place]:
-    """Where to look for a raw file: at a source's own mirrors if it names any, else at the known ones of its kind.
+    """Where to look for a raw file: at the mirrors in the config if there are any, else at the known ones of its kind.
 
-    What is published of a public file is not asked of a mirror of one's own, which may hold another by that name.
+    A mirror in the config may have another file of this name, so what is published does not apply to it.
     """
     if not mirrors:
         return known_places(kind, file)
@@ -54,7 +54,7 @@ def find_places(kind: str, mirrors: tuple[str, ...] | None, file: str) -> list[P
 
 
 def check_lock(lock: Path, place: Place, digest: str) -> None:
-    """Record the sha256 of a file that is seen for the first time; raise SourceError if it was another one then."""
+    """Record a file's sha256 at its first fetch; later, raise SourceError if the sha256 differs."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock.with_name(f".{lock.name}.held")):  # downloads run side by side
         recorded = read_lock(lock)

@@ -27,7 +27,7 @@ class Mmrec(Source[MmrecSettings]):
     Settings = MmrecSettings
 
     def read_interactions(self, paths: Mapping[str, Path]) -> pl.DataFrame:
-        """Read user, item, split, timestamp and where known asin; user_id is the user's number as text.
+        """Read user, item, split, timestamp, and asin if it is known; user_id is the user's number as text.
 
         Raises SourceError if a column, a number or a label is not as above.
         """

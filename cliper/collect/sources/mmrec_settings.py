@@ -41,7 +41,7 @@ class MmrecSettings(SourceSettings):
 
     @property
     def given_features(self) -> Mapping[str, GivenFeatures]:
-        """Arm -> the features that go before its encoders'."""
+        """Arm -> the features that replace those of its encoders."""
         return {arm: GivenFeatures(found.image, found.text) for arm, found in (self.features or {}).items()}
 
     @property

@@ -29,7 +29,7 @@ def read_ratings(path: Path, columns: Sequence[str], *, has_header: bool = False
 
 
 def read_reviews(path: Path, names: Mapping[str, str]) -> pl.DataFrame:
-    """Read JSON lines of reviews in the file's order; what the reviewers wrote is left where it is.
+    """Read JSON lines of reviews in the file's order, without their texts.
 
     names  user_id, asin, rating, timestamp -> the file's name of it
 
@@ -56,7 +56,7 @@ def require_complete(frame: pl.DataFrame, path: Path, *, first_line: int = 1) ->
 
 
 def _first_bad_rating(path: Path, columns: Sequence[str], has_header: bool) -> str:
-    """Find the line that made the fast reader give up."""
+    """Find the line that the fast reader could not read."""
     number = 0
     try:
         with open_bytes(path) as lines:

@@ -1,7 +1,7 @@
-"""What the readers of item metadata share: wanted lines of huge files, and fields as the items table has them.
+"""What the readers of item metadata share: finding wanted lines in huge files, and reading fields for the items table.
 
-Memory stays flat whatever a file holds: it is read in blocks, a line of another item is never parsed, and one that is
-longer than LONGEST bytes is refused.
+Memory does not grow with a file: it is read in blocks, lines of other items are never parsed, and a line longer than
+LONGEST bytes is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BROKEN_GZIP = (EOFError, zlib.error, OSError)
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, unpacked where its name ends in .gz."""
+    """Open a file for reading; it is unpacked if its name ends in .gz."""
     return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
@@ -67,7 +67,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def find_lines(path: Path, key: re.Pattern[bytes], ids: set[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of the lines in which `key` finds, as its group 1, one of `ids`; the caller may remove some."""
+    """Number and bytes of the lines in which group 1 of `key` is one of `ids`; the caller may remove some meanwhile."""
     number = 1
     for block in log.progress(read_blocks(path), what=path.name):
         counted = end = 0
@@ -142,7 +142,7 @@ def as_path(value: object, where: str) -> list[list[str]] | None:
 
 
 def unbroken(text: str) -> str:
-    r"""A text without halves of surrogate pairs, which no file holds: whole pairs are joined, lone ones replaced.
+    r"""A text without halves of surrogate pairs, which cannot be written: pairs are joined, lone halves replaced.
 
     >>> unbroken("\ud83d\ude00 \ud800") == "\U0001f600 \ufffd"
     True

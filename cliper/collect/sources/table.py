@@ -1,11 +1,11 @@
-"""Anyone's own tables: CSV, TSV or Parquet of interactions and of items, with their columns named in the config.
+"""A user's own tables: CSV, TSV or Parquet of interactions and of items, with their columns named in the config.
 
-interactions   user_id, asin; where there are: rating, timestamp, split (train, valid, test, or 0, 1, 2)
-items          asin; where there are: title, brand, categories, description, image_url
+interactions   user_id, asin; optional: rating, timestamp, split (train, valid, test, or 0, 1, 2)
+items          asin; optional: title, brand, categories, description, image_url
 
 `asin` is the shop's own id of an item. Ids are read as texts without the white space around them, so 007 is not 7. A
-timestamp is in seconds, or a time of Parquet's own. Categories are a text, whose levels " > " or "|" part, or a list of
-texts, or a list of such lists.
+timestamp is in seconds, or has a time type of Parquet. Categories are a text with " > " or "|" between the levels, or a
+list of texts, or a list of such lists.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BROKEN = (pl.exceptions.PolarsError, OSError)
 
 
 class Table(Source[TableSettings]):
-    """A table of interactions, and maybe one of items."""
+    """A table of interactions and, optionally, one of items."""
 
     Settings = TableSettings
 
@@ -61,7 +61,7 @@ class Table(Source[TableSettings]):
         return frame.with_columns(**absent)
 
     def read_items(self, paths: Mapping[str, Path], wanted: Collection[str]) -> pl.DataFrame:
-        """Read the wanted items, the first row of each, and warn of more; none where there is no table of items.
+        """Read the wanted items; without a table of items, none. Of several rows of an item, warn and use the first.
 
         Raises SourceError if the table cannot be read, or has no row of a wanted item.
         """
@@ -89,7 +89,7 @@ class Table(Source[TableSettings]):
 
 
 def _read(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
-    """The named columns of a table under our names. CSV gives texts alone."""
+    """The named columns of a table under our names. From CSV all values are texts."""
     try:
         if path.suffix == ".parquet":
             found = pl.scan_parquet(path)

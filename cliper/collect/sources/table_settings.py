@@ -1,4 +1,4 @@
-"""Settings of tables of one's own."""
+"""Settings of a user's own tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of embeddings: items are encoded in ranges, each a file, and read as one table.
+"""The tables of embeddings: each range of items is one file, and all ranges are read as one table.
 
 `encode` writes them (`encode.ranges` of a view, or of the images); `fuse` and `inspect` read them through here.
 """
@@ -14,12 +14,12 @@ from cliper import files
 from cliper.errors import DataError, FeatureError
 from cliper.schemas import TABLES
 
-DECIDES = ("weights", "context", "precision", "overflow")  # of a file's note, what all ranges must share
-TOKENS = ("view", "text_sha256", "n_tokens", "n_chunks", "truncated")  # columns that a token report is made of
+DECIDES = ("weights", "context", "precision", "overflow")  # keys of a file's metadata that are equal in all ranges
+TOKENS = ("view", "text_sha256", "n_tokens", "n_chunks", "truncated")  # columns that a token report reads
 
 
 def span(n_items: int, number: int, n_ranges: int) -> tuple[int, int]:
-    """First row of a range, and the one behind its last. Raises DataError if there are fewer items than ranges.
+    """First row of a range, and the row after its last. Raises DataError if there are fewer items than ranges.
 
     >>> [span(10, number, 3) for number in range(3)]
     [(0, 3), (3, 6), (6, 10)]
@@ -32,7 +32,7 @@ def span(n_items: int, number: int, n_ranges: int) -> tuple[int, int]:
 def read_ranges(paths: Sequence[Path], kind: str, *, columns: list[str] | None = None) -> pl.DataFrame:
     """Read all ranges of text_embeddings or image_embeddings as one table.
 
-    Raises DataError if one is missing or broken, FeatureError if they do not belong to each other.
+    Raises DataError if one is missing or broken, FeatureError if they do not belong together.
     """
     tables = [files.read_table(path, kind, columns=columns) for path in paths]
     made = [[files.read_metadata(path).get(key) for key in DECIDES] for path in paths]
@@ -45,7 +45,7 @@ def read_ranges(paths: Sequence[Path], kind: str, *, columns: list[str] | None =
 
 
 def token_report(texts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Count the tokens of views: a row each.
+    """Count the tokens of views: one row per view.
 
     texts  for each view, the columns TOKENS of its items' embeddings
     """

@@ -1,9 +1,9 @@
-"""Vectors of texts and images, kept between runs: each is found again by the sha256 of what it is of.
+"""A store of vectors that are kept between runs; the sha256 of a text or an image finds its vector.
 
-The folder is named in the config (`encode.store`). Below it lies a folder for everything that decides a vector's
-bytes beside its text or image (weights, precision, context, shape of the batches, threads, device, versions, code), and
-in it Parquet files that are written once and never changed. A file is named after its content, so several jobs
-may write at once, and a file that does not hold what its name says is ignored. All of it is safe to delete.
+The config names the folder (`encode.store`). It has a subfolder for each set of facts that decides a vector's bytes,
+apart from its text or image: weights, precision, context, shape of the batches, threads, device, versions, code. A
+subfolder has Parquet files that are written once and never changed. A file is named after its content, so several jobs
+may write at once, and a file whose content does not match its name is ignored. All of it is safe to delete.
 
 `encode` reads and writes it.
 """
@@ -25,18 +25,18 @@ from cliper import files, log
 from cliper.arrays import Vectors
 from cliper.errors import DataError
 
-FLUSH_S = 60  # a killed job loses what it encoded since
-FLUSH_ROWS = 8_192  # so large a file is read whole for any vector in it
+FLUSH_S = 60  # a killed job loses what it encoded after the last write
+FLUSH_ROWS = 8_192  # rows of a file, about; it is read whole for any vector in it
 INDEX = {"digest": pl.Binary, "file": pl.Int32, "row": pl.Int32}
 
 
 class VectorStore:
-    """The vectors made under one set of facts. Use as a context: what was added is written at its end.
+    """The vectors of one set of facts. Use it as a context manager: at its end, added vectors are written.
 
-    folder  of all stores
-    facts   what decides a vector's bytes, beside the text or image
+    folder  of all sets of facts
+    facts   all that decides a vector's bytes, except the text or image
 
-    Holds the digests of all its files, as they are when it is opened, and the vectors of one file.
+    Holds in memory the digests of all files that exist when it is opened, and the vectors of one file.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
@@ -51,11 +51,11 @@ class VectorStore:
 
     @property
     def n_found(self) -> int:
-        """Vectors that were found and had been kept before this store was opened."""
+        """Number of vectors found that were there before this store was opened."""
         return int(self._is_found.sum())
 
     def find(self, digests: list[str]) -> Iterator[tuple[list[int], Vectors]]:
-        """Places in `digests` whose vectors are kept, and these vectors; each place once.
+        """Find vectors. Yields places in `digests` and the vectors of these places; each place at most once.
 
         digests  distinct
         """
@@ -84,14 +84,14 @@ class VectorStore:
             yield from self._find(lost.select("place", "digest"))
 
     def add(self, digests: list[str], vectors: Vectors) -> None:
-        """Keep some vectors (n, D); they are written now and then, and at the end."""
+        """Add vectors (n, D); they are written from time to time, and at the end."""
         self._digests += digests
         self._vectors.append(vectors)
         if len(self._digests) >= FLUSH_ROWS or time.monotonic() - self._flushed > FLUSH_S:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was added since."""
+        """Write the vectors added since the last write."""
         self._flushed = time.monotonic()
         if self._digests:
             table = pl.DataFrame({"sha256": self._digests, "embedding": np.concatenate(self._vectors)}).sort("sha256")
@@ -111,7 +111,7 @@ class VectorStore:
 
 
 def _index(path: Path, number: int) -> pl.DataFrame:
-    """Where the vectors of a file stand; of a broken one, none."""
+    """Index of the vectors in a file; empty if the file is broken."""
     try:
         digests = files.read_table(path, "vectors", columns=["sha256"])["sha256"]
         _require(_name_of(digests), path.stem.partition("-")[0], path)
@@ -141,7 +141,7 @@ def _require(found: str, wanted: str, path: Path) -> None:
 
 
 def _name(digests: pl.Series, vectors: Vectors) -> str:
-    """Name of a file: a hash of its digests, which is looked at first, and one of its vectors."""
+    """Name of a file: a hash of its digests, which is checked first, and a hash of its vectors."""
     return f"{_name_of(digests)}-{hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()[:16]}"
 
 

@@ -1,6 +1,6 @@
 """The encoders by kind. A new one: a file with its settings, a file with its class, a row here, its test.
 
-No class that computes is imported here: a config is checked without torch.
+No class that computes is imported here, so that a config is checked without torch.
 """
 
 from __future__ import annotations

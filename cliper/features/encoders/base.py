@@ -1,7 +1,7 @@
-"""What all encoders share: two towers, and how texts and images pass through them.
+"""The base of all encoders: a text tower, an image tower, and how batches pass through them.
 
-Every batch of a kind has one shape: texts share a width with texts of like length, and what is missing in the last
-batch is filled up. So its text or image alone decides a vector, never the others of its batch.
+Texts of similar length are padded to the same width. All batches of one width have the same shape, since the last one
+is filled up. So a vector depends on its text or image alone, never on the rest of its batch.
 
 Source: paper, section 3, equation 1. Departs from it: nothing; for long texts see `overflow`.
 """
@@ -34,7 +34,7 @@ S = TypeVar("S", bound=EncoderSettings)
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What `weights.json` notes about an encoder that is ready for use, besides its settings."""
+    """What `weights.json` says about an encoder that is ready for use, in addition to its settings."""
 
     architecture: str
     files: dict[str, str]  # name -> sha256; in the encoder's folder or, for packaged models, in the package
@@ -87,10 +87,10 @@ class ImageTower:
 
 
 class EncoderKind(ABC, Generic[S]):
-    """One kind of encoders: how its weights are made ready and loaded.
+    """One kind of encoders: how its weights are prepared and loaded.
 
-    Settings  what the config may say of such an encoder
-    settings  what it says of this one
+    Settings  class of the settings of such an encoder
+    settings  the config's settings of this one
     """
 
     Settings: ClassVar[type[EncoderSettings]] = EncoderSettings
@@ -100,20 +100,20 @@ class EncoderKind(ABC, Generic[S]):
 
     @abstractmethod
     def prepare(self, folder: Path) -> Weights:
-        """Make the weights ready, in a folder of the encoder's own or where a package has them; note their sha256.
+        """Prepare the weights, in the encoder's own folder or where a package has them, and record their sha256.
 
-        Raises ConfigError for settings that do not fit each other, SourceError if the weights cannot be had or are
-        other ones than the settings ask for.
+        Raises ConfigError for settings that do not fit each other, SourceError if the weights cannot be fetched or are
+        not those that the settings ask for.
         """
 
     @abstractmethod
     def load(
         self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype
     ) -> tuple[TextTower | None, ImageTower | None]:
-        """Load what `prepare` made ready, without a network; None for a tower that this kind does not have."""
+        """Load what `prepare` prepared, without a network; None for a tower that this kind does not have."""
 
     def load_counter(self, folder: Path, weights: Weights) -> Callable[[list[str]], list[int]]:
-        """How the tokens of texts are counted, before truncation. Raises ConfigError if this kind encodes no texts."""
+        """Return a counter of texts' tokens before truncation. Raises ConfigError if this kind encodes no texts."""
         if not self.Settings.encodes_texts:
             raise ConfigError("this encoder encodes no texts; choose another one for arms.*.text")
         text, _ = self.load(folder, weights, torch.device("cpu"), torch.float32)
@@ -122,13 +122,13 @@ class EncoderKind(ABC, Generic[S]):
 
 
 class Store(Protocol):
-    """Vectors kept from earlier runs, by the sha256 of what they are of."""
+    """Vectors kept from earlier runs, by the sha256 of their texts or images."""
 
     def find(self, digests: list[str]) -> Iterator[tuple[list[int], Vectors]]:
-        """Places in `digests` whose vectors are known, and these vectors; each place at most once."""
+        """Find vectors. Yields places in `digests` and the vectors of these places; each place at most once."""
 
     def add(self, digests: list[str], vectors: Vectors) -> None:
-        """Keep some vectors."""
+        """Add vectors."""
 
 
 class Texts(NamedTuple):
@@ -137,13 +137,13 @@ class Texts(NamedTuple):
     embedding: Vectors
     n_tokens: Int32s  # (n,) of the whole text, marks of start and end included
     n_chunks: Int32s  # (n,) slices in which it was encoded
-    truncated: Bools  # (n,) something of it was not read
+    truncated: Bools  # (n,) whether a part of it was cut off
     n_encoded: int  # distinct texts and slices that were encoded now
-    n_found: int  # those whose vectors were kept from before
+    n_found: int  # those whose vectors were in the store
 
 
 class Forward:
-    """Runs a tower on batches; in ever more parts, once a GPU's memory was too small for a whole one."""
+    """Runs a tower on batches. If a batch does not fit into a GPU's memory, this and later batches are run in parts."""
 
     def __init__(self) -> None:
         self.n_parts = 1
@@ -168,7 +168,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """One image-text encoder, or one half of one. Embeddings are as the model gives them, in float32."""
+    """An image-text encoder, or only one of its towers. Embeddings are as the model returns them, in float32."""
 
     text: TextTower | None
     image: ImageTower | None
@@ -179,9 +179,9 @@ class Encoder:
     _forward: Forward = field(init=False, repr=False, default_factory=Forward)
 
     def encode_texts(self, texts: list[str], *, overflow: Overflow | None = None, store: Store | None = None) -> Texts:
-        """Encode each distinct text once, those of like length together.
+        """Encode each distinct text once, texts of similar length together.
 
-        overflow  what becomes of texts longer than the context; they are cut without it
+        overflow  how texts longer than the context are encoded; without it they are cut
         store     keeps vectors between runs
 
         Raises ConfigError if the encoder has no text tower, FeatureError if a value is not finite.
@@ -211,7 +211,7 @@ class Encoder:
 
     @torch.inference_mode()
     def _embed_texts(self, texts: list[str], tokens: list[list[int]], store: Store | None) -> tuple[Vectors, int]:
-        """Vectors of distinct texts, longest first, and how many of them the store knew."""
+        """Vectors of distinct texts, and how many of them were in the store. Long texts are encoded first."""
         tower = self._texts()
         vectors = np.empty((len(texts), tower.dim), np.float32)
         digests = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
@@ -249,13 +249,13 @@ class Encoder:
         return self._images().dim
 
     def read_image(self, data: bytes) -> Tensor:
-        """Decode a picture and bring it to the model's size: (3, height, width). Raises what Pillow raises."""
+        """Decode a picture and resize it for the model: (3, height, width). Raises what Pillow raises."""
         with Image.open(io.BytesIO(data)) as image:
             return self._images().preprocess(image)
 
     @torch.inference_mode()
     def encode_images(self, pixels: list[Tensor]) -> Vectors:
-        """Encode at most `batch_size` of what `read_image` gives: (n, D).
+        """Encode at most `batch_size` images, as `read_image` returns them: (n, D).
 
         Raises ConfigError if the encoder has no image tower, FeatureError if a value is not finite.
         """
@@ -286,7 +286,7 @@ def few_at_a_time(embed: Callable[[Tensor], Tensor], device: torch.device) -> Ca
 
 
 def cut_tokens(ids: list[int], context: int) -> list[int]:
-    """Keep the start of a text and its mark of the end.
+    """Cut token ids to the context; the mark of the text's end is kept.
 
     >>> cut_tokens([1, 7, 8, 9, 2], 3)
     [1, 7, 2]
@@ -306,7 +306,7 @@ def _fill(values: list[T], size: int) -> list[T]:
 
 
 def _send(batch: Tensor, device: torch.device) -> Tensor:
-    """Bring a batch to the device; to a GPU from pinned memory, without waiting for it."""
+    """Copy a batch to the device; to a GPU from pinned memory, without waiting for the copy."""
     return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch
 
 

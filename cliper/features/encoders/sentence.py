@@ -39,12 +39,12 @@ class Sentence(EncoderKind[SentenceSettings]):
         return Weights(MODEL, {package.file: package.sha256}, {MODEL: package.licence}, text_dim=DIM, context=CONTEXT)
 
     def load(self, folder: Path, weights: Weights, device: torch.device, dtype: torch.dtype) -> tuple[TextTower, None]:
-        """Load from the package. Raises SourceError if it is absent or another one."""
+        """Load from the package. Raises SourceError if it is absent or has another version."""
         del folder, weights
         return load_text_tower(device, dtype), None
 
     def load_counter(self, folder: Path, weights: Weights) -> Callable[[list[str]], list[int]]:
-        """How the model counts the tokens of texts."""
+        """Return a counter of texts' tokens."""
         del folder, weights
         tokenizer = load_tokenizer()
         return lambda texts: [len(ids) for ids in tokenizer(texts)]

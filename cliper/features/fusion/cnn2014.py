@@ -1,6 +1,6 @@
 """The CNN features of Amazon-2014 (McAuley et al. 2015): image_features_<Category>.b.
 
-A record an item, one behind the other without a header: the asin in 10 bytes, then 4096 float32, little-endian.
+One record per item, without a header: the asin in 10 bytes, then 4096 float32, little-endian.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def read_image_features(path: Path, rows: Mapping[str, int], n_items: int) -> tu
     """Read the features of the wanted items.
 
     rows     asin -> row of the result
-    returns  (I, 4096), zeros where the file has no such item; (I,) whether it has
+    returns  (I, 4096), zeros where the file does not have the item; (I,) whether it has
 
-    Streams: besides the result, one block is in memory. Of records with one asin the first counts. Raises SourceError
+    Streams: the result and one block are in memory. Of several records of one asin the first counts. Raises SourceError
     if the file is cut, or a wanted value is not finite.
     """
     vectors: Vectors = np.zeros((n_items, D), dtype=np.float32)

@@ -1,10 +1,10 @@
 """Weigh an item's views and fuse them into one vector (paper section 3, equations 2 and 3).
 
-All on arrays: text (I, V, D) holds an item's views, weights (I, V) the share of each view in its item's feature. Rows
-of weights sum to 1; weight 0 leaves a view out, and a row of zeros an item's whole text. A zero vector has similarity 0
-with every other, stays one when vectors are cut to length 1, and adds nothing to what is fused.
+All functions take arrays: text (I, V, D) has the items' views, weights (I, V) the share of each view in its item's
+feature. A row of weights sums to 1. Weight 0 leaves a view out; a row of zeros leaves all views of an item out. A zero
+vector has similarity 0 with every other vector, stays zero when vectors are scaled to length 1, and adds nothing.
 
-WEIGHTS and JOINS name the functions that a row of `rows.FUSIONS` is made of. Departs from the paper: nothing.
+A row of `rows.FUSIONS` names one function of WEIGHTS and one of JOINS. Departs from the paper: nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FLOOR = 1e-8  # that of torch's cosine_similarity, which the released code uses
 
 
 def normalise(vectors: Vectors) -> Vectors:
-    """Cut vectors (…, D) to length 1; a zero vector stays one."""
+    """Scale vectors (…, D) to length 1; a zero vector stays zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     units: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     return units
@@ -51,7 +51,7 @@ def similarity_weights(similarities: Vectors, counts: Bools, *, temperature: flo
     """Softmax of an item's similarities over its views that count (equation 2).
 
     similarities  (I, V)
-    counts        (I, V) views that are let in
+    counts        (I, V) views that count
     temperature   > 0; small values favour the closest view
     returns       (I, V), each row sums to 1; a row of zeros where no view counts
     """
@@ -88,7 +88,7 @@ def fuse_sum(text: Vectors, weights: Vectors) -> Vectors:
 
 
 def fuse_concat(text: Vectors, weights: Vectors) -> Vectors:
-    """An item's views one behind the other (equation 3, Concat), zeros for a view without a weight.
+    """An item's views one after the other (equation 3, Concat), zeros for a view without a weight.
 
     text, weights  (I, V, D), (I, V)
     returns        (I, V * D)

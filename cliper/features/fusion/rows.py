@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 
 class Fusion(NamedTuple):
-    """How an arm's views become one text feature; the functions stand in `equations.WEIGHTS` and `equations.JOINS`."""
+    """How an arm's views become one text feature; the functions are in `equations.WEIGHTS` and `equations.JOINS`."""
 
     weigh: str
     join: str
     n_views: int | None = None  # the first views of the arm are fused, the others left out; None: all
     compares_image: bool = False  # weights need a temperature, and image and text of one encoder
-    is_learned: bool = False  # by the backbone, from the views side by side
+    is_learned: bool = False  # by the backbone, from the joined views
 
 
 FUSIONS: dict[str, Fusion] = {

@@ -3,8 +3,8 @@
 In:   a value as the items table holds it: a text, or category paths
 Out:  the text that fills a prompt's blank; empty when the value is missing
 
-Paper: section 4, "Prompt Design", filters "unnecessary or noisy fields" without saying how; which steps are taken,
-and in which order, is said by `prompt.clean` or by a view.
+Paper: section 4, "Prompt Design", filters "unnecessary or noisy fields" without saying how. `prompt.clean`, or a view,
+names the steps and their order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\ufeff\ufff
 
 
 def unescape(text: str) -> str:
-    """Turn HTML entities into their signs, also those that were escaped twice.
+    """Turn HTML entities into their characters, also those that were escaped twice.
 
     >>> unescape("Tom &amp;amp; Jerry")
     'Tom & Jerry'
@@ -37,7 +37,7 @@ def unescape(text: str) -> str:
 
 
 def strip_tags(text: str) -> str:
-    """Put a space in the place of each HTML tag and comment.
+    """Replace each HTML tag and comment by a space.
 
     >>> strip_tags("a<br/>b, 3 < 4 > 2")
     'a b, 3 < 4 > 2'
@@ -46,7 +46,7 @@ def strip_tags(text: str) -> str:
 
 
 def empty_if_noise(text: str) -> str:
-    """A text, or nothing if it only says that there is no value.
+    """The text, or an empty one if it only says that there is no value.
 
     >>> empty_if_noise(" N/A "), empty_if_noise("None the Wiser")
     ('', 'None the Wiser')

@@ -1,4 +1,4 @@
-"""What every backbone is given, and what it must answer."""
+"""The base of all backbones: what each is given, and what it must compute."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ItemNeighbours(NamedTuple):
 
 
 class Given:
-    """What a backbone is built from, besides its settings.
+    """What a backbone is built from, in addition to its settings.
 
     interactions     the training split
     d                width of the embeddings

@@ -1,8 +1,8 @@
 """VBPR: matrix factorisation with a second half of each item's embedding read from its features.
 
 Source: He and McAuley, VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback, AAAI 2016, as MMRec has it:
-text besides the image, and no bias of an item or of its features. The L2 term is the trainer's weight decay on the
-batch; it pulls at the read half too, and through it at the projection.
+text as well as images, and no bias of an item or of its features. The L2 term is the trainer's weight decay on the
+batch; it also shrinks the half that is read from features, and so the projection.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The state of a training run in a file: a killed run goes on where it was and ends in the same bytes.
+"""The state of a training run in a file: a killed run continues where it stopped and ends in the same bytes.
 
 The file carries a key of all that decides the run; a checkpoint with another key is not used.
 """

@@ -1,7 +1,7 @@
-"""Train one backbone: epochs, validation, early stopping, going on from a checkpoint.
+"""Train one backbone: epochs, validation, early stopping, resuming from a checkpoint.
 
-All that is random comes from generators of the run's seed, one for each purpose. So a run on a CPU repeats byte by
-byte, and a run that was killed ends as one that was not.
+Everything random comes from generators with the cell's seed, one for each purpose. So a run on a CPU repeats byte by
+byte, and a run that was killed and resumed ends like one that was not.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def fit(
     """Train until validation no longer improves, and leave the model in the state of its best epoch.
 
     valid       user, item; at least one row
-    checkpoint  a killed run goes on from it, to the same result; removed at the end
+    checkpoint  a killed run resumes from it, to the same result; removed at the end
     left_out    (m,) items that are not ranked
     returns     the epochs; the best is the first with the highest valid_recall
 
