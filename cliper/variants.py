@@ -106,6 +106,8 @@ class Variants(NamedTuple, Generic[S]):
         home = f"{self.base.partition(':')[0]}_settings"
         if not (isinstance(settings, type) and any(each.__module__ == home for each in settings.__mro__)):
             raise fault(f"the Settings of {place} are no settings of a {self.what}: subclass those of {home}")
+        if absent := sorted(getattr(found, "__abstractmethods__", ())):
+            raise fault(f"{place} lacks {', '.join(absent)}, which every {self.what} has; write it")
         return Variant(place, place, settings.model_validate(given))
 
 
