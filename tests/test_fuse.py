@@ -155,6 +155,14 @@ def test_the_released_mean_takes_the_first_three_views() -> None:
     assert weighed.weight[0] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0, 0])
 
 
+def test_towers_of_one_encoder_that_differ_in_width_are_not_compared() -> None:
+    text, image, none = views(f32(np.ones((2, 1, 3)))), f32(np.ones((2, 5))), np.zeros(2, bool)
+    added = dataclasses.replace(SA, fusion="sum", temperature=None)
+    assert fuse.weigh(text, image, none, added).similarity is None
+    with pytest.raises(FeatureError, match="fusion sa compares image and text, but bridge gives them 5 and 3 values"):
+        fuse.weigh(text, image, none, SA)
+
+
 def test_views_in_another_space_than_the_image_have_no_similarity() -> None:
     arm = dataclasses.replace(SA, image="lite0", text="minilm", fusion="concat", temperature=None)
     weighed = fuse.weigh(views(f32(np.ones((2, 1, 3)))), f32(np.ones((2, 5))), np.zeros(2, bool), arm)

@@ -79,13 +79,21 @@ def weigh(views: Views, image: Vectors, image_is_filled: Bools, made: MadeFeatur
 
     image            (I, D)
     image_is_filled  (I,) items without an image of their own
+
+    Raises FeatureError if the fusion compares what differs in width.
     """
     fusion = FUSIONS[made.fusion]
     counts = ~views.is_missing if made.missing_field == "mask" else np.ones_like(views.is_missing)
     if fusion.n_views is not None:
         counts[:, fusion.n_views :] = False
     weights, ranks = equations.uniform_weights(counts), np.zeros(counts.shape, dtype=np.int16)
-    if made.image != made.text:
+    n_image, n_text = image.shape[1], views.text.shape[2]
+    if fusion.compares_image and n_image != n_text:
+        raise FeatureError(
+            f"fusion {made.fusion} compares image and text, but {made.text} gives them {n_image} and {n_text} values; "
+            "choose another fusion"
+        )
+    if made.image != made.text or n_image != n_text:
         return Weighed(None, weights, ranks)
     similarities = equations.cosine_similarities(views.text, image)
     ranks = equations.rank_views(similarities, counts & ~image_is_filled[:, None])
