@@ -148,7 +148,10 @@ def own_weights(encoder):
     origin = CONFIG.encoder(encoder).settings.origin
     if origin is None or is_url(origin):
         return []
-    own, is_made = Path(origin).expanduser(), Path(result("weights", encoder=encoder)).is_file()
+    own, is_made = (
+        Path(origin).expanduser(),
+        Path(result("weights", encoder=encoder)).is_file(),
+    )
     return [str(own)] if own.exists() or is_made else []
 
 
