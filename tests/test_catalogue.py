@@ -124,7 +124,7 @@ def test_a_split_by_time_without_times_is_refused(workdir: Path) -> None:
 
 def test_a_given_split_with_repeated_pairs_is_refused() -> None:
     given = pl.DataFrame({"user": [0, 0, 0], "item": [1, 2, 1], "split": ["train", "valid", "test"]})
-    with pytest.raises(DataError, match="1 rows of a user and item that stood before"):
+    with pytest.raises(DataError, match="1 repeated rows of a user and item"):
         catalogue.take_given(given)
 
 

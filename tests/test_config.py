@@ -280,7 +280,7 @@ def test_a_joined_view_cannot_be_cleaned() -> None:
 
 def test_a_view_cannot_join_itself() -> None:
     two = {"a": {"views": ["b"], "prompt": "___"}, "b": {"views": ["a"], "prompt": "___"}}
-    assert "prompts.two.a.views: the view is joined of itself" in faults(prompts={"two": two})
+    assert "prompts.two.a.views: the view joins itself" in faults(prompts={"two": two})
 
 
 def test_an_unknown_step_of_cleaning_is_answered_with_the_known_ones() -> None:
@@ -348,7 +348,7 @@ def test_an_arm_without_encoders_names_the_dataset_that_gives_it_no_features() -
 def test_an_arm_with_half_of_its_encoders_is_no_given_one() -> None:
     overlay = given(run={"datasets": ["g"], "arms": ["own"]}, arms={"own": {"d": 8, "image": "lite0"}}, features={})
     said = faults(**overlay)
-    for key in ("text: missing (an encoder)", "prompts: missing (a prompt set)", "fusion: missing (how views become"):
+    for key in ("text: missing (the encoder of", "prompts: missing (the prompt set)", "fusion: missing (how views"):
         assert f"arms.own.{key}" in said
 
 

@@ -175,4 +175,4 @@ def test_without_locks_there_is_a_warning_and_the_work_continues(
     done = []
     with files.sole_writer(Path("folder")):
         done.append(True)
-    assert done and "folder lies where nothing can be locked: let only one process write to it" in caplog.text
+    assert done and "folder is on a file system without locks: let only one process write to it" in caplog.text

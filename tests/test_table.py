@@ -179,7 +179,7 @@ def test_a_split_of_ones_own_is_taken_as_it_is(workdir: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"min_rating": 3}, "source.columns.interactions: rating is missing, by which this dataset is cut"),
+        ({"min_rating": 3}, "source.columns.interactions: rating is missing; this dataset is filtered or split by it"),
         ({"split": "given"}, "split: given, but the source has no split of its own"),
         ({"source": {"interactions": "/data/a.csv"}}, r"'/data/a.csv' does not have the form .* \(a file in"),
         ({"source": {"columns": {"items": None}}}, "datasets.toy.source: items and columns.items go together"),
