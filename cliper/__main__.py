@@ -87,8 +87,7 @@ def do_job(options: argparse.Namespace) -> None:
         preview(settings, options.stage, options.preview, **names)
         return
     if stage.folder is not None and options.place is not None:
-        known = Layout(settings).names_of(options.stage, options.place)
-        names |= {name: value for name, value in known.items() if names.get(name) is None}
+        names |= Layout(settings).names_of(options.stage, options.place, names)
     if missing := [f"--{name}" for name in stage.names if names[name] is None]:
         raise ConfigError(f"{options.stage} needs {', '.join(missing)}" + (", or --preview N" if stage.preview else ""))
     perform(settings, options.stage, **names, **more)

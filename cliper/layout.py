@@ -124,12 +124,16 @@ class Layout:
     def jobs(self) -> Iterator[Job]:
         """Every job of the run except those of tables, in the order of the line. A shared folder counts once."""
         seen = set[tuple[str, str, Any]]()
-        for stage, more in self._all_jobs():
-            names = {name: more[name] for name in STAGES[stage].names}
+        for stage, names in self.named_jobs():
             key = (stage, self.place(stage, **names), names.get("file"))
             if key not in seen:
                 seen.add(key)
                 yield Job(stage, names)
+
+    def named_jobs(self) -> Iterator[Job]:
+        """The same by all their names: arms that share features have one folder."""
+        for stage, more in self._all_jobs():
+            yield Job(stage, {name: more[name] for name in STAGES[stage].names})
 
     def _all_jobs(self) -> Iterator[Job]:
         config = self.config
@@ -156,12 +160,20 @@ class Layout:
             if settings.uses_user_graph:
                 yield Job("neighbours-users", {"dataset": dataset})
 
-    def names_of(self, stage: str, place: str) -> Mapping[str, Any]:
-        """Names of the run's job in a folder. Raises ConfigError if the run has no such job."""
-        for job in self.jobs():
-            if job.stage == stage and self.place(stage, **job.names) == place:
-                return job.names
-        raise ConfigError(f"this config has no job of {stage} in {place}")
+    def names_of(self, stage: str, place: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Names of the run's job in a folder, but that of a file.
+
+        given  names that are known already, or None
+
+        Raises ConfigError if the run has no job there, or none of these names.
+        """
+        found = [names for each, names in self.named_jobs() if each == stage and self.place(stage, **names) == place]
+        if not found:
+            raise ConfigError(f"this config has no job of {stage} in {place}")
+        for names in found:
+            if all(given.get(name) in (None, value) for name, value in names.items()):
+                return {name: value for name, value in names.items() if name != "file"}
+        raise ConfigError(f"{place} is the job {' '.join(f'--{name} {value}' for name, value in found[0].items())}")
 
 
 class At:

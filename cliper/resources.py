@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+from collections.abc import Collection
 from importlib.resources import files
 from typing import Any
 
 import yaml
+
+from cliper.errors import ConfigError, unknown
 
 try:
     from yaml import CSafeLoader as SafeLoader  # libyaml's: eight times as fast
@@ -17,6 +21,11 @@ except ImportError:
 def read_bytes(name: str) -> bytes:
     """A file of cliper/data, by its path there."""
     return files("cliper").joinpath("data", name).read_bytes()
+
+
+def sha256(name: str) -> str:
+    """Hash of its bytes, in hex."""
+    return hashlib.sha256(read_bytes(name)).hexdigest()
 
 
 def read_text(name: str) -> str:
@@ -52,3 +61,12 @@ def noise_values() -> list[str]:
 def placeholders() -> list[str]:
     """Parts of URLs that shops use for "no image"."""
     return read_lines("placeholders.txt")
+
+
+def packages(models: Collection[str]) -> dict[str, dict[str, str]]:
+    """Rows of encoders.json, by the model whose weights they pin. Raises ConfigError for one that is not there."""
+    known: dict[str, dict[str, str]] = read_yaml("encoders.json")
+    for model in models:
+        if model not in known:
+            raise ConfigError(unknown("model in cliper/data/encoders.json", model, known))
+    return {model: known[model] for model in models}

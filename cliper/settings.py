@@ -94,14 +94,16 @@ def faults(error: ValidationError) -> list[tuple[str, str]]:
 
 
 def plain(value: Any) -> Any:
-    """Settings as plain mappings, lists and values, without absent values: for YAML, JSON and rules' params."""
+    """Settings as plain mappings, lists and values, without absent values: for JSON."""
     if isinstance(value, BaseModel):
         return plain(dict(value))
     if hasattr(value, "as_mapping"):
         return plain(value.as_mapping())
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items() if item is not None}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _worded(model: type[BaseModel], error: ErrorDetails) -> InitErrorDetails:

@@ -41,13 +41,18 @@ class Variant(NamedTuple, Generic[S]):
     place: str  # module:Class
     settings: S
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a class of the user's own."""
+        return self.kind == self.place
+
     def load(self) -> Any:
         """Import the class that computes."""
         return load_class(self.place)
 
     def as_mapping(self) -> dict[str, Any]:
         """The variant as the config writes it."""
-        return {"class" if self.kind == self.place else "kind": self.kind, **dict(self.settings)}
+        return {"class" if self.is_own else "kind": self.kind, **dict(self.settings)}
 
 
 class Variants(NamedTuple, Generic[S]):
@@ -98,6 +103,11 @@ class Variants(NamedTuple, Generic[S]):
         settings: type[S] | None = getattr(found, "Settings", None)
         if settings is None:
             raise fault(f"{place} has no Settings; give the class its settings class by this name")
+        home = f"{self.base.partition(':')[0]}_settings"
+        if not (isinstance(settings, type) and any(each.__module__ == home for each in settings.__mro__)):
+            raise fault(f"the Settings of {place} are no settings of a {self.what}: subclass those of {home}")
+        if absent := sorted(getattr(found, "__abstractmethods__", ())):
+            raise fault(f"{place} lacks {', '.join(absent)}, which every {self.what} has; write it")
         return Variant(place, place, settings.model_validate(given))
 
 
@@ -114,8 +124,9 @@ def load_class(place: str) -> Any:
     try:
         found = import_module(module)
     except (ImportError, SyntaxError) as error:
-        advice = f"start where {module}.py lies, or install it"
-        raise ConfigError(f"{place} cannot be imported ({error}); {advice}") from None
+        is_found = not isinstance(error, ModuleNotFoundError) or error.name not in (module, module.partition(".")[0])
+        advice = "" if is_found else f"; start where {module.replace('.', '/')}.py lies, or install it"
+        raise ConfigError(f"{place} cannot be imported ({error}){advice}") from None
     if not hasattr(found, name):
         raise ConfigError(unknown(f"class of {module}", name, _own_classes(found)))
     return getattr(found, name)

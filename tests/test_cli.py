@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import toy
 
+from cliper import config
 from cliper.__main__ import main
 from cliper.collect import download
 from cliper.layout import Layout
@@ -108,3 +109,42 @@ def test_a_stage_comes_after_those_whose_results_it_reads() -> None:
     pairs = {(before.stage, stage) for stage, names in layout.jobs() for before in layout._before(stage, names)}
     assert len(pairs) > 5
     assert all(order.index(before) < order.index(stage) for before, stage in pairs)
+
+
+def where(capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
+    assert main(["where", "--config", str(toy.REPOSITORY / "config.yaml"), "overlay.yaml", *options]) == 0
+    return [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+
+
+def test_where_lists_the_folders_of_an_arm_that_shares_them(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = {"narrow": toy.shipped()["arms"]["cliper"] | {"d": 32}}
+    run = {"datasets": ["baby"], "arms": ["cliper", "narrow"], "backbones": ["freedom"], "seeds": [1]}
+    config.write({"run": run, "arms": arms}, Path("overlay.yaml"))
+    for arm in ("cliper", "narrow"):
+        shown = where(capsys, "--arm", arm)
+        assert f"fuse              baby {arm}" in shown
+        assert f"neighbours-items  baby {arm}" in shown
+
+
+def test_where_knows_the_runs_datasets_and_arms(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write({"run": {"datasets": ["baby"], "arms": ["cliper"]}}, Path("overlay.yaml"))
+    assert "train             baby lightgcn content_free 1" in where(capsys, "--arm", "content_free")
+    command = ["where", "--config", str(toy.REPOSITORY / "config.yaml"), "overlay.yaml"]
+    assert main([*command, "--dataset", "sports"]) == 2
+    assert "unknown dataset of the run 'sports'; known: baby" in capsys.readouterr().err
+    assert main([*command, "--arm", "vanilla"]) == 2
+    assert "unknown arm of the run 'vanilla'; known: cliper, content_free" in capsys.readouterr().err
+
+
+def test_a_place_and_the_names_of_another_job_are_refused(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = str(toy.REPOSITORY / "config.yaml")
+    place = Layout(toy.settings()).place("catalogue", dataset="baby")
+    assert main(["catalogue", "--config", shipped, "--place", place, "--dataset", "sports"]) == 2
+    assert capsys.readouterr().err == f"ConfigError: {place} is the job --dataset baby\n"
+
+
+def test_a_place_says_no_files_name(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = str(toy.REPOSITORY / "config.yaml")
+    place = Layout(toy.settings()).place("download", dataset="baby")
+    assert main(["download", "--config", shipped, "--place", place]) == 2
+    assert capsys.readouterr().err == "ConfigError: download needs --file\n"

@@ -15,6 +15,7 @@ from cliper.config import GivenFeatures, MadeFeatures, decides
 from cliper.config.collect import Split
 from cliper.config.features import BareArm, MadeArm
 from cliper.errors import ConfigError
+from cliper.settings import plain
 
 
 def faults(**overlay: object) -> str:
@@ -25,7 +26,7 @@ def faults(**overlay: object) -> str:
 
 def test_shipped_config_is_valid_and_survives_a_round_trip(tmp_path: Path) -> None:
     shipped = config.load([toy.REPOSITORY / "config.yaml"])
-    config.write(shipped, tmp_path / "resolved.yaml")
+    config.write(plain(shipped), tmp_path / "resolved.yaml")
     assert config.load([tmp_path / "resolved.yaml"]) == shipped
 
 
@@ -280,7 +281,7 @@ def test_a_joined_view_cannot_be_cleaned() -> None:
 
 def test_a_view_cannot_join_itself() -> None:
     two = {"a": {"views": ["b"], "prompt": "___"}, "b": {"views": ["a"], "prompt": "___"}}
-    assert "prompts.two.a.views: the view joins itself" in faults(prompts={"two": two})
+    assert "prompts.two.a.views: the view joins itself; leave it out" in faults(prompts={"two": two})
 
 
 def test_an_unknown_step_of_cleaning_is_answered_with_the_known_ones() -> None:
@@ -307,7 +308,8 @@ def test_a_dataset_without_a_split_of_its_sources_must_name_one() -> None:
     source = toy.shipped()["datasets"]["baby"]["source"]
     said = faults(datasets={"x": {"title": "X", "source": source, "k_core": 5}})
     assert "datasets.x.split: missing; write random, user_time or global_time" in said
-    assert "datasets.x: k_core and split_seed are missing" in said
+    assert "datasets.x.split_seed: missing" in said
+    assert "datasets.x.k_core" not in said
 
 
 def test_the_splits_in_the_config_are_those_that_can_be_made() -> None:
@@ -348,7 +350,11 @@ def test_an_arm_without_encoders_names_the_dataset_that_gives_it_no_features() -
 def test_an_arm_with_half_of_its_encoders_is_no_given_one() -> None:
     overlay = given(run={"datasets": ["g"], "arms": ["own"]}, arms={"own": {"d": 8, "image": "lite0"}}, features={})
     said = faults(**overlay)
-    for key in ("text: missing (the encoder of", "prompts: missing (the prompt set)", "fusion: missing (how views"):
+    for key in (
+        "text: missing (the encoder of texts)",
+        "prompts: missing (the prompt set)",
+        "fusion: missing (how views become",
+    ):
         assert f"arms.own.{key}" in said
 
 
@@ -428,6 +434,12 @@ def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path: Path, text: str) ->
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"c\.yaml is no"):
         config.load([tmp_path / "c.yaml"])
+
+
+def test_a_file_of_ones_own_alone_is_answered_with_how_to_lay_it_over_the_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\nrun: {seeds: [1]}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"mine.yaml: datasets, download, .* are missing; .* laid over config.yaml"):
+        config.load([tmp_path / "mine.yaml"])
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -156,6 +156,15 @@ def test_estimates_follow_items_interactions_and_cells(workdir: Path) -> None:
     assert hours["encode"] == pytest.approx(7050 * (0.08 + 0.03 + 1.5 + 5 * 0.09) / 3600)
 
 
+def test_an_encoder_of_a_size_that_nobody_timed_counts_as_a_small_one(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {"datasets": ["baby"], "backbones": ["freedom"], "arms": ["cliper"]}
+    layout = Layout(toy.settings(run=run))
+    monkeypatch.setattr(type(layout.config.encoder("clip-vit-l14").settings), "size", "giant")
+    assert doctor.estimate_hours(layout)["encode"] == pytest.approx(7050 * (0.08 + 5 * 0.03) / 3600)
+
+
 def test_backbones_without_features_need_neither_images_nor_encoders(
     workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,6 +163,15 @@ def test_views_in_another_space_than_the_image_have_no_similarity() -> None:
     assert weighed.rank.tolist() == [[0], [0]]
 
 
+def test_one_encoder_whose_texts_and_images_differ_in_width_gives_no_similarity() -> None:
+    texts, images, filled = views(f32(np.ones((2, 1, 3)))), f32(np.ones((2, 5))), np.zeros(2, bool)
+    weighed = fuse.weigh(texts, images, filled, dataclasses.replace(SA, fusion="sum", temperature=None))
+    assert weighed.similarity is None
+    assert weighed.weight.tolist() == [[1.0], [1.0]]
+    with pytest.raises(FeatureError, match=r"gives texts of width 3 and images of width 5, which sa cannot compare"):
+        fuse.weigh(texts, images, filled, SA)
+
+
 @pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared")
 @pytest.mark.parametrize(
     ("name", "by", "tau"),

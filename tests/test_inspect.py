@@ -103,3 +103,12 @@ def test_an_unknown_item_is_one_line_and_exit_code_2(ran: Config, capsys: pytest
     assert main(["inspect", *CONFIG, "--item", "zz"]) == 2
     items = toy.path(ran, "items", **TOY)
     assert capsys.readouterr().err == f"DataError: no item 'zz' in toy; column asin of {items} lists all\n"
+
+
+def test_an_item_whose_arms_need_no_crawl_is_shown_without_one(ran: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    overlay = toy.dataset(Path.cwd()) | {"run": {"datasets": ["toy"], "backbones": ["bpr"]}}
+    config.write(overlay, Path("toy.yaml"))  # content-free: nothing is fused
+    toy.path(ran, "images", **TOY).unlink()
+    assert main(["inspect", *CONFIG, "--item", "a1", "--html", "a1.html"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "  image: not crawled"
+    assert "<img alt" not in Path("a1.html").read_text(encoding="utf-8")

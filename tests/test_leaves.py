@@ -243,3 +243,25 @@ def test_what_a_leaf_plans_is_what_reads_it(
     assert not faults, "\n".join(sorted(set(faults)))
     assert n_changed > 100
     assert untried == UNTRIED, sorted(untried)
+
+
+@pytest.mark.parametrize(
+    ("file", "stage", "names"),
+    [
+        ("noise_values.txt", "prompt", {"dataset": "toy", "prompts": "as_described", "view": "title"}),
+        ("placeholders.txt", "crawl", {"dataset": "toy"}),
+        ("encoders.json", "weights", {"encoder": "bridge"}),
+        ("encoders.json", "weights", {"encoder": "minilm"}),
+        ("default_image.png", "encode-default-image", {"encoder": "bridge"}),
+        ("paper/table1.csv", "tabulate", {"table": "table1"}),
+        ("paper/table2.csv", "tabulate", {"table": "table2"}),
+    ],
+)
+def test_a_file_of_the_package_that_decides_results_is_planned_by(
+    file: str, stage: str, names: dict[str, str], workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, read = config.structure(toy_config(workdir), where="toy"), resources.read_bytes
+    before = decides.deciding(decides.BUILDERS[stage](chosen, **names))
+    edited = read(file).replace(b'"0.1.0"', b'"0.2.0"') if file.endswith(".json") else read(file) + b"\nmore"
+    monkeypatch.setattr(resources, "read_bytes", lambda name: edited if name == file else read(name))
+    assert decides.deciding(decides.BUILDERS[stage](chosen, **names)) != before

@@ -126,3 +126,21 @@ def test_its_code_id_changes_with_what_its_file_computes(workdir: Path) -> None:
     assert code_id() == before
     (workdir / "my_encoder.py").write_text(OWN.replace("ord(letter) - 96", "ord(letter) - 95"))
     assert code_id() != before
+
+
+def test_a_setting_of_ones_own_decides_what_the_store_holds(workdir: Path) -> None:
+    own = OWN.replace('f"letters-{width}"', '"letters"').replace("width: int", "doubled: bool = False\n    width: int")
+    own = own.replace(".to(dtype)", ".to(dtype) * (1 + self.settings.doubled)")
+    (workdir / "my_encoder.py").write_text(own)
+    found = []
+    for doubled in (False, True):
+        encoders = {"mine": {"class": "my_encoder:MyEncoder", "width": 3, "doubled": doubled}}
+        config = toy.settings(name="toy", encode={"store": str(workdir / "vectors")}, encoders=encoders)
+        names = {"dataset": "baby", "prompts": "as_described", "view": "title"}
+        prompts = pl.DataFrame({"item": [0], "view": "title", "text": ["a cab"], "is_missing": False})
+        files.write_table(toy.path(config, "prompts", **names), "prompts", prompts)
+        toy.run("weights", config, encoder="mine")
+        toy.run("encode-text", config, encoder="mine", **names)
+        path = toy.path(config, "text_embeddings", encoder="mine", range=0, ranges=1, **names)
+        found += files.read_table(path, "text_embeddings")["embedding"].to_list()
+    assert found == [[2, 1, 1], [4, 2, 2]]

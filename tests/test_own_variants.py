@@ -1,5 +1,8 @@
 """A variant of one's own: a class in a file of the current folder."""
 
+import copy
+import datetime
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +15,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 from toy_backbones import BATCH, TOY, give, toy_features
 
+from cliper import config
+from cliper.config import decides
 from cliper.errors import ConfigError
 from cliper.models.backbones import BACKBONES
 from cliper.models.training import checkpoint, fitting
@@ -112,7 +117,9 @@ def test_a_value_out_of_bounds_and_an_unknown_setting_are_both_reported():
         (("class MyBackbone(Backbone)", "class MyBackbone"), "must subclass cliper.models.backbones.base.Backbone"),
         (("class MyBackbone(", "class Other("), "unknown class of my_backbone 'MyBackbone'; known: .*Other"),
         (("title: ClassVar", "name: ClassVar"), "MySettings has no title; add title"),
-        (("import ClassVar", "import ClassVr"), "cannot be imported"),
+        (("import ClassVar", "import ClassVr"), r"cannot be imported \(cannot import name 'ClassVr' [^;]*$"),
+        (("class MyBackbone(", "class MyBackbone(("), r"cannot be imported \([^;]*my_backbone.py, line \d+\)\)$"),
+        (("class MySettings(BackboneSettings)", "class MySettings"), "no settings of a backbone: subclass those of"),
     ],
 )
 def test_a_file_that_cannot_serve_is_refused_with_a_sentence(own_file, change, message):
@@ -125,3 +132,34 @@ def test_what_a_backbone_of_ones_own_reads_undeclared_names_the_attribute_to_set
     own_file.write_text(BACKBONE.replace("    uses_features: ClassVar[bool] = True\n", ""), encoding="utf-8")
     with pytest.raises(ConfigError, match="reads features that it was not given; set uses_features = True"):
         build_mine()
+
+
+def test_a_k_of_ones_own_that_counts_no_items_of_a_graph_is_let_be(own_file):
+    own_file.write_text(
+        BACKBONE.replace("    image_weight: float", "    k: str\n    image_weight: float"), encoding="utf-8"
+    )
+    assert toy.settings(backbones={"mine": MINE | {"k": "many"}}).backbone("mine").settings.k == "many"
+
+
+def test_an_item_graph_without_features_is_refused(own_file):
+    graph = BACKBONE.replace("uses_features: ClassVar", "uses_item_graph: ClassVar")
+    own_file.write_text(graph, encoding="utf-8")
+    with pytest.raises(ConfigError, match="backbones.mine: uses_item_graph needs uses_features"):
+        toy.settings(backbones={"mine": MINE})
+
+
+def test_a_null_that_is_not_the_default_reaches_the_stages(own_file, workdir):
+    optional = BACKBONE.replace("    image_weight: float", "    depth: int | None = 3\n    image_weight: float")
+    own_file.write_text(optional, encoding="utf-8")
+    raw = config.lay_over(copy.deepcopy(toy.shipped()), {"backbones": {"mine": MINE | {"depth": None}}})
+    config.write(raw, workdir / "resolved.yaml")
+    assert config.load([workdir / "resolved.yaml"]).backbone("mine").settings.depth is None
+
+
+def test_a_date_among_the_settings_of_ones_own_is_planned_by(own_file):
+    dated = BACKBONE.replace("from typing", "import datetime\nfrom typing")
+    dated = dated.replace("    image_weight: float", "    since: datetime.date\n    image_weight: float")
+    own_file.write_text(dated, encoding="utf-8")
+    chosen = toy.settings(backbones={"mine": MINE | {"since": datetime.date(2014, 1, 2)}})
+    job = decides.of_train(chosen, dataset="baby", backbone="mine", arm="cliper", seed=1)
+    assert json.loads(json.dumps(decides.deciding(job)))["backbone"]["since"] == "2014-01-02"

@@ -15,6 +15,8 @@ from cliper.errors import ConfigError
 from cliper.features import prompt
 from cliper.features.prompts import templates
 from cliper.features.prompts.cleaning import Value
+from cliper.layout import Layout
+from cliper.tools import preview
 
 ITEM: dict[str, Value | None] = {
     "title": "Pram",
@@ -224,6 +226,16 @@ def test_a_set_that_no_arm_reads_is_counted_by_all_encoders(
     command = ["prompt", *CONFIG, "--preview", "1", "--prompts", "as_released", "--view", "brand"]
     assert main(command) == 0
     assert "  brand [minilm 8 tokens] (missing): The product brand is Missing." in capsys.readouterr().out
+
+
+def test_a_preview_counts_tokens_whatever_becomes_of_long_texts(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = toy.settings(**toy.dataset(workdir), encoders={"minilm": {"overflow": "chunk_mean"}})
+    toy.run("weights", config, encoder="minilm")
+    capsys.readouterr()
+    assert preview.load_counter(Layout(config), "minilm")(["T"]) == [3]
+    assert "not counted" not in capsys.readouterr().err
 
 
 def test_without_a_preview_every_name_is_needed(catalogued: Config, capsys: pytest.CaptureFixture[str]) -> None:

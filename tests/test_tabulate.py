@@ -161,3 +161,9 @@ def test_every_backbone_has_a_title_of_its_own_and_the_papers_are_among_them() -
 def test_the_papers_table_is_complete() -> None:
     # 3 datasets x 5 backbones x 2 arms x 2 metrics x 3 cut-offs
     assert paper_values().height == 180
+
+
+def test_table1_has_a_row_for_each_of_two_datasets_of_one_title() -> None:
+    counts = [pl.DataFrame({"step": ["raw"], "users": [n], "items": [n], "interactions": [n]}) for n in (3, 4)]
+    grid = tabulate.table1_grid(tabulate.table1_long([("Toy", each) for each in counts]))
+    assert [row[:4] for row in grid.rows] == [["Toy", "3", "3", "3"], ["Toy", "4", "4", "4"]]

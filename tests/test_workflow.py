@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import toy
+import yaml
 from line import DEMO, SNAKEMAKE, call, copy_repository, in_shop, plan
 
 MINE = """
@@ -269,6 +272,25 @@ def test_an_edited_table_in_a_folder_of_ones_own_is_taken_again(tmp_path: Path) 
     shutil.rmtree(raw)
     assert "Nothing to be done" in call(folder, *catalogue).stdout  # what was taken is kept
     assert count_interactions() == 20
+
+
+def test_weights_of_a_file_of_ones_own_are_made_again_when_it_changes(tmp_path: Path) -> None:
+    folder, own = copy_repository(tmp_path / "cliper"), tmp_path / "own.pt"
+    overlay = {"encoders": {"longclip-l": {"source": str(own)}}, "arms": {"cliper": {"text": "longclip-l"}}}
+    overlay["arms"]["cliper"] |= {"image": "longclip-l"}
+    run = {"datasets": ["baby"], "backbones": ["freedom"], "arms": ["cliper"], "seeds": [1]}
+    (folder / "own.yaml").write_text(yaml.safe_dump(overlay | {"run": run}))
+    made = folder / toy.path(toy.settings(**overlay, run=run), "weights", encoder="longclip-l")
+    made.parent.mkdir(parents=True)
+    made.write_text("{}")
+    own.write_bytes(b"weights")
+    os.utime(own, (1, 1))
+    weights = [*SNAKEMAKE[:3], "all_weights", "-n", "--cores", "1", "--configfile", "config.yaml", "own.yaml"]
+    assert "Nothing to be done" in call(folder, *weights).stdout
+    os.utime(own)
+    assert re.search(r"^weights +1$", call(folder, *weights).stdout, re.MULTILINE)
+    own.unlink()
+    assert "Nothing to be done" in call(folder, *weights).stdout  # what was made of it is kept
 
 
 def test_a_typo_in_the_config_is_told_before_anything_runs(demo: Path) -> None:

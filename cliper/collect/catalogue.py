@@ -23,12 +23,14 @@ from cliper.arrays import Bools, Ints
 from cliper.collect.interactions.kcore import are_first, are_in_core
 from cliper.collect.interactions.splits import SPLITTERS
 from cliper.collect.sources import base
+from cliper.collect.sources.records import ITEMS
 from cliper.config import decides
-from cliper.errors import DataError
+from cliper.errors import DataError, SourceError
 from cliper.layout import At
 from cliper.schemas import TABLES
 
 SPLITS = ("train", "valid", "test")
+INTERACTIONS = {"user_id": pl.String, "asin": pl.String, "timestamp": pl.Int64}  # what every source returns
 FIELDS = ("title", "brand", "categories", "description", "image_url")
 
 
@@ -153,6 +155,15 @@ def lay_out(card: list[dict[str, Any]]) -> pl.DataFrame:
     )
 
 
+def require_columns(rows: pl.DataFrame, wanted: Mapping[str, Any], source: str) -> None:
+    """Raise SourceError if a source's rows lack a column, or have one of another type; one without values may."""
+    for name, kind in wanted.items():
+        if name not in rows.columns:
+            raise SourceError(f"{source} returns no column {name}; it returns {', '.join(rows.columns)}")
+        if rows.schema[name] not in (kind, pl.Null):
+            raise SourceError(f"{source} returns {name} as {rows.schema[name]}, not {kind()}; cast it")
+
+
 def read(job: decides.Catalogue, at: At) -> tuple[pl.DataFrame, list[dict[str, Any]], pl.DataFrame]:
     """Read a dataset's raw files: its interactions, numbered and split; the data card; the items table."""
     dataset = at.names["dataset"]
@@ -162,8 +173,10 @@ def read(job: decides.Catalogue, at: At) -> tuple[pl.DataFrame, list[dict[str, A
         if not path.is_file():
             raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {path.name}")
     raw = source.read_interactions(paths)
+    require_columns(raw, INTERACTIONS, f"{job.source.kind}, read_interactions")
     kept, card = take_given(raw) if job.split == "given" else cut(raw, job, dataset)
     metadata = source.read_items(paths, set(kept["asin"].drop_nulls()))
+    require_columns(metadata, ITEMS, f"{job.source.kind}, read_items")
     return kept, card, describe_items(kept, metadata)
 
 

@@ -11,6 +11,7 @@ from cliper.config.features import MADE_BY, Arm, JoinedView, MadeArm
 from cliper.config.whole import CONTENT_FREE, Config
 from cliper.errors import unknown
 from cliper.features.fusion.rows import FUSIONS
+from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.stages import SHARED
 
 
@@ -21,6 +22,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
     yield from _of_run(config)
     for name, dataset in config.datasets.items():
         yield from (f"datasets.{name}{fault}" for fault in _of_split(dataset))
+        yield from (f"datasets.{name}.source{fault}" for fault in _of_files(config, dataset))
         yield from (f"datasets.{name}.source.features{fault}" for fault in _of_given(config, dataset))
     for name, arm in config.arms.items():
         if name != CONTENT_FREE:
@@ -34,8 +36,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
             if _is_circular(views, view):
                 yield f"prompts.{name}.{view}.views: the view joins itself; leave it out"
     for name, backbone in config.backbones.items():
-        if (k := getattr(backbone.settings, "k", 0)) > config.neighbours.items:
-            yield f"backbones.{name}.k: {k} is more than neighbours.items"
+        yield from (f"backbones.{name}{fault}" for fault in _of_graph(config, backbone.settings))
     if beyond := set(config.tabulate.cutoffs) - set(config.evaluate.cutoffs):
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
 
@@ -65,8 +66,8 @@ def _of_split(dataset: Dataset) -> Iterator[str]:
     cut = [key for key in ("min_rating", "k_core", "split_seed") if getattr(dataset, key) is not None]
     if split == "given" and cut:
         yield f": {', '.join(cut)}: a given split is used as it is; remove it"
-    if split != "given" and not {"k_core", "split_seed"} <= set(cut):
-        yield ": k_core and split_seed are missing"
+    if split != "given":
+        yield from (f".{key}: missing" for key in ("k_core", "split_seed") if key not in cut)
     yield from (f".source.{fault}" for fault in _of_columns(source, dataset))
 
 
@@ -75,6 +76,25 @@ def _of_columns(source: SourceSettings, dataset: Dataset) -> Iterator[str]:
     needed = {"rating": dataset.min_rating is not None, "timestamp": dataset.split in ("user_time", "global_time")}
     for name in sorted(name for name in needed if needed[name] and name not in source.cut_columns):
         yield f"columns.interactions: {name} is missing; this dataset is filtered or split by it"
+
+
+def _of_files(config: Config, dataset: Dataset) -> Iterator[str]:
+    """Names of raw files that are no place in the dataset's folder; a class of the user's own may say anything."""
+    for file in dict.fromkeys(dataset.raw_files(config.arms)):
+        parts = file.split("/")
+        if not {"", ".", ".."}.isdisjoint(parts) or not {"{", "}"}.isdisjoint(file):
+            yield f": {file!r} is no name of a file in a folder of mirrors"
+
+
+def _of_graph(config: Config, settings: BackboneSettings) -> Iterator[str]:
+    """What does not fit a backbone that reads the neighbours of items."""
+    if not settings.uses_item_graph:
+        return
+    if not settings.uses_features:
+        yield ": uses_item_graph needs uses_features, since items are close by features; set both"
+    k = getattr(settings, "k", None)
+    if isinstance(k, int) and k > config.neighbours.items:
+        yield f".k: {k} is more than neighbours.items"
 
 
 def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:

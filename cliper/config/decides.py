@@ -70,6 +70,7 @@ class Weights:
     """Which encoder's weights are prepared."""
 
     encoder: Variant[EncoderSettings]
+    packages: dict[str, Any]  # pins of the packages that hold its weights
     threads: int
 
 
@@ -93,6 +94,7 @@ class EncodeImage:
     """How images are encoded."""
 
     encoder: Variant[EncoderSettings]
+    picture: str | None  # sha256 of the default image, where that is encoded
     batch_size: int
     threads: int
     device: str
@@ -152,6 +154,7 @@ class Table1:
     """Which datasets are counted."""
 
     titles: dict[str, str]  # dataset -> title
+    paper: str  # sha256 of the numbers that the paper printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ class Table2:
     cells: tuple[tuple[str, str, str, int], ...]
     shown: report.Tabulate
     mask_valid: bool
+    paper: str  # as of Table1
 
 
 def of_download(config: Config, *, dataset: str, file: str | None = None) -> Download:
@@ -208,7 +212,8 @@ def _with_parts(views: Mapping[str, View], view: str) -> list[tuple[str, View]]:
 
 
 def of_weights(config: Config, *, encoder: str) -> Weights:
-    return Weights(_without_overflow(config.encoder(encoder)), config.encode.threads)
+    chosen = _without_overflow(config.encoder(encoder))
+    return Weights(chosen, resources.packages(chosen.settings.packages), config.encode.threads)
 
 
 def _without_overflow(encoder: Variant[EncoderSettings]) -> Variant[EncoderSettings]:
@@ -238,6 +243,7 @@ def of_encode_image(config: Config, *, encoder: str, dataset: str | None = None,
         config.dataset(dataset)
     return EncodeImage(
         encoder=_without_overflow(config.encoder(encoder)),
+        picture=None if dataset else resources.sha256("default_image.png"),
         batch_size=how.batch_size,
         threads=how.threads,
         device=how.device,
@@ -288,12 +294,13 @@ def of_evaluate(config: Config, **_: Any) -> Evaluate:
 
 
 def of_tabulate(config: Config, *, table: str) -> Table1 | Table2:
-    """Raises ConfigError for an unknown table."""
-    titles = {name: config.dataset(name).title for name in config.run.datasets}
-    if table == "table1":
-        return Table1(titles)
-    if table != "table2":
+    """Raises ConfigError for a table that is not made."""
+    if table not in ("table1", "table2"):
         raise ConfigError(unknown("table", table, ["table1", "table2"]))
+    titles = {name: config.dataset(name).title for name in config.run.datasets}
+    paper = resources.sha256(f"paper/{table}.csv")
+    if table == "table1":
+        return Table1(titles, paper)
     made = {arm: {dataset: config.features(dataset, arm) for dataset in titles} for arm in config.arms_in_use}
     encoders = {e for each in made.values() for f in each.values() if isinstance(f, MadeFeatures) for e in f.encoders}
     stand_ins = [config.encoder(name).settings.stands_in for name in sorted(encoders)]
@@ -306,6 +313,7 @@ def of_tabulate(config: Config, *, table: str) -> Table1 | Table2:
         cells=tuple(config.cells),
         shown=config.tabulate,
         mask_valid=config.evaluate.mask_valid,
+        paper=paper,
     )
 
 
@@ -338,7 +346,9 @@ def deciding(value: Any) -> Any:
         return {key: deciding(item) for key, item in value.items()}
     if isinstance(value, Variant):
         return deciding(value.as_mapping())
-    return [deciding(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [deciding(item) for item in value]
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 @cache

@@ -14,12 +14,7 @@ from cliper.config.contradictions import find_contradictions
 from cliper.config.features import Fuse, Prompt, is_made
 from cliper.config.whole import Config
 from cliper.errors import ConfigError
-from cliper.settings import Settings, faults, plain
-
-try:
-    from yaml import CSafeLoader as SafeLoader  # libyaml's: eight times as fast
-except ImportError:
-    from yaml import SafeLoader  # type: ignore[assignment]
+from cliper.settings import Settings, faults
 
 
 def load(paths: list[Path]) -> Config:
@@ -35,6 +30,9 @@ def load(paths: list[Path]) -> Config:
 
 def structure(raw: Mapping[str, Any], *, where: str) -> Config:
     """Check a config and give it its types. Raises ConfigError with all faults at once."""
+    if len(absent := [name for name in Config.model_fields if name not in raw]) > 1:
+        advice = "a file of your own is laid over config.yaml: name that file before it"
+        raise ConfigError(f"{where}: {', '.join(absent)} are missing; {advice}")
     complete, inherited = _complete(raw)
     try:
         config = Config.model_validate(_as_tuples(complete))
@@ -51,7 +49,7 @@ def write(raw: Mapping[str, Any], path: Path) -> None:
     """Write a merged config where the stages of a run read it."""
     from cliper import files
 
-    files.write_text(path, yaml.safe_dump(plain(raw), sort_keys=False, allow_unicode=True))
+    files.write_text(path, yaml.safe_dump(_as_yaml(raw), sort_keys=False, allow_unicode=True))
 
 
 def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +68,7 @@ def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), SafeLoader)
+        raw = resources.parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name a config file with --config") from None
     except OSError as error:
@@ -110,6 +108,13 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _prompt_sets(own: Any) -> Any:
     return lay_over(resources.read_yaml("prompts.yaml"), own) if isinstance(own, Mapping) else own
+
+
+def _as_yaml(value: Any) -> Any:
+    """What YAML can write: Snakemake has mappings of its own."""
+    if isinstance(value, Mapping):
+        return {key: _as_yaml(item) for key, item in value.items()}
+    return [_as_yaml(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _as_tuples(value: Any) -> Any:

@@ -291,7 +291,13 @@ def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, ta
         "precision": loaded.precision,
         "versions": {library: version(library) for library in LIBRARIES},
     }
+    own = {"settings": decides.deciding(job.encoder)} if job.encoder.is_own else {}
     how = {"threads": job.threads, "device": loaded.device.type, **shape}
     decided = {key: note[key] for key in ("weights", "context", "precision", "versions")}
-    facts = {**decided, **how, "code": code_id("weights", job.encoder.place, "cliper.features.encoders.loading:load")}
+    facts = {
+        **decided,
+        **how,
+        **own,
+        "code": code_id("weights", job.encoder.place, "cliper.features.encoders.loading:load"),
+    }
     return Ready(loaded, source, target, note, facts)

@@ -80,13 +80,20 @@ def weigh(views: Views, image: Vectors, image_is_filled: Bools, made: MadeFeatur
 
     image            (I, D)
     image_is_filled  (I,) items without an image of their own
+
+    Raises FeatureError if the fusion compares texts and images whose widths differ.
     """
-    fusion = FUSIONS[made.fusion]
+    fusion, widths = FUSIONS[made.fusion], (views.text.shape[2], image.shape[1])
+    if fusion.compares_image and widths[0] != widths[1]:
+        raise FeatureError(
+            f"encoder {made.text} gives texts of width {widths[0]} and images of width {widths[1]}, "
+            f"which {made.fusion} cannot compare; choose another fusion for this arm"
+        )
     counts = ~views.is_missing if made.missing_field == "mask" else np.ones_like(views.is_missing)
     if fusion.n_views is not None:
         counts[:, fusion.n_views :] = False
     weights, ranks = equations.uniform_weights(counts), np.zeros(counts.shape, dtype=np.int16)
-    if made.image != made.text:
+    if made.image != made.text or widths[0] != widths[1]:
         return Weighed(None, weights, ranks)
     similarities = equations.cosine_similarities(views.text, image)
     ranks = equations.rank_views(similarities, counts & ~image_is_filled[:, None])

@@ -121,7 +121,7 @@ def need_encoder(layout: Layout, name: str) -> Need:
 
 def _missing_package(model: str) -> str | None:
     """How to install a model that comes as a package; None if it is installed."""
-    row = resources.read_yaml("encoders.json")[model]
+    row = resources.packages([model])[model]
     package, version = row["package"], row["version"]
     try:
         is_there = metadata.version(package) == version
@@ -182,8 +182,8 @@ def estimate_hours(layout: Layout) -> dict[str, float]:
         if stage == "crawl" and config.dataset(names["dataset"]).image_folder is None:
             seconds["crawl"] += n_items / config.crawl.requests_per_s
         elif stage in ("encode-text", "encode-image"):
-            size = config.encoder(names["encoder"]).settings.size
-            seconds["encode"] += n_items * costs[stage.removeprefix("encode-"), size]
+            what, size = stage.removeprefix("encode-"), config.encoder(names["encoder"]).settings.size
+            seconds["encode"] += n_items * costs.get((what, size), costs[what, "other"])
         elif stage == "train":
             seconds["train"] += N_EPOCHS * n_rows / BABY_ROWS * costs.get(("epoch", names["backbone"]), 0)
     return {stage: value / 3600 for stage, value in seconds.items()}

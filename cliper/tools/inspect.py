@@ -48,7 +48,7 @@ class Found(NamedTuple):
 
     dataset: str
     item: dict[str, Any]  # its row of items
-    image: dict[str, Any]  # its row of images
+    image: dict[str, Any] | None  # its row of images; None where the run crawls none
     arms: dict[str, list[dict[str, Any]]]  # arm -> a row a view, of COLUMNS
 
 
@@ -82,14 +82,22 @@ def collect(layout: Layout, *, asin: str, dataset: str | None, arm: str | None) 
     """Read all that is shown of one item. Raises DataError if there is no such item, or a table is missing."""
     config = layout.config
     dataset, item = find_item(layout, [dataset] if dataset else config.run.datasets, asin)
-    images = files.read_table(layout.path("images", dataset=dataset), "images")
-    made = {name: config.features(dataset, name) for name in ([arm] if arm else config.run.arms)}
+    made = {name: config.features(dataset, name) for name in ([arm] if arm else config.arms_in_use)}
     arms = {
         name: read_views(At(layout, {"dataset": dataset, "arm": name}), each, config.encode.ranges, item["item"])
         for name, each in made.items()
         if isinstance(each, MadeFeatures)
     }
-    return Found(dataset, item, images.row(item["item"], named=True), arms)
+    return Found(dataset, item, read_image(layout, dataset, item["item"]), arms)
+
+
+def read_image(layout: Layout, dataset: str, item: int) -> dict[str, Any] | None:
+    """An item's row of images; None where there are none and the run crawls none of the dataset."""
+    path = layout.path("images", dataset=dataset)
+    is_crawled = any(job.stage == "crawl" and job.names["dataset"] == dataset for job in layout.jobs())
+    if not is_crawled and not path.exists():
+        return None
+    return files.read_table(path, "images").row(item, named=True)
 
 
 def cell(value: Any) -> str:
@@ -105,8 +113,10 @@ def cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def about_image(image: dict[str, Any]) -> str:
+def about_image(image: dict[str, Any] | None) -> str:
     """One line on the outcome of the image."""
+    if image is None:
+        return "not crawled"
     size = f", {image['width']} x {image['height']} px" if image["width"] else ""
     return f"{image['status']}{size}{', ' + image['detail'] if image['detail'] else ''}"
 
@@ -146,6 +156,8 @@ def run(layout: Layout, *, item: str, dataset: str | None, arm: str | None, html
     found = collect(layout, asin=item, dataset=dataset, arm=arm)
     sys.stdout.write("\n".join(as_lines(found)) + "\n")
     if html is not None:
-        manifest = layout.path("images", dataset=found.dataset)
-        picture = dict(read_images(manifest, items=[found.item["item"]])).get(found.item["item"])
+        picture, number = None, found.item["item"]
+        if found.image is not None:
+            manifest = layout.path("images", dataset=found.dataset)
+            picture = dict(read_images(manifest, items=[number])).get(number)
         files.write_text(Path(html), as_page(found, picture))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import polars as pl
 
 from cliper import files, log
-from cliper.config import MadeFeatures
+from cliper.config import MadeFeatures, decides
 from cliper.errors import DataError
 from cliper.features.encoders import loading
 from cliper.features.prompts.templates import render_items
@@ -43,8 +43,8 @@ def run(layout: Layout, *, rows: int, dataset: str | None, prompts: str | None, 
 def load_counter(layout: Layout, encoder: str) -> Callable[[list[str]], list[int]]:
     """Return a counter of texts' tokens; if the encoder's weights are not prepared, it counts none and says why."""
     try:
-        chosen, path = layout.config.encoder(encoder), layout.path("weights", encoder=encoder)
-        return loading.load_counter(chosen, path, name=encoder)
+        made_ready = decides.of_weights(layout.config, encoder=encoder)
+        return loading.load_counter(made_ready.encoder, layout.path("weights", encoder=encoder), name=encoder)
     except DataError as error:
         log.warn(f"tokens of {encoder} are not counted: {error}")
         return lambda texts: []

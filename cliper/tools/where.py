@@ -11,13 +11,20 @@ from __future__ import annotations
 
 import sys
 
+from cliper.config import CONTENT_FREE
+from cliper.errors import ConfigError, unknown
 from cliper.layout import Layout
 
 
 def run(layout: Layout, *, dataset: str | None, arm: str | None) -> None:
-    """Print the folders; if a dataset or an arm is named, only its folders."""
+    """Print the folders, of one dataset or arm where it is named. Raises ConfigError if the run has none such."""
+    run = layout.config.run
+    known = {"dataset": run.datasets, "arm": (*run.arms, CONTENT_FREE)}
+    for kind, name in (("dataset", dataset), ("arm", arm)):
+        if name is not None and name not in known[kind]:
+            raise ConfigError(unknown(f"{kind} of the run", name, known[kind]))
     shown = dict[str, None]()
-    for stage, names in layout.jobs():
+    for stage, names in layout.named_jobs():
         is_asked = all(asked in (None, names.get(key, asked)) for key, asked in (("dataset", dataset), ("arm", arm)))
         if is_asked:
             words = " ".join(str(value) for key, value in names.items() if key != "file")

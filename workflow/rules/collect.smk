@@ -22,7 +22,7 @@ rule download:
         runtime=240,
         net=1,
     shell:
-        "python -m cliper download --config {resources.config} --place {wildcards.place} --file {wildcards.file}"
+        "python -m cliper download --config {resources.config} --place {wildcards.place} --file {wildcards.file:q}"
         " 2>&1 | tee {log:q}"
 
 

@@ -143,6 +143,15 @@ def own_file(w):
     return [str(own) for own in found[:1]]
 
 
+def own_weights(encoder):
+    """The file or folder that an encoder's weights are made of, as it may change; [] where there is none here."""
+    origin = CONFIG.encoder(encoder).settings.origin
+    if origin is None or is_url(origin):
+        return []
+    own, is_made = Path(origin).expanduser(), Path(result("weights", encoder=encoder)).is_file()
+    return [str(own)] if own.exists() or is_made else []
+
+
 def own_images(dataset):
     """The folder of a dataset's own images; its time changes when files are added or removed. [] if they are fetched."""
     folder = CONFIG.dataset(dataset).image_folder

@@ -27,6 +27,8 @@ rule prompt:
 
 
 rule weights:
+    input:
+        own=of("weights", own_weights),
     output:
         **outputs("weights"),
     log:

@@ -36,4 +36,4 @@ class Package:
 
 def find_package(model: str) -> Package:
     """Look a packaged model up by its name in data/encoders.json."""
-    return Package(**resources.read_yaml("encoders.json")[model])
+    return Package(**resources.packages([model])[model])
