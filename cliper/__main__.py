@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         for flag in stage.flags:
             command.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=NAME_HELP[flag])
         if stage.folder is not None:
-            command.add_argument("--place", metavar="FOLDER", help="name the job by its folder instead")
+            command.add_argument("--place", metavar="FOLDER", help="the job's folder, instead of its names")
         if stage.preview is not None:
             command.add_argument("--preview", type=int, metavar="N", help="show N rows and write nothing")
     return parser

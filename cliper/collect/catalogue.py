@@ -1,7 +1,7 @@
 """Turn raw files into users, items and splits (paper section 4, "Datasets").
 
 In:   the dataset's raw files
-Out:  train, valid, test (three files), users, items, and counts: the data card, one row a step
+Out:  train, valid, test (three files), users, items, and counts: the data card, one row per step
 
 Of several rows of the same user and item, the first one is kept. Then rows below `min_rating` are dropped. Then users
 and items with fewer than `k_core` interactions are dropped, in rounds, until every user and item has enough. Users and

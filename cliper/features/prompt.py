@@ -6,7 +6,7 @@ Out:  prompts: item, view, text, is_missing;
 
 A view is a sentence about one or more fields, or other views of its set joined by one space (the paper's "global"
 view). With --preview N nothing is written: it prints the prompts of the first N items, with their lengths in tokens.
-The other options then only narrow what is shown. Without them it shows all views of the prompt sets that the run's arms
+Then --dataset, --prompts and --view are optional. By default it shows all views of the prompt sets that the run's arms
 use, for the run's first dataset.
 
 Departs from the paper: nothing. The paper does not say how fields are cleaned, how categories are written, and what
