@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument(f"--{option}", type=kind, help=NAME_HELP[option])
         for flag in stage.flags:
             command.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=NAME_HELP[flag])
-        if stage.folder is not None:
+        if stage.has_places:
             command.add_argument("--place", metavar="FOLDER", help="the job's folder, instead of its names")
         if stage.preview is not None:
             command.add_argument("--preview", type=int, metavar="N", help="show N rows and write nothing")
@@ -86,7 +86,7 @@ def do_job(options: argparse.Namespace) -> None:
     if stage.preview is not None and options.preview is not None:
         preview(settings, options.stage, options.preview, **names)
         return
-    if stage.folder is not None and options.place is not None:
+    if stage.has_places and options.place is not None:
         names |= Layout(settings).names_of(options.stage, options.place, names)
     if missing := [f"--{name}" for name in stage.names if names[name] is None]:
         raise ConfigError(f"{options.stage} needs {', '.join(missing)}" + (", or --preview N" if stage.preview else ""))

@@ -37,6 +37,11 @@ class Stage(NamedTuple):
     flags: tuple[str, ...] = ()
     preview: str | None = None
 
+    @property
+    def has_places(self) -> bool:
+        """Whether each of its jobs has a folder of its own."""
+        return self.folder is not None and "{" in self.folder
+
 
 STAGES: dict[str, Stage] = {
     "download": Stage(
