@@ -246,9 +246,11 @@ class _Reader:
 
         hidden  names that the enclosing functions bind: they do not mean the module's
         """
+        if isinstance(node, list):
+            return f"[{','.join(filter(None, (self._write(one, hidden) for one in node)))}]"
+        if not isinstance(node, ast.AST):
+            return ascii(node)
         match node:
-            case list():
-                return f"[{','.join(filter(None, (self._write(one, hidden) for one in node)))}]"
             case ast.Import() | ast.ImportFrom() | ast.Pass() | ast.Expr(value=ast.Constant()):
                 return ""
             case ast.Constant(value=str() as text) if PLACE.fullmatch(text):
@@ -271,9 +273,7 @@ class _Reader:
                 inside = hidden | _bound(one.target for one in node.generators)
                 loops = [self._fields(one, inside, iter=self._write(one.iter, hidden)) for one in node.generators]
                 return self._fields(node, inside, generators=",".join(loops))
-            case ast.AST():
-                return self._fields(node, hidden)
-        return ascii(node)
+        return self._fields(node, hidden)
 
     def _fields(self, node: ast.AST, hidden: frozenset[str], **written: str) -> str:
         """Write a node with its fields. Empty fields are left out: Python's versions differ in which they have."""

@@ -54,8 +54,17 @@ def one_of(names):
 
 
 def places(stage):
-    """Pattern of the places of a stage's jobs."""
-    return one_of(JOBS[stage])
+    """Pattern of the places of a stage's jobs; cells are many, so theirs says the form alone."""
+    if STAGES[stage].shared:
+        return one_of(JOBS[stage])
+    return re.sub(r"\{\w+\}", "[^/]+", STAGES[stage].folder)
+
+
+def names_of(stage, place):
+    """Names of the job in a place."""
+    if place not in JOBS[stage]:
+        raise WorkflowError(f"this config has no job of {stage} in {place}")
+    return JOBS[stage][place]
 
 
 wildcard_constraints:
@@ -95,12 +104,12 @@ def benchmark_of(stage, *more):
 
 def of(stage, find):
     """Input function: what `find` returns for the names of a job."""
-    return lambda w: find(**JOBS[stage][w.place])
+    return lambda w: find(**names_of(stage, w.place))
 
 
 def decides(stage):
     """Param: all settings that decide a job's results."""
-    return lambda w: deciding(BUILDERS[stage](CONFIG, **JOBS[stage][w.place]))
+    return lambda w: deciding(BUILDERS[stage](CONFIG, **names_of(stage, w.place)))
 
 
 def code(stage):
