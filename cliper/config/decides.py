@@ -25,8 +25,6 @@ from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.settings import HOW
 from cliper.variants import Variant
 
-Names = Mapping[str, Any]  # of a job: dataset, arm, …
-
 
 @dataclass(frozen=True, slots=True)
 class Download:
@@ -193,7 +191,7 @@ def of_catalogue(config: Config, *, dataset: str) -> Catalogue:
 
 
 def of_crawl(config: Config, *, dataset: str) -> Crawl:
-    return Crawl(config.crawl, config.dataset(dataset).image_folder, tuple(resources.read_lines("placeholders.txt")))
+    return Crawl(config.crawl, config.dataset(dataset).image_folder, tuple(resources.placeholders()))
 
 
 def of_prompt(config: Config, *, dataset: str, prompts: str, view: str) -> Prompt:
@@ -201,7 +199,7 @@ def of_prompt(config: Config, *, dataset: str, prompts: str, view: str) -> Promp
     config.view(prompts, view)
     views = dict(_with_parts(config.prompt_set(prompts), view))
     texts = {name: template.model_copy(update={"slice_prefix": None}) for name, template in views.items()}
-    return Prompt(texts, tuple(resources.read_lines("noise_values.txt")))
+    return Prompt(texts, tuple(resources.noise_values()))
 
 
 def _with_parts(views: Mapping[str, View], view: str) -> list[tuple[str, View]]:
@@ -255,8 +253,8 @@ def of_encode_image(config: Config, *, encoder: str, dataset: str | None = None,
 
 def of_fuse(config: Config, *, dataset: str, arm: str) -> Fuse:
     chosen = config.features(dataset, arm)
-    names = (chosen.image, chosen.text) if isinstance(chosen, MadeFeatures) else ()
-    return Fuse(chosen, {name: config.encoder(name).kind for name in names if name}, config.encode.ranges)
+    encoders = chosen.encoders if isinstance(chosen, MadeFeatures) else ()
+    return Fuse(chosen, {name: config.encoder(name).kind for name in encoders}, config.encode.ranges)
 
 
 def of_neighbours_items(config: Config, *, dataset: str, arm: str) -> NeighboursItems:

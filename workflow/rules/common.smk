@@ -143,7 +143,7 @@ def own_file(w):
 
     Once copied, it stays an input even if its folder is gone: Snakemake then keeps the copy.
     """
-    dataset = JOBS["download"][w.place]["dataset"]
+    dataset = names_of("download", w.place)["dataset"]
     mirrors = CONFIG.dataset(dataset).source.settings.mirrors or ()
     folders = takewhile(lambda mirror: not is_url(mirror), mirrors)
     paths = [Path(folder).expanduser() / w.file for folder in folders]
