@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cliper import __version__, config, log
+from cliper import __version__, config, kernels, log
 from cliper.config import Config
 from cliper.config.decides import BUILDERS
 from cliper.errors import CliperError, ConfigError
@@ -83,6 +83,7 @@ def do_job(options: argparse.Namespace) -> None:
     names = {name: getattr(options, name) for name in stage.names}
     more = {name: getattr(options, name) for name in (*stage.options, *stage.flags)}
     settings = config.load(options.config)
+    kernels.pin(settings.kernels)
     if stage.preview is not None and options.preview is not None:
         preview(settings, options.stage, options.preview, **names)
         return

@@ -1,11 +1,16 @@
-"""The device that numbers are computed on, and their precision."""
+"""The device that numbers are computed on, its kernels, and their precision."""
 
 from __future__ import annotations
 
+import os
+import platform
+import re
 import time
+from pathlib import Path
 
 import torch
 
+from cliper import kernels
 from cliper.errors import ConfigError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -13,6 +18,27 @@ CLEARLY = (
     1.5  # times as fast: on CPUs without matrix units for bf16 it is slower than fp32, with them 4 to 9 times faster
 )
 PROBE_S = 1.0
+
+
+def compute_with(*, threads: int, kernels_are: str) -> None:
+    """Compute with so many threads. Raises ConfigError if the kernels are to be portable and cannot be here."""
+    torch.set_num_threads(threads)
+    if kernels_are == "portable" and not kernels.are_pinned():
+        raise ConfigError("kernels are portable, but torch was loaded before they were pinned; run: python -m cliper")
+    if kernels_are == "portable" and torch.backends.cpu.get_cpu_capability() != "AVX2":
+        raise ConfigError("kernels are portable, which needs a CPU with AVX2; write kernels: fastest")
+
+
+def describe_cpu() -> dict[str, str]:
+    """Model, matrix library and kernels of this CPU, for the record."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    library = re.search(r"Math Kernel Library Version ([\d.]+)|OpenBLAS", torch.__config__.show())
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "blas": library[0] if library else "unknown",
+        "kernels": f"{torch.backends.cpu.get_cpu_capability()}, MKL_CBWR={os.environ.get('MKL_CBWR', 'unset')}",
+    }
 
 
 def choose_device(name: str, *, setting: str) -> torch.device:

@@ -19,6 +19,8 @@ def find_contradictions(config: Config) -> Iterator[str]:
     """Every contradiction as a sentence, led by its place."""
     if config.name == SHARED:
         yield f"name: {SHARED} is the folder of what all runs share; choose another"
+    if config.kernels == "portable" and config.encode.precision == "auto":
+        yield "encode.precision: auto is chosen by speed, but kernels are portable; write fp32"
     yield from _of_run(config)
     for name, dataset in config.datasets.items():
         yield from (f"datasets.{name}{fault}" for fault in _of_split(dataset))

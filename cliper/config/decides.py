@@ -70,6 +70,7 @@ class Weights:
     encoder: Variant[EncoderSettings]
     packages: dict[str, Any]  # pins of the packages that hold its weights
     threads: int
+    kernels: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class EncodeText:
     encoder: Variant[EncoderSettings]
     batch_tokens: int
     threads: int
+    kernels: str
     device: str
     precision: str
     overflow: str
@@ -95,6 +97,7 @@ class EncodeImage:
     picture: str | None  # sha256 of the default image, where that is encoded
     batch_size: int
     threads: int
+    kernels: str
     device: str
     precision: str
     ranges: Annotated[int, HOW]
@@ -117,6 +120,7 @@ class NeighboursItems:
     n_neighbours: int
     behaviour: str
     threads: int
+    kernels: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,7 @@ class Train:
     backbone: Variant[BackboneSettings]
     d: int
     train: models.Train
+    kernels: str
     top: int  # items ranked for a user: the largest cutoff
     mask_valid: bool  # rank more items, so that evaluate can leave validation items out
     drops_items: bool  # leave items without an image of their own out
@@ -211,7 +216,7 @@ def _with_parts(views: Mapping[str, View], view: str) -> list[tuple[str, View]]:
 
 def of_weights(config: Config, *, encoder: str) -> Weights:
     chosen = _without_overflow(config.encoder(encoder))
-    return Weights(chosen, resources.packages(chosen.settings.packages), config.encode.threads)
+    return Weights(chosen, resources.packages(chosen.settings.packages), config.encode.threads, config.kernels)
 
 
 def _without_overflow(encoder: Variant[EncoderSettings]) -> Variant[EncoderSettings]:
@@ -226,6 +231,7 @@ def of_encode_text(config: Config, *, dataset: str, encoder: str, prompts: str, 
         encoder=_without_overflow(chosen),
         batch_tokens=how.batch_tokens,
         threads=how.threads,
+        kernels=config.kernels,
         device=how.device,
         precision=how.precision,
         overflow=chosen.settings.overflow or how.overflow,
@@ -244,6 +250,7 @@ def of_encode_image(config: Config, *, encoder: str, dataset: str | None = None,
         picture=None if dataset else resources.sha256("default_image.png"),
         batch_size=how.batch_size,
         threads=how.threads,
+        kernels=config.kernels,
         device=how.device,
         precision=how.precision,
         ranges=how.ranges,
@@ -259,7 +266,7 @@ def of_fuse(config: Config, *, dataset: str, arm: str) -> Fuse:
 
 def of_neighbours_items(config: Config, *, dataset: str, arm: str) -> NeighboursItems:
     config.features(dataset, arm)
-    return NeighboursItems(config.neighbours.items, config.train.behaviour, config.train.threads)
+    return NeighboursItems(config.neighbours.items, config.train.behaviour, config.train.threads, config.kernels)
 
 
 def of_neighbours_users(config: Config, *, dataset: str) -> NeighboursUsers:
@@ -280,6 +287,7 @@ def of_train(config: Config, *, dataset: str, backbone: str, arm: str, seed: int
         backbone=chosen,
         d=d,
         train=config.train,
+        kernels=config.kernels,
         top=max(config.evaluate.cutoffs),
         mask_valid=config.evaluate.mask_valid,
         drops_items=made is not None and made.missing_image == "drop_item",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -90,6 +90,10 @@ class Config(Settings):
     backbones: Backbones
     evaluate: Evaluate
     tabulate: Tabulate
+    kernels: Literal["fastest", "portable"] = Field(
+        description="what computes on a CPU. fastest: what the libraries choose; portable: the same bits on every "
+        "x86-64 with AVX2"
+    )
 
     def arms_of(self, backbone: str) -> tuple[str, ...]:
         """Arms that a backbone is run with."""

@@ -279,7 +279,14 @@ def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, ta
     """
     name = at.names["encoder"]
     loaded, weights = loading.load(
-        job.encoder, at("weights"), name=name, threads=job.threads, device=job.device, precision=job.precision, **shape
+        job.encoder,
+        at("weights"),
+        name=name,
+        threads=job.threads,
+        kernels=job.kernels,
+        device=job.device,
+        precision=job.precision,
+        **shape,
     )
     note = {
         "encoder": name,
@@ -289,11 +296,12 @@ def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, ta
         "architecture": weights.architecture,
         "context": weights.context,
         "precision": loaded.precision,
+        "kernels": job.kernels,
         "versions": {library: version(library) for library in LIBRARIES},
     }
     own = {"settings": decides.deciding(job.encoder)} if job.encoder.is_own else {}
     how = {"threads": job.threads, "device": loaded.device.type, **shape}
-    decided = {key: note[key] for key in ("weights", "context", "precision", "versions")}
+    decided = {key: note[key] for key in ("weights", "context", "precision", "kernels", "versions")}
     facts = {
         **decided,
         **how,

@@ -27,6 +27,6 @@ from cliper.layout import At
 def run(job: decides.Weights, at: At) -> None:
     """Prepare one encoder. Raises ConfigError or SourceError."""
     path = at("weights")
-    weights = loading.prepare(job.encoder, path.parent, threads=job.threads)
+    weights = loading.prepare(job.encoder, path.parent, threads=job.threads, kernels=job.kernels)
     files.write_json(path, loading.note(job.encoder, weights))
     log.account(f"{at.names['encoder']}: {weights.architecture}, {len(weights.files)} files, id {weights.id[:12]}")

@@ -13,10 +13,10 @@ The test and validation splits are not read.
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from cliper import files, log
 from cliper.config import decides
+from cliper.device import compute_with
 from cliper.layout import At
 from cliper.models.maths.nearest import nearest_items, sharing_users
 from cliper.models.maths.tables import neighbours_to_table
@@ -24,7 +24,7 @@ from cliper.models.maths.tables import neighbours_to_table
 
 def run_items(job: decides.NeighboursItems, at: At) -> None:
     """Find the closest items by image and by text."""
-    torch.set_num_threads(job.threads)
+    compute_with(threads=job.threads, kernels_are=job.kernels)
     features = files.read_table(at("features"), "features")
     for modality in ("image", "text"):
         is_filled = features[f"{modality}_is_filled"].to_numpy() & (job.behaviour == "as_published")

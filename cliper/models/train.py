@@ -32,7 +32,7 @@ from cliper import files, log
 from cliper.arrays import Ints
 from cliper.codeid import code_id
 from cliper.config import decides
-from cliper.device import choose_device
+from cliper.device import choose_device, compute_with, describe_cpu
 from cliper.errors import DataError, FeatureError
 from cliper.layout import At
 from cliper.models.backbones.base import Backbone, Given, Interactions, ItemFeatures, ItemNeighbours
@@ -93,6 +93,7 @@ def describe(model: Backbone, history: list[Epoch], device: torch.device) -> dic
         "epochs": len(history),
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "device": torch.cuda.get_device_name(device) if is_cuda else f"cpu {platform.machine()}",
+        **describe_cpu(),
         "seconds": sum(epoch.seconds for epoch in history),
         "peak_memory_mib": round(peak_mib),
         "versions": {"python": platform.python_version()}
@@ -187,7 +188,7 @@ def read_given(job: decides.Train, at: At, interactions: Interactions, generator
 def run(job: decides.Train, at: At) -> None:
     """Read the tables, train, write history, ranking and run.json."""
     device = choose_device(job.train.device, setting="train.device")
-    torch.set_num_threads(job.train.threads)
+    compute_with(threads=job.train.threads, kernels_are=job.kernels)
     # Below 1e-38 is 0: InfoNCE's probabilities are full of such values, and a CPU takes six times as long over them.
     torch.set_flush_denormal(True)
     interactions, valid = read_interactions(at)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cliper.device import PRECISIONS, choose_device, choose_precision
+from cliper.device import PRECISIONS, choose_device, choose_precision, compute_with
 from cliper.errors import DataError
 from cliper.features.encoders.base import Encoder, EncoderKind, Weights
 from cliper.features.encoders.base_settings import EncoderSettings
@@ -18,9 +18,9 @@ from cliper.settings import plain
 from cliper.variants import Variant
 
 
-def prepare(chosen: Variant[EncoderSettings], folder: Path, *, threads: int) -> Weights:
+def prepare(chosen: Variant[EncoderSettings], folder: Path, *, threads: int, kernels: str = "fastest") -> Weights:
     """Prepare an encoder's weights in a folder. Raises as its kind does."""
-    torch.set_num_threads(threads)
+    compute_with(threads=threads, kernels_are=kernels)
     folder.mkdir(parents=True, exist_ok=True)
     return _kind(chosen).prepare(folder)
 
@@ -57,12 +57,13 @@ def load(
     threads: int,
     device: str,
     precision: str,
+    kernels: str = "fastest",
     batch_size: int = 1,
     batch_tokens: int = 1,
 ) -> tuple[Encoder, Weights]:
     """Load an encoder from its weights.json, for batches of images or of texts. Raises as `read_weights`."""
     weights = read_weights(chosen, path, name=name)
-    torch.set_num_threads(threads)
+    compute_with(threads=threads, kernels_are=kernels)
     torch.backends.cudnn.allow_tf32 = False  # convolutions would round to 10 bits on newer GPUs
     where = choose_device(device, setting="encode.device")
     rounded = choose_precision(precision, where)
