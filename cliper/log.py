@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
+import shlex
 import sys
 import time
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
 LOGGER = logging.getLogger("cliper")
 _began = time.monotonic()
+_option = ""  # --config, as the user gave it; "" where it is the default
 T = TypeVar("T")
 
 
@@ -24,6 +28,23 @@ def start(stage: str) -> None:
     LOGGER.setLevel(logging.INFO)
 
 
+def read_from(configs: list[Path], *, default: list[Path]) -> None:
+    """Let the commands that `complete` finds read these config files."""
+    global _option  # noqa: PLW0603 - one process reads one config
+    _option = "" if configs == default else " --config " + shlex.join(map(str, configs))
+
+
+def complete(text: str) -> str:
+    """Add the user's own --config to the commands that a text names.
+
+    >>> read_from([Path("config.yaml"), Path("my shop.yaml")], default=[Path("config.yaml")])
+    >>> complete("it is missing. Run: python -m cliper fuse --arm cliper")
+    "it is missing. Run: python -m cliper fuse --config config.yaml 'my shop.yaml' --arm cliper"
+    >>> read_from([Path("config.yaml")], default=[Path("config.yaml")])
+    """
+    return re.sub(r"python -m cliper [\w-]++(?! --config)", lambda found: found[0] + _option, text)
+
+
 def begin() -> None:
     """Start the stopwatch of a stage."""
     global _began  # noqa: PLW0603 - one process runs one stage
@@ -32,7 +53,7 @@ def begin() -> None:
 
 def note(message: str) -> None:
     """Write one line that says what the user can do next."""
-    LOGGER.info(message)
+    LOGGER.info(complete(message))
 
 
 def account(message: str) -> None:
@@ -42,7 +63,7 @@ def account(message: str) -> None:
 
 def warn(message: str) -> None:
     """Write one line about something that may be wrong."""
-    LOGGER.warning("warning: %s", message)
+    LOGGER.warning("warning: %s", complete(message))
 
 
 def progress(items: Iterable[T], *, total: int | None = None, what: str) -> tqdm[T]:
