@@ -217,7 +217,7 @@ def fetch_shards(
     with open_examiners(len(urls)) as examiners:
         limits = {"n_at_once": settings.threads, "n_ahead": settings.shard_size, "max_bytes": HELD}
         with closing(fetch_ahead(source, urls, **limits)) as answers:
-            shown = log.progress(map(make_row, urls, answers), total=len(urls), what="images")
+            shown = log.progress(map(make_row, urls, answers), what="URLs", total=len(urls))
             with closing(examine_rows(shown, examiners, settings)) as rows:
                 for path, part in todo.items():
                     if part:
