@@ -112,10 +112,13 @@ def test_nothing_is_left_half_written(demo: Path) -> None:
     assert not [path for path in (demo / "results").rglob("*") if ".tmp" in path.name or ".part" in path.name]
 
 
-def test_every_job_leaves_a_log_with_its_account(demo: Path) -> None:
+def test_every_job_leaves_a_log_with_what_it_reads_and_its_account(demo: Path) -> None:
     logs = results(demo, "*/logs/**/*.log")
     assert len(logs) == len(results(demo, "*/benchmarks/**/*.tsv")) > 30
-    assert not [path for path in logs if "cliper " not in path.read_text(encoding="utf-8")]
+    for path in logs:
+        first, *_, last = path.read_text(encoding="utf-8").splitlines()  # what it reads, and its account
+        assert re.match(r"cliper [\w-]+: .*", first), path
+        assert re.match(r"cliper [\w-]+: .*; \d+\.\d s$", last), path
 
 
 def test_a_second_run_on_another_number_of_cores_has_nothing_to_do(demo: Path) -> None:

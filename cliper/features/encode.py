@@ -186,6 +186,7 @@ def encode_ranges(
     for number in range(n_ranges) if asked is None else [int(asked)]:
         n_encoded = n_done = 0
         start, stop = span(n_items, number, n_ranges)
+        log.note(f"encodes {stop - start:,} items")
         chunks = files.read_in_batches(source, ready.source, (start, stop), size=CHUNK)
         path = at(ready.target, range=number, ranges=n_ranges)
         with (
@@ -291,6 +292,7 @@ def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, ta
     loaded, weights = loading.load(
         job.encoder, at("weights"), name=name, threads=job.threads, device=job.device, precision=job.precision, **shape
     )
+    log.note(f"{name}: {weights.architecture} on {loaded.device}, {loaded.precision}, {job.threads} threads")
     note = {
         "encoder": name,
         "weights": weights.id,

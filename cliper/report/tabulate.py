@@ -166,10 +166,12 @@ def _notes_on_arm(
 def run(job: decides.Table1 | decides.Table2, at: At) -> None:
     """Read the counts or the metrics of the whole run and write one table in three forms."""
     if isinstance(job, decides.Table1):
+        log.note(f"reads the counts of {len(job.titles)} datasets")
         counts = ((title, at("counts", dataset=dataset)) for dataset, title in job.titles.items())
         long = table1_long((title, files.read_table(path, "counts")) for title, path in counts)
         grid = table1_grid(long)
     else:
+        log.note(f"reads the metrics of {len(job.cells)} cells")
         paths = [at("metrics", **Cell(*cell)._asdict()) for cell in job.cells]
         long = summarise(pl.concat([files.read_table(path, "metrics") for path in paths]), job)
         grid = table2_grid(long, job)
