@@ -14,9 +14,9 @@ venv: .venv/.installed ## the environment, in .venv
 	touch $@
 
 # The main job on the embedded shop: raw files over HTTP to Table 2. Resumes a killed run where it stopped.
-DEMO := $(BIN)/snakemake all_tables --cores 2 --configfile cliper/data/demo.yaml
+DEMO := $(BIN)/snakemake all_tables --workflow-profile workflow/profiles/local --cores 2 --configfile cliper/data/demo.yaml
 demo: venv ## the whole line on the embedded shop, to Table 2
-	$(BIN)/python -m cliper.demo.shop -- sh -c '$(DEMO) --unlock && exec $(DEMO) --rerun-incomplete'
+	$(BIN)/python -m cliper.demo.shop -- sh -c '$(DEMO) --unlock && exec $(DEMO)'
 	cat results/demo/tabulate/table2.md
 
 # One process per core; all tests of a file run in the same process, so they may share the shop's port and results. The

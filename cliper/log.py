@@ -68,6 +68,15 @@ def warn(message: str) -> None:
     LOGGER.warning("warning: %s", complete(message))
 
 
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds.
+
+    >>> duration(75), duration(100_000)
+    ('01:15', '27:46:40')
+    """
+    return tqdm.format_interval(seconds)
+
+
 class Progress:
     """Shows how far a loop has come, with rate and time left: a bar on a terminal, lines in a log.
 
@@ -115,7 +124,7 @@ class Progress:
         speed = f"{rate:,.1f} a second" if rate >= 1 else f"{1 / rate:,.1f} s each"
         parts = [f"{self._n_done:,}" + ("" if self._total is None else f" of {self._total:,}"), speed]
         if self._total is not None:
-            parts.append(f"{tqdm.format_interval((self._total - self._n_done) / rate)} left")
+            parts.append(f"{duration((self._total - self._n_done) / rate)} left")
         return "; ".join(filter(None, [f"{self._what}: {', '.join(parts)}", self._more()]))
 
 

@@ -123,9 +123,9 @@ def test_a_line_of_progress_says_epoch_best_and_when_training_ends(settings, mon
     shown = [line for line in caplog.messages if line.startswith("epochs: ")]
     for line, epoch in zip(shown, read(settings, "history").iter_rows(named=True), strict=True):
         assert line.startswith(f"epochs: {epoch['epoch']} of 12, ")
-        assert f"loss {epoch['loss']:.4f}, best validation Recall@20 " in line
+        assert f"loss {epoch['loss']:.4f}; best validation Recall@20 " in line
     best = read(settings, "history").filter(pl.col("valid_recall@20") == pl.col("valid_recall@20").max())["epoch"][0]
-    assert shown[-1].endswith(f" at epoch {best}, ends at epoch {min(best + 2, 12)} unless one is better")
+    assert shown[-1].endswith(f" at epoch {best}, so it ends at {min(best + 2, 12)}")
 
 
 @of_each_kind

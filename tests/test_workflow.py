@@ -121,6 +121,12 @@ def test_every_job_leaves_a_log_with_what_it_reads_and_its_account(demo: Path) -
         assert re.match(r"cliper [\w-]+: .*; \d+\.\d s$", last), path
 
 
+def test_status_counts_the_jobs_that_snakemake_ran(demo: Path) -> None:
+    shown = call(demo, SNAKEMAKE[0], "-m", "cliper", "status", "--config", "config.yaml", *DEMO[1:]).stdout
+    n_jobs = len(results(demo, "*/logs/**/*.log"))
+    assert shown.startswith(f"demo: {n_jobs} of {n_jobs} jobs are done\n")
+
+
 def test_a_second_run_on_another_number_of_cores_has_nothing_to_do(demo: Path) -> None:
     assert "Nothing to be done" in call(demo, *SNAKEMAKE[:-1], "1", *DEMO).stdout
 

@@ -47,6 +47,10 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
 
+# The lines of the jobs would run through the bars of this logger; they are in the logs.
+if "rich" in workflow.output_settings.log_handler_settings:
+    shell.suffix(" > /dev/null")
+
 
 def one_of(names):
     """Pattern that matches these names alone; of no names, nothing."""
@@ -95,11 +99,11 @@ def outputs(stage):
 
 
 def log_of(stage, *more):
-    return Path(LAYOUT.home(stage), "logs", "{place}", *more).as_posix() + ".log"
+    return LAYOUT.log(stage, "{place}", *more).as_posix()
 
 
 def benchmark_of(stage, *more):
-    return Path(LAYOUT.home(stage), "benchmarks", "{place}", *more).as_posix() + ".tsv"
+    return LAYOUT.benchmark(stage, "{place}", *more).as_posix()
 
 
 def of(stage, find):

@@ -155,8 +155,8 @@ def outlook(history: list[Epoch], settings: Train) -> str:
     best = best_epoch(history)
     last = min(best.epoch + settings.patience, settings.max_epochs)
     return (
-        f"loss {history[-1].loss:.4f}, best validation Recall@20 {best.valid_recall:.4f} at epoch {best.epoch}, "
-        f"ends at epoch {last} unless one is better"
+        f"loss {history[-1].loss:.4f}; best validation Recall@20 {best.valid_recall:.4f} at epoch {best.epoch}, "
+        f"so it ends at {last}"
     )
 
 
