@@ -22,6 +22,7 @@ from cliper.schemas import TABLES
 from cliper.stages import SHARED, STAGES
 
 RESULTS = Path("results")
+FORMATS = ("csv", "md", "tex", "txt")  # of the paper's tables
 FILES = {  # result -> its maker and file: first those that are not tables
     "raw": ("download", "{file}"),
     "weights": ("weights", "weights.json"),

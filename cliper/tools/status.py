@@ -22,10 +22,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from cliper import log
-from cliper.layout import FILES, Layout
+from cliper.layout import FILES, FORMATS, Layout
 from cliper.stages import STAGES
 
-MODALITIES, FORMATS, TABLES = ("image", "text"), ("csv", "md", "tex"), ("table1", "table2")
+MODALITIES, TABLES = ("image", "text"), ("table1", "table2")
 OPEN_NAMES = ("{shard}", "{content}")  # in names of results of which a job may have any number
 
 

@@ -16,7 +16,7 @@ from cliper.codeid import code_id
 from cliper.config import GivenFeatures, is_url
 from cliper.config.decides import BUILDERS, deciding
 from cliper.errors import CliperError
-from cliper.layout import FILES, Layout
+from cliper.layout import FILES, FORMATS, Layout
 from cliper.stages import STAGES
 
 try:

@@ -7,7 +7,7 @@ rule tabulate:
     output:
         expand(
             f"{LAYOUT.root.as_posix()}/tabulate/{{table}}.{{format}}",
-            format=["csv", "md", "tex"],
+            format=FORMATS,
             allow_missing=True,
         ),
     log:
