@@ -36,7 +36,10 @@ def write(path: Path, text: str = "", *, age: float = 0) -> None:
 
 def lines(settings: Config, capsys: pytest.CaptureFixture[str]) -> list[str]:
     toy.run("status", settings)
-    return capsys.readouterr().out.splitlines()
+    *shown, meaning = capsys.readouterr().out.splitlines()
+    assert meaning.startswith("done: results are there")
+    assert len(meaning) <= 100
+    return shown
 
 
 def test_a_run_that_has_not_begun_lists_its_jobs_by_stage(settings: Config, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ from cliper.layout import FILES, FORMATS, Layout
 from cliper.stages import STAGES
 
 MODALITIES, TABLES = ("image", "text"), ("table1", "table2")
+MEANING = "done: results are there; snakemake -n says what has changed since. runs: a log line within the hour"
 OPEN_NAMES = ("{shard}", "{content}")  # in names of results of which a job may have any number
 
 
@@ -103,4 +104,5 @@ def run(layout: Layout) -> None:
     lines = [f"{layout.config.name}: {n_done:,} of {len(jobs):,} jobs are done"]
     lines += [describe_stage(list(group)) for _, group in groupby(jobs, key=lambda job: job.stage)]
     lines += [line for job in jobs for line in describe_open(job)]
+    lines.append(MEANING)
     sys.stdout.write("".join(f"{line}\n" for line in lines))

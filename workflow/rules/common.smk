@@ -47,8 +47,8 @@ os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
 
-# The lines of the jobs would run through the bars of this logger; they are in the logs.
-if "rich" in workflow.output_settings.log_handler_settings:
+# The lines of the jobs would run through the bars that this logger draws on a terminal; they are in the logs.
+if "rich" in workflow.output_settings.log_handler_settings and sys.stderr.isatty():
     shell.suffix(" > /dev/null")
 
 
