@@ -54,8 +54,8 @@ TARGETS_INTRO = """# Targets
 
 ## Snakemake
 
-`snakemake TARGET --cores N [--configfile FILE …]`; without a target, `all_tables`. Behind `--configfile`, a target is taken
-for a file.
+`snakemake TARGET --cores N [--configfile FILE …]`; without a target, `all_tables`. A target behind `--configfile`
+would be taken for a file.
 
 """
 JOBS_INTRO = """

@@ -80,6 +80,8 @@ def test_the_time_left_is_that_of_the_missing_jobs(settings: Config, capsys: pyt
         write(layout.path(name, **CELL))
     write(layout.benchmark("train", layout.place("train", **CELL)), "s\th:m:s\tmax_rss\n60000.5\t16:40:00\t900\n")
     assert "train                    1 of     4   about 50:00:01 left" in lines(settings, capsys)
+    write(layout.benchmark("train", layout.place("train", **CELL)))  # a record that is being written
+    assert "train                    1 of     4" in lines(settings, capsys)
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,8 @@ def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     yield f"encode: at most {hours['encode']:.1f} h on one core; a GPU takes a small part of that"
     yield f"train: about {hours['train']:.1f} h on one core at {N_EPOCHS} epochs a cell (backbones: {_timed(config)})"
     if unknown := [dataset for dataset in config.run.datasets if count(layout, dataset) is None]:
-        yield f"estimates exclude {', '.join(unknown)}: item count unknown; first run: python -m cliper catalogue"
+        command = f"python -m cliper catalogue --dataset {unknown[0]}"
+        yield f"estimates exclude {', '.join(unknown)}: item count unknown; first run: {command}"
 
 
 def _timed(config: Config) -> str:

@@ -46,10 +46,12 @@ class Work(NamedTuple):
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return "".join(filter(str.isprintable, lines[-1] if lines else "")), time.time() - self.log.stat().st_mtime
 
-    def read_seconds(self) -> float:
-        """How long it took, from Snakemake's record."""
-        with self.benchmark.open(encoding="utf-8") as file:
-            return float(next(csv.DictReader(file, delimiter="\t"))["s"])
+    def read_seconds(self) -> list[float]:
+        """How long it took, from Snakemake's record of it; empty if there is none yet."""
+        if not self.is_done or not self.benchmark.is_file():
+            return []
+        rows = csv.DictReader(self.benchmark.read_text(encoding="utf-8").splitlines(), delimiter="\t")
+        return [float(row["s"]) for row in rows]
 
 
 def find_work(layout: Layout) -> Iterator[Work]:
@@ -82,7 +84,7 @@ def describe(layout: Layout, stage: str, names: Mapping[str, Any], **part: Any) 
 
 def describe_stage(jobs: list[Work]) -> str:
     """A stage's line: its jobs that are done, and the time that the others will take."""
-    took = [job.read_seconds() for job in jobs if job.is_done and job.benchmark.is_file()]
+    took = [seconds for job in jobs for seconds in job.read_seconds()]
     n_left = sum(not job.is_done for job in jobs)
     left = f"   about {log.duration(n_left * fmean(took))} left" if n_left and took else ""
     return f"{jobs[0].stage:20} {len(jobs) - n_left:5,} of {len(jobs):5,}{left}"
