@@ -35,7 +35,7 @@ rule all_tables:
         [
             result("table", table=table, format=form)
             for table in ("table1", "table2")
-            for form in ("csv", "md", "tex")
+            for form in FORMATS
         ],
 
 

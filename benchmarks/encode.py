@@ -266,7 +266,7 @@ def measure_images(sides: Sides, n: int) -> dict[str, Any]:
         yield from ((name, jpegs[name]) for name in chosen)
 
     def embed_ours() -> Vectors:
-        return encode.encode_images([*jpegs], read, sides.ours, None).embedding
+        return encode.encode_images([*jpegs], read, sides.ours, None, abs).embedding
 
     plain, ours, difference = list[Cost](), list[Cost](), 0.0
     for _ in range(ROUNDS):

@@ -17,6 +17,7 @@ from cliper.errors import CliperError, ConfigError
 from cliper.layout import At, Layout
 from cliper.stages import INTEGERS, NAME_HELP, STAGES, documentation, find
 
+CONFIGS = [Path("config.yaml")]  # unless others are named
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
 
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
             "--config",
             nargs="+",
             type=Path,
-            default=[Path("config.yaml")],
+            default=CONFIGS,
             metavar="FILE",
             help="YAML files; each is laid over the ones before it (default: config.yaml)",
         )
@@ -98,11 +99,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one stage. Returns 0, 2 after a sentence about what the user can do, or 130 after Ctrl-C."""
     options = build_parser().parse_args(arguments)
     log.start(options.stage)
+    log.read_from(options.config, default=CONFIGS)
     signal.siginterrupt(signal.SIGINT, True)  # otherwise polars waits for its threads even after Ctrl-C
     try:
         do_job(options)
     except CliperError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.write(f"{type(error).__name__}: {log.complete(str(error))}\n")
         return 2
     except OSError as error:
         if error.errno not in DISK_FAULTS:

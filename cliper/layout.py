@@ -22,6 +22,7 @@ from cliper.schemas import TABLES
 from cliper.stages import SHARED, STAGES
 
 RESULTS = Path("results")
+FORMATS = ("csv", "md", "tex", "txt")  # of the paper's tables
 FILES = {  # result -> its maker and file: first those that are not tables
     "raw": ("download", "{file}"),
     "weights": ("weights", "weights.json"),
@@ -57,6 +58,14 @@ class Layout:
     def home(self, stage: str) -> Path:
         """Folder of all results of a stage: the run's own, or the one that all runs share."""
         return RESULTS / SHARED if STAGES[stage].shared else self.root
+
+    def log(self, stage: str, *parts: str) -> Path:
+        """Log of a job: of its place, and of its file, range or table where several jobs have one place."""
+        return Path(f"{self.home(stage).joinpath('logs', *parts)}.log")
+
+    def benchmark(self, stage: str, *parts: str) -> Path:
+        """Snakemake's record of how long a job took."""
+        return Path(f"{self.home(stage).joinpath('benchmarks', *parts)}.tsv")
 
     def place(self, stage: str, **names: Any) -> str:
         """A job's folder below the stage's home."""

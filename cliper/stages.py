@@ -154,6 +154,7 @@ STAGES: dict[str, Stage] = {
         options=("dataset", "arm", "html"),
     ),
     "schema": Stage("cliper.tools.schema", "print the JSON schema of the config, for editors", ()),
+    "status": Stage("cliper.tools.status", "say what of a run is done, what runs, and what is left", ()),
     "where": Stage("cliper.tools.where", "list the folders of a run's results", (), options=("dataset", "arm")),
 }
 

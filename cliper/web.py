@@ -41,9 +41,8 @@ def fetch(url: str, target: Path, *, timeout_s: float) -> None:
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdecimal() else None
         with part.open("ab" if continued else "wb") as out:
-            for chunk in log.progress(
-                response.iter_content(CHUNK), total=total and -(-(total - start) // CHUNK), what=target.name
-            ):
+            n_chunks = total and -(-(total - start) // CHUNK)
+            for chunk in log.progress(response.iter_content(CHUNK), what=f"MiB of {target.name}", total=n_chunks):
                 out.write(chunk)
     if total is not None and part.stat().st_size != total:
         raise SourceError(f"{url} gave {part.stat().st_size:,} of {total:,} bytes")

@@ -54,7 +54,8 @@ TARGETS_INTRO = """# Targets
 
 ## Snakemake
 
-`snakemake TARGET --cores N [--configfile FILE …]`; without a target, `all_tables`.
+`snakemake TARGET --cores N [--configfile FILE …]`; without a target, `all_tables`. A target behind `--configfile`
+would be taken for a file.
 
 """
 JOBS_INTRO = """

@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from copy import deepcopy
 from importlib import import_module
 from pathlib import Path
 
@@ -90,6 +91,33 @@ def test_a_full_disk_is_one_line_and_exit_code_2(
     assert capsys.readouterr().err == (
         "DataError: cannot write results/x: No space left on device; free the disk, run again\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("stage", "names", "first"),
+    [
+        ("catalogue", {"dataset": "toy"}, "download"),
+        ("crawl", {"dataset": "toy"}, "catalogue"),
+        ("encode-image", {"dataset": "toy", "encoder": "bridge"}, "weights"),
+        ("evaluate", {"dataset": "toy", "backbone": "freedom", "arm": "cliper", "seed": "1"}, "train"),
+        ("tabulate", {"table": "table2"}, "evaluate"),
+    ],
+)
+def test_a_command_in_a_hint_reads_the_users_own_config(
+    workdir: Path, capsys: pytest.CaptureFixture[str], stage: str, names: dict[str, str], first: str
+) -> None:
+    overlay = toy.dataset(Path("raw")) | {"arms": {"cliper": {"image": "bridge", "text": "bridge"}}}
+    config.write(overlay, Path("my shop.yaml"))
+    shipped = Path("config.yaml")
+    shipped.write_bytes((toy.REPOSITORY / "config.yaml").read_bytes())
+    asked = [word for name, value in names.items() for word in (f"--{name}", value)]
+    assert main([stage, *asked, "--config", "config.yaml", "my shop.yaml"]) == 2
+    assert f" python -m cliper {first} --config config.yaml 'my shop.yaml'" in capsys.readouterr().err
+    config.write(config.lay_over(deepcopy(toy.shipped()), overlay), shipped)
+    assert main([stage, *asked]) == 2
+    said = capsys.readouterr().err
+    assert f" python -m cliper {first}" in said
+    assert "--config" not in said
 
 
 LINE = ["download", "catalogue", "crawl", "prompt", "weights", "encode-text", "fuse", "train", "evaluate", "tabulate"]

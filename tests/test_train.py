@@ -9,7 +9,7 @@ import torch
 import toy
 from toy_backbones import build, toy_features
 
-from cliper import files
+from cliper import files, log
 from cliper.config import Config, decides
 from cliper.config.models import Evaluate
 from cliper.device import choose_device
@@ -113,6 +113,19 @@ def test_training_learns_the_tastes_and_leaves_an_account_of_itself(settings, na
     assert account["valid_recall@20"] > 0.9  # chance is 20 / 34
     assert account["config"]["train"]["learning_rate"] == 0.01
     assert (account["seed"], account["device"].split()[0]) == (1, "cpu")
+
+
+def test_a_line_of_progress_says_epoch_best_and_when_training_ends(settings, monkeypatch, caplog):
+    monkeypatch.setattr(log, "FIRST_S", 0)
+    monkeypatch.setattr(log, "SHARE", 0)
+    caplog.set_level("INFO")
+    toy.run("train", toy.changed(settings, "train", patience=2), **CELL)
+    shown = [line for line in caplog.messages if line.startswith("epochs: ")]
+    for line, epoch in zip(shown, read(settings, "history").iter_rows(named=True), strict=True):
+        assert line.startswith(f"epochs: {epoch['epoch']} of 12, ")
+        assert f"loss {epoch['loss']:.4f}; best validation Recall@20 " in line
+    best = read(settings, "history").filter(pl.col("valid_recall@20") == pl.col("valid_recall@20").max())["epoch"][0]
+    assert shown[-1].endswith(f" at epoch {best}, so it ends at {min(best + 2, 12)}")
 
 
 @of_each_kind

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import pty
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -112,10 +115,19 @@ def test_nothing_is_left_half_written(demo: Path) -> None:
     assert not [path for path in (demo / "results").rglob("*") if ".tmp" in path.name or ".part" in path.name]
 
 
-def test_every_job_leaves_a_log_with_its_account(demo: Path) -> None:
+def test_every_job_leaves_a_log_with_what_it_reads_and_its_account(demo: Path) -> None:
     logs = results(demo, "*/logs/**/*.log")
     assert len(logs) == len(results(demo, "*/benchmarks/**/*.tsv")) > 30
-    assert not [path for path in logs if "cliper " not in path.read_text(encoding="utf-8")]
+    for path in logs:
+        first, *_, last = path.read_text(encoding="utf-8").splitlines()  # what it reads, and its account
+        assert re.match(r"cliper [\w-]+: .*", first), path
+        assert re.match(r"cliper [\w-]+: .*; \d+\.\d s$", last), path
+
+
+def test_status_counts_the_jobs_that_snakemake_ran(demo: Path) -> None:
+    shown = call(demo, SNAKEMAKE[0], "-m", "cliper", "status", "--config", "config.yaml", *DEMO[1:]).stdout
+    n_jobs = len(results(demo, "*/logs/**/*.log"))
+    assert shown.startswith(f"demo: {n_jobs} of {n_jobs} jobs are done\n")
 
 
 def test_a_second_run_on_another_number_of_cores_has_nothing_to_do(demo: Path) -> None:
@@ -291,6 +303,42 @@ def test_weights_of_a_file_of_ones_own_are_made_again_when_it_changes(tmp_path: 
     assert re.search(r"^weights +1$", call(folder, *weights).stdout, re.MULTILINE)
     own.unlink()
     assert "Nothing to be done" in call(folder, *weights).stdout  # what was made of it is kept
+
+
+def on_terminal(folder: Path, *command: str) -> tuple[int, str]:
+    """Exit code of a command in a terminal of 200 columns, and all that it shows."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "200", "TERM": "xterm"}
+    running = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # the terminal's end
+        while part := os.read(ours, 65_536):
+            shown += part
+    os.close(ours)
+    return running.wait(), shown.decode()
+
+
+def test_a_terminal_shows_bars_a_pipe_the_jobs_lines_and_both_the_log_of_a_failed_job(tmp_path: Path) -> None:
+    folder = copy_repository(tmp_path / "cliper")
+    local = [*SNAKEMAKE[:3], "all_catalogue", "--cores", "2", "--workflow-profile", "workflow/profiles/local", *DEMO]
+    why = "SourceError: ratings_Shop.csv of shop could not be fetched"
+    code, shown = on_terminal(folder, *local)  # the shop is not open
+    assert code != 0
+    assert shown.count(why) == 1
+    ran = call(folder, *local)
+    assert ran.returncode != 0
+    assert why in ran.stdout
+    code, shown = on_terminal(folder, *in_shop(*local))
+    assert code == 0, shown
+    assert "Total Progress" in shown
+    assert "cliper catalogue: " not in shown
+    (log,) = results(folder, "shared/logs/catalogue/*.log")
+    account = log.read_text(encoding="utf-8").splitlines()[-1]
+    next((folder / "results/shared/catalogue").glob("*/items.parquet")).unlink()
+    assert account.partition("; ")[0] in call(folder, *in_shop(*local)).stdout
 
 
 def test_a_typo_in_the_config_is_told_before_anything_runs(demo: Path) -> None:

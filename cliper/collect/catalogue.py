@@ -172,6 +172,7 @@ def read(job: decides.Catalogue, at: At) -> tuple[pl.DataFrame, list[dict[str, A
     for path in paths.values():
         if not path.is_file():
             raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {path.name}")
+    log.note("reads " + ", ".join(f"{path.name} ({path.stat().st_size:,} bytes)" for path in paths.values()))
     raw = source.read_interactions(paths)
     require_columns(raw, INTERACTIONS, f"{job.source.kind}, read_interactions")
     kept, card = take_given(raw) if job.split == "given" else cut(raw, job, dataset)

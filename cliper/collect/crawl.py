@@ -213,11 +213,12 @@ def fetch_shards(
     """Complete all shards; returns their outcomes."""
     todo = {path: find_todo(path, urls, asks_again=asks_again) for path, urls in shards.items()}
     urls = [url for part in todo.values() for url in part]
+    log.note(f"{len(urls):,} of {sum(map(len, shards.values())):,} images to fetch")
     outcomes = [no_outcomes()]
     with open_examiners(len(urls)) as examiners:
         limits = {"n_at_once": settings.threads, "n_ahead": settings.shard_size, "max_bytes": HELD}
         with closing(fetch_ahead(source, urls, **limits)) as answers:
-            shown = log.progress(map(make_row, urls, answers), total=len(urls), what="images")
+            shown = log.progress(map(make_row, urls, answers), what="images", total=len(urls))
             with closing(examine_rows(shown, examiners, settings)) as rows:
                 for path, part in todo.items():
                     if part:

@@ -70,6 +70,7 @@ def run(job: decides.Download, at: At) -> None:
     """Fetch a raw file from the first mirror that has it."""
     dataset, file, target, failures = at.names["dataset"], at.names["file"], at("raw"), []
     for place in find_places(job.kind, job.mirrors, file):
+        log.note(f"asks {place.mirror} for {file}")
         try:
             digest = obtain(place, file, target, job.how)
             require_locked(place, digest, target, job.how)

@@ -275,6 +275,11 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 128  # the crawler opens many connections at once
     server_bind = socketserver.TCPServer.server_bind  # HTTPServer's asks the network for the host's name
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that hung up, as a crawler does that has read enough."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 @contextmanager
 def serve(port: int) -> Iterator[Server]:

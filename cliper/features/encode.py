@@ -53,6 +53,7 @@ from cliper.layout import At
 from cliper.schemas import EMBEDDING_STATUSES
 
 T = TypeVar("T")
+Encode = Callable[[pl.DataFrame, Store, Callable[[int], object]], "Rows"]
 CHUNK = 4_096  # items in memory; the last batch of each width is half empty, so smaller chunks cost time
 LIBRARIES = ("open_clip_torch", "pillow", "timm", "torch", "torchvision", "transformers")
 NO_ITEM = -1  # item of the default image
@@ -101,11 +102,13 @@ def encode_images(
     read: Callable[[list[str]], Iterable[tuple[str, bytes]]],
     encoder: Encoder,
     store: Store | None,
+    advance: Callable[[int], object],
 ) -> Images:
     """Encode images in batches, while one thread decodes the next batch.
 
     digests  sha256 of distinct images
     read     returns the bytes of some of them, each with its digest
+    advance  is called with the number of images of each batch
     """
     row, broken = dict[str, int](), dict[str, str]()
     embeddings = [np.empty((0, encoder.image_dim), np.float32)]
@@ -115,8 +118,7 @@ def encode_images(
     n_found = len(row)
     missing = [digest for digest in digests if digest not in row]
     batches = in_thread(in_batches(decode(read(missing), encoder.read_image), encoder.batch_size))
-    n_batches = -(-len(missing) // encoder.batch_size)
-    for batch in log.progress(batches, total=n_batches, what="batches of images"):
+    for batch in batches:
         whole = {digest: pixels for digest, pixels in batch if isinstance(pixels, Tensor)}
         broken |= {digest: why for digest, why in batch if isinstance(why, str)}
         if whole:
@@ -124,6 +126,7 @@ def encode_images(
             embeddings.append(encoder.encode_images(list(whole.values())))
             if store:
                 store.add(list(whole), embeddings[-1])
+        advance(len(batch))
     return Images(row, np.concatenate(embeddings), broken, len(row) - n_found)
 
 
@@ -167,11 +170,11 @@ def image_table(images: pl.DataFrame, encoded: Images) -> pl.DataFrame:
 
 
 def encode_ranges(
-    job: decides.EncodeText | decides.EncodeImage, at: At, ready: Ready, encode: Callable[[pl.DataFrame, Store], Rows]
+    job: decides.EncodeText | decides.EncodeImage, at: At, ready: Ready, encode: Encode
 ) -> Iterator[tuple[Path, str]]:
     """Encode ranges of a table's rows in chunks. Yields the file of each range, and its part of the account.
 
-    encode  makes rows of embeddings from rows of the table
+    encode  makes rows of embeddings from rows of the table, and calls its last argument with numbers of rows done
 
     Raises DataError if the table is missing or broken, ConfigError if there is no such range.
     """
@@ -181,15 +184,20 @@ def encode_ranges(
         raise ConfigError(f"--range {asked}: encode.ranges is {n_ranges}, so {numbers}")
     n_items = files.count_rows(source, ready.source)
     for number in range(n_ranges) if asked is None else [int(asked)]:
-        n_encoded = 0
-        chunks = files.read_in_batches(source, ready.source, span(n_items, number, n_ranges), size=CHUNK)
+        n_encoded = n_done = 0
+        start, stop = span(n_items, number, n_ranges)
+        log.note(f"encodes {stop - start:,} items")
+        chunks = files.read_in_batches(source, ready.source, (start, stop), size=CHUNK)
         path = at(ready.target, range=number, ranges=n_ranges)
         with (
             _open_store(job.store, ready) as store,
             files.table_writer(path, ready.target, metadata=ready.note) as write,
+            log.Progress("items", stop - start) as shown,
         ):
             for chunk in chunks:
-                rows = encode(chunk, store)
+                rows = encode(chunk, store, shown.advance)
+                n_done += chunk.height
+                shown.reach(n_done)
                 write(rows.table)
                 store.flush()
                 n_encoded += rows.n_encoded
@@ -203,8 +211,9 @@ def run_text(job: decides.EncodeText, at: At) -> None:
     ready.note["overflow"] = job.overflow
     overflow = find_overflow(job.overflow, job.slice_prefix)
 
-    def encode(rows: pl.DataFrame, store: Store) -> Rows:
-        encoded = ready.encoder.encode_texts(rows["text"].to_list(), overflow=overflow, store=store)
+    def encode(rows: pl.DataFrame, store: Store, advance: Callable[[int], object]) -> Rows:
+        texts = rows["text"].to_list()
+        encoded = ready.encoder.encode_texts(texts, overflow=overflow, store=store, advance=advance)
         return Rows(text_table(rows, encoded), encoded.n_encoded)
 
     what = ", ".join(at.names[name] for name in ("dataset", "encoder", "prompts", "view"))
@@ -218,9 +227,9 @@ def run_image(job: decides.EncodeImage, at: At) -> None:
     ready = _load(job, at, "images", "image_embeddings", batch_size=job.batch_size)
     manifest = at("images")
 
-    def encode(rows: pl.DataFrame, store: Store) -> Rows:
+    def encode(rows: pl.DataFrame, store: Store, advance: Callable[[int], object]) -> Rows:
         images = rows.with_columns(sha256=pl.when(status="ok").then("sha256"))
-        encoded = encode_rows(manifest, images, ready.encoder, store)
+        encoded = encode_rows(manifest, images, ready.encoder, store, advance)
         return Rows(image_table(images, encoded), encoded.n_encoded)
 
     for path, counted in encode_ranges(job, at, ready, encode):
@@ -230,7 +239,9 @@ def run_image(job: decides.EncodeImage, at: At) -> None:
         log.account(f"{what}: {len(status)} items, {without}; distinct images: {counted}")
 
 
-def encode_rows(manifest: Path, images: pl.DataFrame, encoder: Encoder, store: Store) -> Images:
+def encode_rows(
+    manifest: Path, images: pl.DataFrame, encoder: Encoder, store: Store, advance: Callable[[int], object]
+) -> Images:
     """Encode the distinct images of some rows of the manifest, whose sha256 is null without an image."""
     first = images.drop_nulls("sha256").unique("sha256", keep="first", maintain_order=True)
 
@@ -238,7 +249,7 @@ def encode_rows(manifest: Path, images: pl.DataFrame, encoder: Encoder, store: S
         rows = first.filter(pl.col("sha256").is_in(digests))
         yield from zip(rows["sha256"], read_bytes(manifest, rows), strict=True)
 
-    encoded = encode_images(first["sha256"].to_list(), read, encoder, store)
+    encoded = encode_images(first["sha256"].to_list(), read, encoder, store, advance)
     broken = images.filter(pl.col("sha256").is_in(list(encoded.broken))).select("item", "sha256").rows()
     for item, digest in broken[:1]:
         log.warn(f"{len(broken)} images cannot be decoded (first: item {item}, {encoded.broken[digest]})")
@@ -288,6 +299,7 @@ def _load(job: decides.EncodeText | decides.EncodeImage, at: At, source: str, ta
         precision=job.precision,
         **shape,
     )
+    log.note(f"{name}: {weights.architecture} on {loaded.device}, {loaded.precision}, {job.threads} threads")
     note = {
         "encoder": name,
         "weights": weights.id,

@@ -216,6 +216,7 @@ def fuse_views(at: At, made: MadeFeatures, n_ranges: int, kinds: Mapping[str, st
     views = read_views(at, made, n_ranges)
     if len(image) != len(views.text):
         raise FeatureError(f"{dataset} has {len(image)} images, but its views {len(views.text)} rows; encode again")
+    log.note(f"fuses {', '.join(views.names)} of {len(image):,} items")
     require_finite(f"image embeddings of {dataset}", image, advice="encode it again")
     require_finite(f"text embeddings of {dataset}", views.text, advice="encode it again")
     if made.vectors == "normalised":
@@ -241,6 +242,7 @@ def take_given(at: At, given: GivenFeatures) -> Fused:
     """Take the features that come with a dataset, image and text. Raises FeatureError if they cannot be used."""
     items = files.read_table(at("items"), "items", columns=["item"])
     image, text = (read_given(require_raw(at, name), items.height) for name in (given.image, given.text))
+    log.note(f"takes {given.image} and {given.text} of {items.height:,} items")
     none = np.empty((items.height, 0))
     no_weights = long_weights((), Weighed(None, none.astype(np.float32), none.astype(np.int16)))
     no_image, no_text = are_zero(image), are_zero(text)

@@ -81,6 +81,7 @@ def run(job: decides.Prompt, at: At) -> None:
     """Render a view of all items; write the tables prompts and cleaning."""
     dataset, prompts, view = (at.names[name] for name in ("dataset", "prompts", "view"))
     items = files.read_table(at("items"), "items")
+    log.note(f"writes the prompts of {items.height:,} items")
     table, cleaning = render_items(items, job.views, view), count_cleaning(items, job.views, view)
     for kind, rows in (("prompts", table), ("cleaning", cleaning)):
         files.write_table(at(kind), kind, rows)

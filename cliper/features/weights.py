@@ -27,6 +27,7 @@ from cliper.layout import At
 def run(job: decides.Weights, at: At) -> None:
     """Prepare one encoder. Raises ConfigError or SourceError."""
     path = at("weights")
+    log.note(f"takes the weights from {job.encoder.settings.origin or 'installed packages'}")
     weights = loading.prepare(job.encoder, path.parent, threads=job.threads, kernels=job.kernels)
     files.write_json(path, loading.note(job.encoder, weights))
     log.account(f"{at.names['encoder']}: {weights.architecture}, {len(weights.files)} files, id {weights.id[:12]}")

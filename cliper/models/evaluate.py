@@ -72,6 +72,7 @@ def average(user_metrics: pl.DataFrame) -> pl.DataFrame:
 def run(job: decides.Evaluate, at: At) -> None:
     """Read the ranking and the splits, write metrics and user_metrics."""
     topk = read_topk(at("topk"), mask_valid=job.mask_valid)
+    log.note(f"measures lists of {topk['user'].n_unique():,} users, at {', '.join(map(str, job.cutoffs))}")
     measured = {}
     for name in ("valid", "test"):
         split = files.read_table(at(name), name)

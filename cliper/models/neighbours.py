@@ -27,8 +27,10 @@ def run_items(job: decides.NeighboursItems, at: At) -> None:
     compute_with(threads=job.threads, kernels_are=job.kernels)
     features = files.read_table(at("features"), "features")
     for modality in ("image", "text"):
+        vectors = features[modality].to_numpy()
+        log.note(f"{modality}: {len(vectors):,} items, {vectors.shape[1]:,} values each")
         is_filled = features[f"{modality}_is_filled"].to_numpy() & (job.behaviour == "as_published")
-        found = nearest_items(features[modality].to_numpy(), is_filled, job.n_neighbours)
+        found = nearest_items(vectors, is_filled, job.n_neighbours)
         table = neighbours_to_table(found, "item", "similarity")
         files.write_table(at("item_neighbours", modality=modality), "item_neighbours", table)
     what = f"{at.names['dataset']}, {at.names['arm']}"
@@ -38,6 +40,7 @@ def run_items(job: decides.NeighboursItems, at: At) -> None:
 def run_users(job: decides.NeighboursUsers, at: At) -> None:
     """Find the users who share most train items."""
     users, train = files.read_table(at("users"), "users"), files.read_table(at("train"), "train")
+    log.note(f"{users.height:,} users, {train.height:,} train interactions")
     pairs = (train[name].to_numpy().astype(np.int64) for name in ("user", "item"))
     found = sharing_users(*pairs, n_users=users.height, k=job.n_neighbours)
     files.write_table(at("user_neighbours"), "user_neighbours", neighbours_to_table(found, "user", "n_shared"))

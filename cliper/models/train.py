@@ -201,7 +201,11 @@ def run(job: decides.Train, at: At) -> None:
     provenance = {**at.names, "config": decides.deciding(job), "code": code}
     key = run_key(provenance, given.arrays())
     checkpoint = Checkpoint(at("run").with_name("checkpoint.pt"), key=key)
+    size = f"{interactions.n_users:,} users, {interactions.n_items:,} items, {len(interactions.users):,} interactions"
+    cell = ", ".join(str(name) for name in at.names.values())
+    log.note(f"{cell}: {size}; d {job.d}, learning rate {job.train.learning_rate:g}, on {device}")
     history = fit(model, interactions, valid, job.train, generators, checkpoint, dropped)
+    log.note(f"ranks the items for {interactions.n_users:,} users with epoch {best_epoch(history).epoch}")
     ranking = ranking_to_table(rank(model, interactions, list_length(job, valid), dropped))
     outcome = describe(model, history, device)
     files.write_table(at("history"), "history", history_table(history))

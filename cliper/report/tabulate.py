@@ -2,15 +2,17 @@
 
 table1   In: counts.   Dataset statistics, with the paper's (section 4, Table 1)
 table2   In: metrics.  Every dataset x backbone x arm, mean and standard deviation over seeds, with the paper's
-Out:     results/<name>/tabulate/<table>.csv, .md, .tex
+Out:     results/<name>/tabulate/<table>.csv, .md, .tex, .txt
 
-The CSV has one row per number. The other two have the paper's shape. Percent, rounded only when printed.
+The CSV has one row per number. Markdown and LaTeX have the paper's shape. The text fits a terminal: of table2 it shows
+one cutoff, a row for each backbone and arm. Percent, rounded only when printed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import polars as pl
 
@@ -21,6 +23,7 @@ from cliper.report.tables.grid import Grid
 from cliper.report.tables.paper import paper_values, read_paper
 
 N_QUANTITIES = 4  # rows of a dataset in Table 1
+SHORT_K = 20  # cutoff of the text of Table 2, where the run has it
 METRIC_TITLES = {"recall": "R@K", "ndcg": "N@K", "precision": "P@K", "map": "MAP@K"}
 
 
@@ -72,24 +75,50 @@ def improvement(value: float, base: float) -> str:
 
 def table2_grid(long: pl.DataFrame, job: decides.Table2) -> Grid:
     """Table 2 in the paper's shape: dataset, metric, K x backbone x arm, gains over the first arm."""
-    cells = {tuple(row[:5]): (row[5], row[6]) for row in long.iter_rows()}
-    first_arm = next(iter(job.widths), CONTENT_FREE)
+    texts_of = cell_texts(long, job)
     columns = list(dict.fromkeys(long.select("backbone", "arm").iter_rows()))
     heading = ["Dataset", "Metric", "K", *(_column_title(job.backbones[backbone], arm) for backbone, arm in columns)]
     rows = []
     for dataset, metric, k in dict.fromkeys(long.select("dataset", "metric", "k").iter_rows()):
         texts = [job.titles[dataset], METRIC_TITLES[metric], str(k)]
-        for backbone, arm in columns:
-            mean, sd = cells.get((dataset, backbone, arm, metric, k), (math.nan, None))
-            base = cells.get((dataset, backbone, first_arm, metric, k), (math.nan, None))[0]
-            gain = "" if arm in (CONTENT_FREE, first_arm) else improvement(mean, base)
-            texts.append(f"{mean:.2f}{f' ± {sd:.2f}' if sd is not None else ''}{gain}")
+        texts += [texts_of.get((dataset, backbone, arm, metric, k), "nan") for backbone, arm in columns]
         rows.append(texts)
     return Grid(heading, rows, tuple(notes(job)))
 
 
+def short_grid(long: pl.DataFrame, job: decides.Table2) -> Grid:
+    """Table 2 at one cutoff, narrow: dataset x backbone x arm, gains over the first arm."""
+    k = min(job.shown.cutoffs, key=lambda cutoff: abs(cutoff - SHORT_K))
+    texts_of = cell_texts(long, job)
+    titles = [METRIC_TITLES[metric].replace("K", str(k)) for metric in job.shown.metrics]
+    rows = [
+        [job.titles[dataset], job.backbones[backbone], _arm_title(arm)]
+        + [texts_of.get((dataset, backbone, arm, metric, k), "nan") for metric in job.shown.metrics]
+        for dataset, backbone, arm in dict.fromkeys(long.select("dataset", "backbone", "arm").iter_rows())
+    ]
+    first, *_ = notes(job)
+    return Grid(["Dataset", "Backbone", "Arm", *titles], rows, (first,))
+
+
+def cell_texts(long: pl.DataFrame, job: decides.Table2) -> dict[tuple[Any, ...], str]:
+    """Mean, standard deviation and gain over the first arm, by dataset, backbone, arm, metric and k."""
+    first_arm = next(iter(job.widths), CONTENT_FREE)
+    means = {tuple(row[:5]): row[5] for row in long.iter_rows()}
+    texts = dict[tuple[Any, ...], str]()
+    for dataset, backbone, arm, metric, k, mean, sd, *_ in long.iter_rows():
+        base = means.get((dataset, backbone, first_arm, metric, k), math.nan)
+        gain = "" if arm in (CONTENT_FREE, first_arm) else improvement(mean, base)
+        spread = "" if sd is None else f" ± {sd:.2f}"
+        texts[dataset, backbone, arm, metric, k] = f"{mean:.2f}{spread}{gain}"
+    return texts
+
+
 def _column_title(backbone: str, arm: str) -> str:
-    return backbone if arm == CONTENT_FREE else f"{backbone} {'CLIPER' if arm == 'cliper' else arm}"
+    return backbone if arm == CONTENT_FREE else f"{backbone} {_arm_title(arm)}"
+
+
+def _arm_title(arm: str) -> str:
+    return {"cliper": "CLIPER", CONTENT_FREE: ""}.get(arm, arm)
 
 
 def table1_long(counts: Iterable[tuple[str, pl.DataFrame]]) -> pl.DataFrame:
@@ -164,16 +193,18 @@ def _notes_on_arm(
 
 
 def run(job: decides.Table1 | decides.Table2, at: At) -> None:
-    """Read the counts or the metrics of the whole run and write one table in three forms."""
+    """Read the counts or the metrics of the whole run and write one table in all its forms."""
     if isinstance(job, decides.Table1):
+        log.note(f"reads the counts of {len(job.titles)} datasets")
         counts = ((title, at("counts", dataset=dataset)) for dataset, title in job.titles.items())
         long = table1_long((title, files.read_table(path, "counts")) for title, path in counts)
-        grid = table1_grid(long)
+        grid = short = table1_grid(long)
     else:
+        log.note(f"reads the metrics of {len(job.cells)} cells")
         paths = [at("metrics", **Cell(*cell)._asdict()) for cell in job.cells]
         long = summarise(pl.concat([files.read_table(path, "metrics") for path in paths]), job)
-        grid = table2_grid(long, job)
-    forms = {"csv": long.write_csv(), "md": grid.as_markdown(), "tex": grid.as_latex()}
+        grid, short = table2_grid(long, job), short_grid(long, job)
+    forms = {"csv": long.write_csv(), "md": grid.as_markdown(), "tex": grid.as_latex(), "txt": short.as_text()}
     for form, text in forms.items():
         files.write_text(at("table", format=form), text)
     log.account(f"{at.names['table']}: {long.height} numbers")

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import polars as pl
 import requests
 
-from cliper import files, resources
+from cliper import files, log, resources
 from cliper.collect.sources.mirrors import Place, find_places
 from cliper.config import CONTENT_FREE, Config, is_url
 from cliper.errors import DataError
@@ -201,7 +201,8 @@ def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     yield f"encode: at most {hours['encode']:.1f} h on one core; a GPU takes a small part of that"
     yield f"train: about {hours['train']:.1f} h on one core at {N_EPOCHS} epochs a cell (backbones: {_timed(config)})"
     if unknown := [dataset for dataset in config.run.datasets if count(layout, dataset) is None]:
-        yield f"estimates exclude {', '.join(unknown)}: item count unknown; run catalogue first"
+        command = f"python -m cliper catalogue --dataset {unknown[0]}"
+        yield f"estimates exclude {', '.join(unknown)}: item count unknown; first run: {command}"
 
 
 def _timed(config: Config) -> str:
@@ -212,7 +213,7 @@ def _timed(config: Config) -> str:
 def run(layout: Layout) -> None:
     """Check every need, print the lines, and raise DataError if a run cannot start."""
     needs = list(list_needs(layout))
-    sys.stdout.write("\n".join(describe(layout, needs)) + "\n")
+    sys.stdout.write(log.complete("\n".join(describe(layout, needs))) + "\n")
     missing = [need.what for need in needs if not need.is_there and not need.can_be_fetched]
     disk, free = estimate_disk(layout, needs), shutil.disk_usage(Path.cwd()).free
     if missing:

@@ -16,7 +16,7 @@ from cliper.codeid import code_id
 from cliper.config import GivenFeatures, is_url
 from cliper.config.decides import BUILDERS, deciding
 from cliper.errors import CliperError
-from cliper.layout import FILES, Layout
+from cliper.layout import FILES, FORMATS, Layout
 from cliper.stages import STAGES
 
 try:
@@ -46,6 +46,10 @@ ENVIRONMENT = {
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
 )
+
+# The lines of the jobs would run through the bars that this logger draws on a terminal; they are in the logs.
+if "rich" in workflow.output_settings.log_handler_settings and sys.stderr.isatty():
+    shell.suffix(" > /dev/null")
 
 
 def one_of(names):
@@ -95,11 +99,11 @@ def outputs(stage):
 
 
 def log_of(stage, *more):
-    return Path(LAYOUT.home(stage), "logs", "{place}", *more).as_posix() + ".log"
+    return LAYOUT.log(stage, "{place}", *more).as_posix()
 
 
 def benchmark_of(stage, *more):
-    return Path(LAYOUT.home(stage), "benchmarks", "{place}", *more).as_posix() + ".tsv"
+    return LAYOUT.benchmark(stage, "{place}", *more).as_posix()
 
 
 def of(stage, find):

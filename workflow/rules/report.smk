@@ -7,13 +7,13 @@ rule tabulate:
     output:
         expand(
             f"{LAYOUT.root.as_posix()}/tabulate/{{table}}.{{format}}",
-            format=["csv", "md", "tex"],
+            format=FORMATS,
             allow_missing=True,
         ),
     log:
-        f"{LAYOUT.root.as_posix()}/logs/tabulate/{{table}}.log",
+        LAYOUT.log("tabulate", "tabulate", "{table}").as_posix(),
     benchmark:
-        f"{LAYOUT.root.as_posix()}/benchmarks/tabulate/{{table}}.tsv"
+        LAYOUT.benchmark("tabulate", "tabulate", "{table}").as_posix()
     conda:
         "../../envs/cpu.yaml"
     threads: 1

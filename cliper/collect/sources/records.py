@@ -27,6 +27,7 @@ ITEMS: dict[str, Any] = {
     "image_url": pl.String,
 }
 BLOCK = 1 << 22  # bytes
+MB = 10**6
 LONGEST = 1 << 23  # bytes of a line; the longest of Amazon's, with their lists of related items, have about 100 kB
 BROKEN_GZIP = (EOFError, zlib.error, OSError)
 
@@ -43,8 +44,11 @@ def read_blocks(path: Path) -> Iterator[bytes]:
     """
     rest, n_lines = b"", 0
     try:
-        with open_bytes(path) as file:
+        size = path.stat().st_size
+        with open_bytes(path) as file, log.Progress(f"MB of {path.name}", size // MB) as shown:
+            packed = getattr(file, "fileobj", file)
             while block := file.read(BLOCK):
+                shown.reach(packed.tell() // MB)
                 end = block.rfind(b"\n") + 1
                 if end:
                     yield rest + block[:end]
@@ -69,7 +73,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def find_lines(path: Path, key: re.Pattern[bytes], ids: set[bytes]) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of the lines in which group 1 of `key` is one of `ids`; the caller may remove some meanwhile."""
     number = 1
-    for block in log.progress(read_blocks(path), what=path.name):
+    for block in read_blocks(path):
         counted = end = 0
         for match in key.finditer(block):
             if match.start() < end or match[1] not in ids:

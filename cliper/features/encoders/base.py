@@ -178,11 +178,19 @@ class Encoder:
     precision: str  # fp32 | bf16 | fp16
     _forward: Forward = field(init=False, repr=False, default_factory=Forward)
 
-    def encode_texts(self, texts: list[str], *, overflow: Overflow | None = None, store: Store | None = None) -> Texts:
+    def encode_texts(
+        self,
+        texts: list[str],
+        *,
+        overflow: Overflow | None = None,
+        store: Store | None = None,
+        advance: Callable[[int], object] = lambda _: None,
+    ) -> Texts:
         """Encode each distinct text once, texts of similar length together.
 
         overflow  how texts longer than the context are encoded; without it they are cut
         store     keeps vectors between runs
+        advance   is called with the number of texts of each batch
 
         Raises ConfigError if the encoder has no text tower, FeatureError if a value is not finite.
         """
@@ -193,7 +201,7 @@ class Encoder:
             slices |= {text: overflow.slices(text) for text, (_, n) in tokens.items() if n > tower.context}
             tokens |= _tokenise(tower, sorted({part for parts in slices.values() for part in parts} - tokens.keys()))
         pieces = sorted({part for parts in slices.values() for part in parts})
-        vectors, n_found = self._embed_texts(pieces, [tokens[piece][0] for piece in pieces], store)
+        vectors, n_found = self._embed_texts(pieces, [tokens[piece][0] for piece in pieces], store, advance)
         row = {piece: i for i, piece in enumerate(pieces)}
         embedding = vectors[[row[slices[text][0]] for text in texts]]
         for i, text in enumerate(texts):
@@ -210,7 +218,9 @@ class Encoder:
         )
 
     @torch.inference_mode()
-    def _embed_texts(self, texts: list[str], tokens: list[list[int]], store: Store | None) -> tuple[Vectors, int]:
+    def _embed_texts(
+        self, texts: list[str], tokens: list[list[int]], store: Store | None, advance: Callable[[int], object]
+    ) -> tuple[Vectors, int]:
         """Vectors of distinct texts, and how many of them were in the store. Long texts are encoded first."""
         tower = self._texts()
         vectors = np.empty((len(texts), tower.dim), np.float32)
@@ -221,12 +231,13 @@ class Encoder:
             missing.difference_update(places)
         n_found = len(texts) - len(missing)
         order = sorted(missing, key=lambda i: (-len(tokens[i]), i))  # memory runs out in the first batch or never
-        for width, batch in log.progress(self._batches(order, tokens), what="batches of texts"):
+        for width, batch in self._batches(order, tokens):
             rows = [tokens[i] + [tower.pad] * (width - len(tokens[i])) for i in _fill(batch, self._height(width))]
             vectors[batch] = self._forward(tower.embed, torch.tensor(rows), self.device)[: len(batch)]
             _require_finite(vectors[batch], [repr(texts[i]) for i in batch])
             if store:
                 store.add([digests[i] for i in batch], vectors[batch])
+            advance(len(batch))
         return vectors, n_found
 
     def _batches(self, order: list[int], tokens: list[list[int]]) -> list[tuple[int, list[int]]]:

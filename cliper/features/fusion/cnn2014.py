@@ -32,7 +32,8 @@ def read_image_features(path: Path, rows: Mapping[str, int], n_items: int) -> tu
     """
     vectors: Vectors = np.zeros((n_items, D), dtype=np.float32)
     is_there: Bools = np.zeros(n_items, dtype=bool)
-    for block in log.progress(_read_records(path), what=path.name):
+    n_blocks = -(-path.stat().st_size // (BLOCK * RECORD.itemsize))
+    for block in log.progress(_read_records(path), what=f"blocks of {path.name}", total=n_blocks):
         for place, name in enumerate(block["asin"].tolist()):
             row = rows.get(name.decode("ascii", "replace"))
             if row is not None and not is_there[row]:

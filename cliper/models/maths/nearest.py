@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
+from cliper import log
 from cliper.arrays import Bools, Ints, Scores, Vectors
 from cliper.models.maths.ranking import BLOCK, top_k
 
@@ -22,9 +25,12 @@ class Neighbours(NamedTuple):
 
 
 @torch.no_grad()
-def nearest_rows(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def nearest_rows(
+    x: Tensor, k: int, *, show: Callable[[tuple[Tensor, ...]], Iterable[Tensor]] = iter
+) -> tuple[Tensor, Tensor]:
     """Find for each row of x (n, d) the k rows of highest product, itself among them.
 
+    show     passes the blocks on
     returns  the products and the rows' indices, (n, min(k, n)) both, highest first; ties go to the lower index
 
     Works in blocks, never on n x n values.
@@ -33,7 +39,7 @@ def nearest_rows(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     distinct, place = torch.unique(x, dim=0, return_inverse=True)
     has_equal = len(distinct) < len(x)
     n_rows = max(1, BLOCK // max(1, len(x)))
-    blocks = [top_k((block @ distinct.T)[:, place] if has_equal else block @ x.T, k) for block in x.split(n_rows)]
+    blocks = [top_k((block @ distinct.T)[:, place] if has_equal else block @ x.T, k) for block in show(x.split(n_rows))]
     products, nearest = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return products, nearest
 
@@ -51,7 +57,8 @@ def nearest_items(features: Vectors, is_left_out: Bools, k: int) -> Neighbours:
     usable = np.flatnonzero(~is_left_out & features.any(axis=1))
     index = np.full((len(features), k), -1)
     value = np.zeros((len(features), k), dtype=np.float32)
-    products, nearest = nearest_rows(F.normalize(torch.from_numpy(features[usable].astype(np.float32))), k)
+    rows = F.normalize(torch.from_numpy(features[usable].astype(np.float32)))
+    products, nearest = nearest_rows(rows, k, show=partial(log.progress, what="blocks of items"))
     index[usable, : nearest.shape[1]] = usable[nearest.numpy()]
     value[usable, : nearest.shape[1]] = products.numpy()
     return Neighbours(index, value)
@@ -69,7 +76,7 @@ def sharing_users(users: Ints, items: Ints, *, n_users: int, k: int) -> Neighbou
     bought = scipy.sparse.csr_array((np.ones(len(users), np.float32), (users, items)), shape=(n_users, items.max() + 1))
     index, value = np.full((n_users, k), -1), np.zeros((n_users, k), dtype=np.float32)
     n_rows = 4096  # users at a time: the product of Clothing's 39,387 holds 14 million pairs
-    for start in range(0, n_users, n_rows):
+    for start in log.progress(range(0, n_users, n_rows), what="blocks of users"):
         shared = (bought[start : start + n_rows] @ bought.T).tocoo()
         is_other = shared.row + start != shared.col
         row, column, count = (part[is_other].astype(np.int64) for part in (shared.row, shared.col, shared.data))

@@ -37,7 +37,7 @@ class Checkpoint:
         try:
             kept = torch.load(self._path, map_location="cpu", weights_only=True)
             if kept["key"] == self._key:
-                log.account(f"continues from {self._path}")
+                log.note(f"continues from {self._path}")
                 state: dict[str, Any] = kept["state"]
                 return state
             log.warn(f"{self._path} is of a run with other settings, code or inputs; training starts over")

@@ -134,19 +134,30 @@ def fit(
     decay = settings.weight_decay if settings.weight_decay_on == "parameters" else 0.0
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=decay, fused=True)
     history, best_state = resume(checkpoint.load(), model, optimiser, generators)
-    bar = log.progress(range(len(history), settings.max_epochs), what="epochs")
-    for n_done in bar:
-        if is_over(history, settings):
-            break
-        rank_k = partial(rank, model, interactions, VALIDATION_K, left_out)
-        history.append(run_epoch(model, optimiser, interactions, valid, settings, generators, rank_k, epoch=n_done + 1))
-        best = best_epoch(history)
-        if best is history[-1]:
-            best_state = copy.deepcopy(model.state_dict())
-        bar.set_postfix(loss=f"{history[-1].loss:.4f}", best=f"{best.valid_recall:.4f}")
-        checkpoint.save_if_due(partial(snapshot, model, optimiser, generators, history, best_state))
+    rank_k = partial(rank, model, interactions, VALIDATION_K, left_out)
+    with log.Progress(
+        "epochs", settings.max_epochs, n_done=len(history), more=partial(outlook, history, settings)
+    ) as shown:
+        for epoch in range(len(history) + 1, settings.max_epochs + 1):
+            if is_over(history, settings):
+                break
+            history.append(run_epoch(model, optimiser, interactions, valid, settings, generators, rank_k, epoch=epoch))
+            if best_epoch(history) is history[-1]:
+                best_state = copy.deepcopy(model.state_dict())
+            shown.advance()
+            checkpoint.save_if_due(partial(snapshot, model, optimiser, generators, history, best_state))
     model.load_state_dict(best_state)
     return history
+
+
+def outlook(history: list[Epoch], settings: Train) -> str:
+    """Loss, best epoch so far, and when training ends if none is better, for a line of progress."""
+    best = best_epoch(history)
+    last = min(best.epoch + settings.patience, settings.max_epochs)
+    return (
+        f"loss {history[-1].loss:.4f}; best validation Recall@20 {best.valid_recall:.4f} at epoch {best.epoch}, "
+        f"so it ends at {last}"
+    )
 
 
 def is_over(history: list[Epoch], settings: Train) -> bool:

@@ -30,6 +30,14 @@ class Grid(NamedTuple):
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
         return table + "\n" + "".join(f"\n{note}\n" for note in self.notes)
 
+    def as_text(self) -> str:
+        """Columns of equal width for a terminal, with the notes below."""
+        lines = [self.heading, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, ["-" * width for width in widths])
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        return "".join(f"{line.rstrip()}\n" for line in [*table, *self.notes])
+
     def as_latex(self) -> str:
         """A LaTeX tabular (package booktabs) with the notes as comments."""
         body = [" & ".join(cell.translate(LATEX) for cell in row) + r" \\" for row in [self.heading, *self.rows]]
