@@ -87,14 +87,14 @@ def _of_files(config: Config, dataset: Dataset) -> Iterator[str]:
 
 
 def _of_graph(config: Config, settings: BackboneSettings) -> Iterator[str]:
-    """What does not fit a backbone that reads the neighbours of items."""
-    if not settings.uses_item_graph:
-        return
-    if not settings.uses_features:
+    """What does not fit a backbone that reads the neighbours of items or users."""
+    if settings.uses_item_graph and not settings.uses_features:
         yield ": uses_item_graph needs uses_features, since items are close by features; set both"
-    k = getattr(settings, "k", None)
-    if isinstance(k, int) and k > config.neighbours.items:
-        yield f".k: {k} is more than neighbours.items"
+    graphs = (("items", settings.uses_item_graph, "k"), ("users", settings.uses_user_graph, "n_neighbours"))
+    for kind, is_used, key in graphs:
+        n = getattr(settings, key, None)
+        if is_used and isinstance(n, int) and n > getattr(config.neighbours, kind):
+            yield f".{key}: {n} is more than neighbours.{kind}"
 
 
 def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:

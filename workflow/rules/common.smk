@@ -20,6 +20,9 @@ from cliper.layout import FILES, Layout
 from cliper.stages import STAGES
 
 try:
+    for path in workflow.configfiles:
+        # Snakemake takes the last of repeated keys
+        configuration.read(Path(path))
     CONFIG = configuration.structure(config, where="config")
 except CliperError as error:
     raise WorkflowError(str(error)) from None
