@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import toy
 from line import SNAKEMAKE, call
 
 from cliper import config
 from cliper.__main__ import main
+from cliper.collect import catalogue
 from cliper.collect.images.connections import Connections
 from cliper.collect.images.fetch import Fetcher
-from cliper.errors import ConfigError
+from cliper.collect.sources import amazon2014, amazon2018, amazon2023
+from cliper.errors import ConfigError, DataError, SourceError
 
 SHIPPED = toy.REPOSITORY / "config.yaml"
 DEMO = toy.REPOSITORY / "cliper/data/demo.yaml"
@@ -205,6 +208,84 @@ def test_a_repeated_key_is_refused_under_snakemake_too(workdir: Path) -> None:
     )
     assert ran.returncode != 0
     assert "mine.yaml, line 2: the key 'name' is repeated; keep one" in ran.stdout
+
+
+# numbers of users and items
+
+GOOD = ["0\t0\t0", "0\t1\t1", "1\t0\t0", "1\t2\t2"]
+INTERS: list[tuple[list[str], list[str] | None, str]] = [
+    ([], None, "there are no interactions in "),
+    (["0\t0\t1", "1\t1\t2"], None, "the given split has no row of train"),
+    (["0\t0\t0", "1\t1\t2"], None, "the given split has no row of valid"),
+    ([*GOOD, "3\t0\t0"], None, "no row has user 2, but one has 3; leave no gaps"),
+    ([line.replace("0\t", "2\t", 1) for line in GOOD], None, "no row has user 0, but one has 1"),
+    ([*GOOD, "-1\t0\t0"], None, "user -1 is below 0; number users from 0"),
+    ([*GOOD, "1\t-7\t0"], None, "item -7 is below 0; number items from 0"),
+    ([*GOOD, "1\t2000000000\t0"], None, "item 2,000,000,000 in 5 rows; number items with fewer gaps"),
+    ([*GOOD, "1\t3000000000\t0"], None, "x.inter: "),
+    ([*GOOD, "1\t0.5\t0"], None, "x.inter: "),
+    ([*GOOD, "1\t3\t9"], None, "1 rows have an x_label other than 0, 1, 2"),
+    ([*GOOD, "0\t0\t0"], None, "1 repeated rows of a user and item"),
+    (GOOD, ["A\t0", "A\t1", "A\t2"], "asin A has more than one item; give it one"),
+    (GOOD, ["A\t0", "B\t1", "A\t2"], "asin A has more than one item; give it one"),
+    (GOOD, ["A\t0", "B\t1"], "lacks 1 of the items"),
+]
+
+
+@pytest.mark.parametrize(("lines", "ids", "said"), INTERS, ids=lambda value: str(value)[:40])
+def test_numbers_that_are_no_positions_are_refused_where_they_enter(
+    workdir: Path, lines: list[str], ids: list[str] | None, said: str
+) -> None:
+    source = {"kind": "mmrec", "inter": "x.inter", "mirrors": ["unused"], **({"item_ids": "ids.csv"} if ids else {})}
+    chosen = toy.settings(name="toy", run={"datasets": ["g"]}, datasets={"g": {"title": "G", "source": source}})
+    path = toy.path(chosen, "raw", dataset="g", file="x.inter")
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(["userID\titemID\tx_label", *lines]) + "\n")
+    path.with_name("ids.csv").write_text("\n".join(["asin\titemID", *(ids or [])]) + "\n")
+    with pytest.raises(DataError) as caught:
+        toy.run("catalogue", chosen, dataset="g")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [(["dev"], r"has \['dev'\]; write train, valid, test"), ([None], r"has \['None'\]")]
+)
+def test_a_given_split_has_no_other_parts(labels: list[str | None], said: str) -> None:
+    split = [*catalogue.SPLITS, *labels]
+    rows = pl.DataFrame({"user": [0] * 4, "item": range(4), "split": split})
+    with pytest.raises(DataError, match=said):
+        catalogue.take_given(rows)
+
+
+# metadata
+
+DIGITS = "7" * 100_000
+RECORDS = [
+    (amazon2018.parse_record, f'{{"asin": "A", "title": {DIGITS}}}', DIGITS),
+    (amazon2018.parse_record, f'{{"asin": "A", "title": -{DIGITS}}}', f"-{DIGITS}"),
+    (amazon2018.parse_record, f'{{"asin": "A", "title": [{DIGITS}]}}', "a list instead of a text"),
+    (amazon2018.parse_record, '{"asin": "A", "title": 007}', "no JSON"),
+    (amazon2018.parse_record, "[" * 100_000, "no JSON"),
+    (amazon2018.parse_record, f'{{"asin": "A", "title": 1e{DIGITS}}}', "inf"),
+    (amazon2023.parse_record, f'{{"parent_asin": "A", "title": {DIGITS}}}', DIGITS),
+    (amazon2014.parse_record, f"{{'asin': 'A', 'title': {DIGITS}}}", "no plain Python literal"),
+    (amazon2014.parse_record, f"{{'asin': 'A', 'title': 0x{DIGITS}}}", "a number of more than 4,300 digits"),
+    (amazon2014.parse_record, f"{{'asin': 'A', 'title': {'-' * 100_000}1}}", "no plain Python literal"),
+    (amazon2014.parse_record, "(" * 100_000, "no plain Python literal"),
+    (amazon2014.parse_record, "{'asin': 'A', 'title': 1+2j}", "a complex instead of a text"),
+    (amazon2014.parse_record, "{'asin': 'A', 'title': b'x'}", "a bytes instead of a text"),
+    (amazon2014.parse_record, "{'asin': 'A', [1]: 2}", "no plain Python literal"),
+    (amazon2014.parse_record, "\0", "no plain Python literal"),
+]
+
+
+@pytest.mark.parametrize(("parse", "line", "said"), RECORDS, ids=lambda value: str(value)[:40])
+def test_a_record_is_read_or_named_by_its_line(parse: Callable[[str, str], Any], line: str, said: str) -> None:
+    try:
+        assert parse(line, "line 1")["title"] == said
+    except SourceError as error:
+        assert str(error).startswith("line 1")
+        assert said in str(error)
 
 
 # mutations

@@ -31,6 +31,8 @@ from cliper.schemas import TABLES
 
 SPLITS = ("train", "valid", "test")
 INTERACTIONS = {"user_id": pl.String, "asin": pl.String, "timestamp": pl.Int64}  # what every source returns
+MOST_ITEMS = 10  # numbers of items for each row: a larger one is a mistake, and takes memory
+NUMBERS = {"user": pl.Int32, "item": pl.Int32}  # where a source numbers them itself
 FIELDS = ("title", "brand", "categories", "description", "image_url")
 
 
@@ -116,8 +118,13 @@ def cut(raw: pl.DataFrame, job: decides.Catalogue, dataset: str) -> tuple[pl.Dat
 def take_given(raw: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Take a source's own split; number users and items if it does not. Also returns the data card's first row.
 
-    Raises DataError if a pair of user and item occurs more than once.
+    Raises DataError if a pair of user and item occurs more than once, or a part of the split has no row.
     """
+    labels = set(raw["split"])
+    if absent := [label for label in SPLITS if label not in labels]:
+        raise DataError(f"the given split has no row of {', '.join(absent)}; it needs some of each part")
+    if labels > set(SPLITS):
+        raise DataError(f"the given split has {sorted(map(str, labels - set(SPLITS)))}; write {', '.join(SPLITS)}")
     numbered = raw if "user" in raw.columns else number_ids(raw)
     users, items = (numbered[name].to_numpy().astype(np.int64) for name in ("user", "item"))
     if n_repeated := int((~are_first(users, items)).sum()):
@@ -164,6 +171,28 @@ def require_columns(rows: pl.DataFrame, wanted: Mapping[str, Any], source: str) 
             raise SourceError(f"{source} returns {name} as {rows.schema[name]}, not {kind()}; cast it")
 
 
+def require_numbers(rows: pl.DataFrame, source: str) -> None:
+    """Raise SourceError unless a source's own numbers of users and items can be positions in tables.
+
+    Users have no gaps. Items may have some, since features may come for items that nobody bought.
+    """
+    for number, name in (("user", "user_id"), ("item", "asin")):
+        numbers = rows[number].unique().sort()
+        if numbers.null_count():
+            raise SourceError(f"{source}: a row has no {number}; number every row")
+        if numbers[0] < 0:
+            raise SourceError(f"{source}: {number} {numbers[0]:,} is below 0; number {number}s from 0")
+        gaps = (numbers != pl.int_range(len(numbers), eager=True)).arg_max() or 0
+        if number == "user" and numbers[-1] >= len(numbers):
+            raise SourceError(f"{source}: no row has user {gaps:,}, but one has {numbers[gaps]:,}; leave no gaps")
+        if numbers[-1] >= MOST_ITEMS * len(rows):
+            raise SourceError(f"{source}: item {numbers[-1]:,} in {len(rows):,} rows; number items with fewer gaps")
+        pairs = rows.select(number, name).unique().drop_nulls().sort(number)
+        for one, other in ((number, name), (name, number)):
+            if len(several := pairs.filter(pl.col(one).is_duplicated())):
+                raise SourceError(f"{source}: {one} {several[one][0]} has more than one {other}; give it one")
+
+
 def read(job: decides.Catalogue, at: At) -> tuple[pl.DataFrame, list[dict[str, Any]], pl.DataFrame]:
     """Read a dataset's raw files: its interactions, numbered and split; the data card; the items table."""
     dataset = at.names["dataset"]
@@ -173,7 +202,13 @@ def read(job: decides.Catalogue, at: At) -> tuple[pl.DataFrame, list[dict[str, A
         if not path.is_file():
             raise DataError(f"{path} is missing. Run: python -m cliper download --dataset {dataset} --file {path.name}")
     raw = source.read_interactions(paths)
-    require_columns(raw, INTERACTIONS, f"{job.source.kind}, read_interactions")
+    is_numbered = not NUMBERS.keys().isdisjoint(raw.columns)
+    wanted = INTERACTIONS | (NUMBERS if is_numbered else {}) | ({"split": pl.String} if job.split == "given" else {})
+    require_columns(raw, wanted, f"{job.source.kind}, read_interactions")
+    if raw.is_empty():
+        raise SourceError(f"{dataset}: there are no interactions in {', '.join(map(str, paths.values()))}")
+    if is_numbered:
+        require_numbers(raw, dataset)
     kept, card = take_given(raw) if job.split == "given" else cut(raw, job, dataset)
     metadata = source.read_items(paths, set(kept["asin"].drop_nulls()))
     require_columns(metadata, ITEMS, f"{job.source.kind}, read_items")

@@ -118,7 +118,10 @@ def as_text(value: object, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return unbroken((value or "").strip()) or None
     if isinstance(value, int | float):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:  # Python writes no longer ones
+            raise SourceError(f"{where}: a number of more than 4,300 digits; repair or remove the line") from None
     raise SourceError(f"{where}: a {type(value).__name__} instead of a text; repair or remove the line")
 
 
