@@ -32,7 +32,12 @@ class Dataset(Settings):
     min_rating: Number | None = Field(None, description="interactions rated lower are dropped")
     k_core: Count | None = Field(None, description="every user and every item keeps at least k interactions")
     split_seed: Seed | None = Field(None, description="seed of the split, and of the order within one second")
-    image_folder: Text | None = Field(None, description="folder of images named by item: <asin>.jpg, .png, …")
+    drop_items_without_metadata: bool | None = Field(
+        None, description="whether items of which every field is missing are dropped, before the k-core; default: kept"
+    )
+    image_folder: Text | None = Field(
+        None, description="folder of images named by item: <asin>.jpg, .png, …; its subfolders are searched too"
+    )
 
     def given(self, arm: str) -> GivenFiles | None:
         """Files of features that come with the dataset for an arm; None where features are made here."""

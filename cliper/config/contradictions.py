@@ -14,6 +14,8 @@ from cliper.features.fusion.rows import FUSIONS
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.stages import SHARED
 
+CUT_BY = ("min_rating", "k_core", "split_seed", "drop_items_without_metadata")  # settings of datasets
+
 
 def find_contradictions(config: Config) -> Iterator[str]:
     """Every contradiction as a sentence, led by its place."""
@@ -63,7 +65,7 @@ def _of_split(dataset: Dataset) -> Iterator[str]:
     elif source.has_split != (split == "given"):
         yield f".split: {split}, but the source has {'a' if source.has_split else 'no'} split of its own"
         return
-    cut = [key for key in ("min_rating", "k_core", "split_seed") if getattr(dataset, key) is not None]
+    cut = [key for key in CUT_BY if getattr(dataset, key) is not None]
     if split == "given" and cut:
         yield f": {', '.join(cut)}: a given split is used as it is; remove it"
     if split != "given":

@@ -168,9 +168,11 @@ def own_weights(encoder):
 
 
 def own_images(dataset):
-    """The folder of a dataset's own images; its time changes when files are added or removed. [] if they are fetched."""
-    folder = CONFIG.dataset(dataset).image_folder
-    return str(Path(folder).expanduser()) if folder else []
+    """The folders of a dataset's own images; their times change when files are added or removed. [] if they are fetched."""
+    if not (name := CONFIG.dataset(dataset).image_folder):
+        return []
+    folder = Path(name).expanduser()
+    return sorted(where for where, _, _ in os.walk(folder)) or [str(folder)]
 
 
 def ranges_of(name, **names):

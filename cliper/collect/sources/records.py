@@ -26,6 +26,7 @@ ITEMS: dict[str, Any] = {
     "description": pl.String,
     "image_url": pl.String,
 }
+IS_BARE = pl.all_horizontal(pl.col(name).is_null() for name in ITEMS if name != "asin")  # an item without any metadata
 BLOCK = 1 << 22  # bytes
 LONGEST = 1 << 23  # bytes of a line; the longest of Amazon's, with their lists of related items, have about 100 kB
 BROKEN_GZIP = (EOFError, zlib.error, OSError)
