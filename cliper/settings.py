@@ -45,7 +45,8 @@ Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct), Field(min_length=
 Device = Literal["auto", "cpu", "cuda"]
 # Numbers: finite, and no larger than what computes with them can take.
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Few = Annotated[int, Field(ge=1, le=1024)]  # threads, layers, jobs: each costs memory before anything is computed
+Few = Annotated[int, Field(ge=1, le=1024)]  # threads, layers, ranges, neighbours: each costs memory, used or not
+Batch = Annotated[int, Field(ge=1, le=2**20)]  # a batch that is filled up costs its whole size
 Width = Annotated[int, Field(ge=1, le=2**16)]  # of vectors
 Seed = Annotated[int, Field(ge=0, le=LARGEST)]
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]

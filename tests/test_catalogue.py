@@ -79,11 +79,13 @@ def test_nothing_left_is_reported_with_the_step(workdir: Path) -> None:
 
 def test_nothing_left_tells_what_smaller_cores_leave(workdir: Path) -> None:
     square = rows("a:x a:y b:x b:y c:x")  # a 2-core of four rows
-    said = r"lower k_core \(2 would leave 2 users, 2 items, 4 interactions; 3 nothing; 4 nothing\) or take more data"
+    said = r"lower k_core \(2 would leave 2 users, 2 items, 4 interactions; 3 nothing; 4 nothing\), or take more data"
     with pytest.raises(DataError, match=said):
         catalogue.keep(square, job(workdir, k_core=5), "toy")
     with pytest.raises(DataError, match=r"nothing is left after rating >= 6; lower min_rating"):
         catalogue.keep(square, job(workdir, k_core=5, min_rating=6), "toy")
+    with pytest.raises(DataError, match=r"after 2-core, round 1; lower k_core, or take more data"):
+        catalogue.keep(rows("a:x b:y"), job(workdir, k_core=2), "toy")
 
 
 def test_items_without_metadata_are_warned_of_and_dropped_where_asked(

@@ -101,10 +101,10 @@ def keep_core(users: Ints, items: Ints, card: list[dict[str, Any]], job: decides
     for number, left in enumerate(rounds(users, items, k), start=before + 1):
         card.append(describe_step(f"{k}-core, round {number}", users[left], items[left]))
     if not len(left):
-        lower = "lower min_rating"
-        if len(users):
-            lower = f"lower k_core ({describe_smaller(users, items, k) or 'it is the least'}) or take more data"
-        raise DataError(f"{dataset}: nothing is left after {card[-1]['step']}; {lower}")
+        smaller = f"lower k_core {describe_smaller(users, items, k)}".strip() + ", or take more data"
+        raise DataError(
+            f"{dataset}: nothing is left after {card[-1]['step']}; {smaller if len(users) else 'lower min_rating'}"
+        )
     return left
 
 
@@ -116,6 +116,8 @@ def drop_bare(
     The core of a core's rest is that of the rest: so only the metadata of items in the core is read.
     """
     described = rows.filter(pl.col("asin").is_in(metadata.filter(~IS_BARE)["asin"].implode()))
+    if described.is_empty():
+        raise DataError(f"{dataset}: no item has metadata; leave out drop_items_without_metadata")
     users, items = (identify(described[name]) for name in ("user_id", "asin"))
     card.append(describe_step("with metadata", users, items))
     return described[keep_core(users, items, card, job, dataset)]

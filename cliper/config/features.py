@@ -10,7 +10,21 @@ from pydantic import AfterValidator, Field, PlainValidator
 from cliper.features.encoders import ENCODERS
 from cliper.features.encoders.base_settings import EncoderSettings, Policy
 from cliper.features.fusion.rows import FUSIONS
-from cliper.settings import HOW, Count, Device, Distinct, Few, Name, Positive, SchemaOf, Settings, Text, Width, fault
+from cliper.settings import (
+    HOW,
+    Batch,
+    Count,
+    Device,
+    Distinct,
+    Few,
+    Name,
+    Positive,
+    SchemaOf,
+    Settings,
+    Text,
+    Width,
+    fault,
+)
 from cliper.variants import Variant
 
 Step = Literal["entities", "tags", "control_characters", "white_space", "line_breaks", "noise"]
@@ -67,8 +81,8 @@ View = Annotated[
 class Encode(Settings):
     """How encoders are run."""
 
-    batch_size: Count = Field(description="images per batch")
-    batch_tokens: Count = Field(description="tokens per batch of texts, padding included")
+    batch_size: Batch = Field(description="images per batch")
+    batch_tokens: Batch = Field(description="tokens per batch of texts, padding included")
     threads: Few = Field(description="threads that compute")
     device: Device = Field(description="auto: cuda if there is a GPU")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(

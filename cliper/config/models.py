@@ -18,8 +18,8 @@ STOPPED_BY = 20  # training stops by validation Recall@20
 class Neighbours(Settings):
     """How many neighbours are found for backbones that use graphs."""
 
-    items: Count = Field(description="neighbours of each item: the closest items by features")
-    users: Count = Field(description="neighbours of each user: the users who share most items")
+    items: Few = Field(description="neighbours of each item: the closest items by features")
+    users: Few = Field(description="neighbours of each user: the users who share most items")
 
 
 class Train(Settings):
@@ -72,7 +72,7 @@ def _has_20(cutoffs: tuple[int, ...]) -> tuple[int, ...]:
 class Evaluate(Settings):
     """The cutoffs of the metrics, and what the test ranking leaves out in addition to train items."""
 
-    cutoffs: Annotated[Distinct[Count], AfterValidator(_has_20)] = Field(
+    cutoffs: Annotated[Distinct[Few], AfterValidator(_has_20)] = Field(
         description="K of Recall@K and of the other metrics"
     )
     mask_valid: bool = Field(description="leave a user's validation items out of the test ranking")

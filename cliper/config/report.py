@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from cliper.settings import Count, Distinct, Settings
+from cliper.settings import Distinct, Few, Settings
 
 
 class Tabulate(Settings):
     """What Table 2 shows."""
 
     metrics: Distinct[Literal["recall", "ndcg", "precision", "map"]] = Field(description="metrics in the table's rows")
-    cutoffs: Distinct[Count] = Field(description="K of each metric; each of `evaluate.cutoffs`")
+    cutoffs: Distinct[Few] = Field(description="K of each metric; each of `evaluate.cutoffs`")

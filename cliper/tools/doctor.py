@@ -240,7 +240,8 @@ def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     for dataset in config.run.datasets:
         if (path := layout.path("items", dataset=dataset)).is_file():
             bare = files.read_table(path, "items").select(IS_BARE).to_series()
-            yield f"items of {dataset}: {bare.sum():,} of {len(bare):,} have no metadata"
+            if bare.any():
+                yield f"items of {dataset}: {bare.sum():,} of {len(bare):,} have no metadata"
     free, disk = shutil.disk_usage(Path.cwd()).free, estimate_disk(layout, needs)
     yield f"disk: about {disk / 1e9:.1f} GB to be written, {free / 1e9:.1f} GB free"
     hours = estimate_hours(layout)

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.settings import Count, Few, NotNegative, Width
+from cliper.settings import Few, NotNegative, Width
 
 
 class DualgnnSettings(BackboneSettings):
@@ -19,7 +19,5 @@ class DualgnnSettings(BackboneSettings):
 
     n_layers: Few = Field(description="layers of the user-item graph; as_mmrec: 2, whatever stands here")
     hidden_width: Width = Field(description="hidden width of the two-layer projection of features")
-    n_neighbours: Count = Field(
-        description="users whose embeddings are added to a user's own; at most neighbours.users"
-    )
+    n_neighbours: Few = Field(description="users whose embeddings are added to a user's own; at most neighbours.users")
     reg_weight: NotNegative = Field(description="weight of the mean squares of preferences and modality weights")

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.settings import Count, Few, NotNegative, Share
+from cliper.settings import Few, NotNegative, Share
 
 
 class FreedomSettings(BackboneSettings):
@@ -19,7 +19,7 @@ class FreedomSettings(BackboneSettings):
 
     n_ui_layers: Few = Field(description="layers of the user-item graph")
     n_item_layers: Few = Field(description="layers of the item graph")
-    k: Count = Field(description="neighbours of an item; at most neighbours.items")
+    k: Few = Field(description="neighbours of an item; at most neighbours.items")
     image_weight: Share = Field(description="share of the image graph in the item graph; the text graph has the rest")
     edge_dropout: float = Field(ge=0, lt=1, description="share of user-item edges that training drops in each epoch")
     reg_weight: NotNegative = Field(description="weight of the BPR losses on projected features")

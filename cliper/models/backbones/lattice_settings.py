@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.settings import Count, Few, NotNegative, Positive, Share
+from cliper.settings import Few, NotNegative, Positive, Share
 
 
 class LatticeSettings(BackboneSettings):
@@ -19,7 +19,7 @@ class LatticeSettings(BackboneSettings):
 
     n_ui_layers: Few = Field(description="layers of the user-item graph")
     n_item_layers: Few = Field(description="layers of the item graph")
-    k: Count = Field(description="neighbours of an item; at most neighbours.items")
+    k: Few = Field(description="neighbours of an item; at most neighbours.items")
     frozen_weight: Share = Field(description="λ: share of the graph of raw features")
     reg_weight: NotNegative = Field(description="weight of half the squared norm of the batch's embeddings")
     learning_rate_decay: Positive = Field(description="γ: the learning rate is multiplied by γ in 50 epochs")
