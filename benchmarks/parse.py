@@ -51,6 +51,7 @@ JOB = decides.Catalogue(
     min_rating=None,
     k_core=5,
     split_seed=SEED,
+    drop_items_without_metadata=False,
 )
 
 
@@ -123,7 +124,8 @@ def parse_all(path: Path, n: int) -> int:
 
 def cut_to_core(path: Path) -> dict[str, int]:
     """Our side of the ratings: what is left. Raises AssertionError if a user or an item has fewer than five."""
-    kept, card = catalogue.cut(SOURCE.read_interactions({"interactions": path}), JOB, "generated")
+    kept, card = catalogue.keep(SOURCE.read_interactions({"interactions": path}), JOB, "generated")
+    kept = catalogue.label(kept, JOB, "generated")
     fewest = [int(np.bincount(kept[name].to_numpy()).min()) for name in ("user", "item")]
     assert min(fewest) >= 5, fewest
     return {"rows": kept.height, "users": card[-1]["users"], "items": card[-1]["items"], "steps": len(card)}

@@ -15,10 +15,18 @@ from cliper.config import Config
 from cliper.config.decides import BUILDERS
 from cliper.errors import CliperError, ConfigError
 from cliper.layout import At, Layout
-from cliper.stages import INTEGERS, NAME_HELP, STAGES, documentation, find
+from cliper.settings import LARGEST, shown
+from cliper.stages import NAME_HELP, NUMBERS, STAGES, documentation, find
 
 CONFIGS = [Path("config.yaml")]  # unless others are named
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+
+
+def whole_number(text: str) -> int:
+    """A whole number of the command line that a seed may have. Raises argparse's error with a sentence."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST)) and int(text) <= LARGEST):
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no whole number from 0 to {LARGEST}")
+    return int(text)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -45,14 +53,14 @@ def build_parser() -> argparse.ArgumentParser:
             help="YAML files; each is laid over the ones before it (default: config.yaml)",
         )
         for option in (*stage.names, *stage.options):
-            kind = int if option in INTEGERS else str
+            kind = whole_number if option in NUMBERS else str
             command.add_argument(f"--{option}", type=kind, help=NAME_HELP[option])
         for flag in stage.flags:
             command.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=NAME_HELP[flag])
         if stage.has_places:
             command.add_argument("--place", metavar="FOLDER", help="the job's folder, instead of its names")
         if stage.preview is not None:
-            command.add_argument("--preview", type=int, metavar="N", help="show N rows and write nothing")
+            command.add_argument("--preview", type=whole_number, metavar="N", help="show N rows and write nothing")
     return parser
 
 

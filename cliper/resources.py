@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
 
 from cliper.errors import ConfigError, unknown
 
@@ -16,6 +17,42 @@ try:
     from yaml import CSafeLoader as SafeLoader  # libyaml's: eight times as fast
 except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
+
+DEEPEST = 50  # levels of YAML; our config has 7
+
+
+class _Loader(Composer, SafeLoader):
+    """The safe loader, but a repeated key is refused, and levels without end, which would fill the stack of libyaml."""
+
+    def __init__(self, text: str) -> None:
+        Composer.__init__(self)
+        SafeLoader.__init__(self, text)
+        self._depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise _at(self.peek_event(), f"more than {DEEPEST} levels; see config.yaml for the form of a config")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node, known = super().compose_mapping_node(anchor), set[Any]()
+        for key, _ in node.value:
+            if (name := (key.tag, str(key.value))) in known:
+                raise _at(key, f"the key {key.value!r} is repeated; keep one")
+            known.add(name)
+        return node
+
+
+def _at(place: Any, fault: str) -> ConfigError:
+    return ConfigError(f"line {place.start_mark.line + 1}: {fault}")
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML text says. Raises ConfigError naming a line, yaml.YAMLError, or what a value's own parser raises."""
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe one
 
 
 def read_bytes(name: str) -> bytes:
@@ -36,11 +73,6 @@ def read_text(name: str) -> str:
 def read_yaml(name: str) -> Any:
     """What a YAML or JSON file holds."""
     return parse_yaml(read_text(name))
-
-
-def parse_yaml(text: str) -> Any:
-    """What a YAML text says. Raises yaml.YAMLError."""
-    return yaml.load(text, SafeLoader)
 
 
 def read_csv(name: str) -> list[dict[str, str]]:

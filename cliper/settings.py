@@ -1,6 +1,6 @@
 """The base of all settings: frozen typed models that report faults as sentences.
 
-A field declares its bounds, its unit and its meaning: `d: int = Field(ge=1, description="width of the embeddings")`.
+A field declares its type, which has bounds, and its unit and meaning: `d: Width = Field(description="of embeddings")`.
 The only default is None, for fields that may be left out. All values are in `config.yaml`.
 """
 
@@ -23,6 +23,8 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 T = TypeVar("T")
 FAULT = "fault"  # pydantic's type of a fault that is a sentence already
+LARGEST = 2**63 - 1  # seed that a generator takes
+LONGEST = 100  # characters of a value in a sentence
 
 
 def fault(text: str) -> PydanticCustomError:
@@ -41,6 +43,17 @@ Text = Annotated[str, Field(min_length=1)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # in a mirror's folder
 Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct), Field(min_length=1)]
 Device = Literal["auto", "cpu", "cuda"]
+# Numbers: finite, and no larger than what computes with them can take.
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Few = Annotated[int, Field(ge=1, le=1024)]  # threads, layers, ranges, neighbours: each costs memory, used or not
+Batch = Annotated[int, Field(ge=1, le=2**20)]  # a batch that is filled up costs its whole size
+Width = Annotated[int, Field(ge=1, le=2**16)]  # of vectors
+Seed = Annotated[int, Field(ge=0, le=LARGEST)]
+Number = Annotated[float, Field(ge=-1e9, le=1e9)]
+Seconds = Annotated[float, Field(ge=1e-3, le=1e6)]  # a socket takes no longer timeout than 24 days
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]  # its inverse is finite too, also in float32
+NotNegative = Annotated[float, Field(ge=0, le=1e9)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class How:
@@ -89,7 +102,8 @@ class SchemaOf:
 
 def faults(error: ValidationError) -> list[tuple[str, str]]:
     """Place and sentence of each fault of a model."""
-    places = [".".join(str(part) for part in each["loc"] if part != "[key]") for each in error.errors()]
+    parts = ([str(part) for part in each["loc"] if part != "[key]"] for each in error.errors())
+    places = [".".join(part if part.isprintable() else repr(part) for part in each) for each in parts]
     return [(place or "config", each["msg"]) for place, each in zip(places, error.errors(), strict=True)]
 
 
@@ -119,43 +133,61 @@ def _worded(model: type[BaseModel], error: ErrorDetails) -> InitErrorDetails:
     return InitErrorDetails(type=fault(text), loc=place, input=error["input"])
 
 
+def shown(value: Any) -> str:
+    """A value in a sentence, cut if it is long.
+
+    >>> shown("no"), shown(2 * [10**400])[:9], shown(16**5000)
+    ("'no'", '[10000000', 'a number of more than 4,300 digits')
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no longer ones
+        return "a number of more than 4,300 digits"
+    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+
+
 def _keys(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
+def _bound(limit: float) -> str:
+    return f"{limit:g}" if isinstance(limit, float) else str(limit)
+
+
 def _sentence(error: ErrorDetails, meaning: str | None) -> str:
-    value, about = error["input"], error.get("ctx", {})
+    given, about = error["input"], error.get("ctx", {})
+    value = shown(given)
     match error["type"]:
         case "missing":
             return "missing" + (f" ({meaning})" if meaning else "")
         case "literal_error":
-            return f"{value!r} is not known; known: {about['expected'].replace(' or ', ', ').replace(chr(39), '')}"
+            return f"{value} is not known; known: {about['expected'].replace(' or ', ', ').replace(chr(39), '')}"
         case "greater_than":
-            return f"{value!r} must be greater than {about['gt']:g}"
+            return f"{value} must be greater than {_bound(about['gt'])}"
         case "greater_than_equal":
-            return f"{value!r} must be at least {about['ge']:g}"
+            return f"{value} must be at least {_bound(about['ge'])}"
         case "less_than":
-            return f"{value!r} must be less than {about['lt']:g}"
+            return f"{value} must be less than {_bound(about['lt'])}"
         case "less_than_equal":
-            return f"{value!r} must be at most {about['le']:g}"
+            return f"{value} must be at most {_bound(about['le'])}"
         case "string_pattern_mismatch":
-            return f"{value!r} does not have the form {about['pattern']}" + (f" ({meaning})" if meaning else "")
-        case "int_type" | "float_type" if isinstance(value, str):
-            return f"{value!r} is a string; write a {'whole ' * (error['type'] == 'int_type')}number without quotes"
+            return f"{value} does not have the form {about['pattern']}" + (f" ({meaning})" if meaning else "")
+        case "int_type" | "float_type" if isinstance(given, str):
+            return f"{value} is a string; write a {'whole ' * (error['type'] == 'int_type')}number without quotes"
         case "int_type" | "float_type" | "int_from_float":
-            return f"{value!r} is no {'' if error['type'] == 'float_type' else 'whole '}number"
+            return f"{value} is no {'' if error['type'] == 'float_type' else 'whole '}number"
         case "finite_number":
-            return f"{value!r} is no finite number"
-        case "tuple_type" if isinstance(value, str | int):
-            return f"{value!r} is no list; write [{value}]"
+            return f"{value} is no finite number"
+        case "tuple_type" if isinstance(given, str | int):
+            return f"{value} is no list; write [{value.strip(chr(39))}]"
         case "tuple_type":
-            return f"{value!r} is no list"
+            return f"{value} is no list"
         case "string_type":
-            return f"{value!r} is no text; put it in quotes"
+            return f"{value} is no text; put it in quotes"
         case "bool_type":
-            return f"{value!r} is neither true nor false"
+            return f"{value} is neither true nor false"
         case "dict_type" | "model_type" | "model_attributes_type" | "mapping_type":
-            return f"{value!r} is no mapping of keys to values"
+            return f"{value} is no mapping of keys to values"
         case "too_short" | "string_too_short":
             return "is empty; give it a value"
     return error["msg"]

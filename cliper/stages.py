@@ -174,7 +174,7 @@ NAME_HELP = {
     "retry_failed": "retry transient failures: timeouts, broken connections, 429, 5xx, hosts that were given up",
     "html": "also write a page with the image to this file",
 }
-INTEGERS = frozenset({"seed", "range"})
+NUMBERS = frozenset({"seed", "range"})
 
 
 def find(name: str) -> Stage:

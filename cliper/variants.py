@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from pydantic import ConfigDict
 
 from cliper.errors import ConfigError, unknown
-from cliper.settings import SchemaOf, Settings, fault
+from cliper.settings import SchemaOf, Settings, fault, shown
 
 S = TypeVar("S", bound=Settings)
 
@@ -75,7 +75,7 @@ class Variants(NamedTuple, Generic[S]):
         Raises pydantic's errors, each a sentence.
         """
         if not isinstance(raw, Mapping):
-            raise fault(f"{raw!r} is no mapping of keys to values")
+            raise fault(f"{shown(raw)} is no mapping of keys to values")
         given = dict(raw)
         if place := given.pop("class", None):
             return self._choose_own(place, given)
@@ -84,7 +84,7 @@ class Variants(NamedTuple, Generic[S]):
         if kind is None:
             raise fault(f"kind is missing; known: {', '.join(self.rows)}; or class: module:Class for one of your own")
         if not isinstance(kind, str) or kind not in self.rows:
-            raise fault(f"{kind!r} is not known; known: {', '.join(self.rows)}")
+            raise fault(f"{shown(kind)} is not known; known: {', '.join(self.rows)}")
         row = self.rows[kind]
         return Variant(kind, row.place, row.settings.model_validate(given))
 
@@ -118,7 +118,7 @@ def load_class(place: str) -> Any:
     """
     module, _, name = place.partition(":") if isinstance(place, str) else ("", "", "")
     if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise ConfigError(f"{place!r} is no module:Class, such as my_module:MyClass")
+        raise ConfigError(f"{shown(place)} is no module:Class, such as my_module:MyClass")
     if not {"", here := str(Path.cwd())} & set(sys.path):
         sys.path.append(here)
     try:

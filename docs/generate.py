@@ -69,8 +69,8 @@ CONFIG_INTRO = """# Config
 Values are those of `config.yaml`, where their place in the paper is said too; nothing has a second default. A file of
 your own is laid over it: mappings merge, lists are replaced. A *required* key has no value there: it belongs to a
 dataset, an arm or an encoder, which says it itself. Keys marked † decide how a stage works and nothing of what it
-writes: no job runs again when they change. For editors, `python -m cliper schema` prints this as a JSON schema; a copy
-is `docs/config.schema.json`.
+writes: no job runs again when they change. Every number is finite and has bounds; those of a million and more are left
+out here. For editors, `python -m cliper schema` prints all this as a JSON schema; a copy is `docs/config.schema.json`.
 
 """
 TABLES_INTRO = f"""# Tables
@@ -212,6 +212,7 @@ FORMS = {  # of texts, by the word for them
     for found in get_args(kind)[1:]
     for pattern in [found.metadata[0].pattern]
 }
+MUCH = 1e6  # a bound that nobody meets by chance; the JSON schema has it
 HEAD = ("key", "type", "meaning", "config.yaml")
 
 
@@ -290,7 +291,7 @@ def words_of(schema: Mapping[str, Any], named: Mapping[str, Any]) -> str:
         "string": "text",
     }
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    said = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
+    said = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if abs(schema.get(key, MUCH)) < MUCH]
     if schema.get("pattern") in FORMS:
         return FORMS[schema["pattern"]]
     if "pattern" in schema:

@@ -13,6 +13,7 @@ from cliper.collect import catalogue
 from cliper.collect.interactions import kcore
 from cliper.collect.sources.amazon2014 import Amazon2014
 from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
+from cliper.collect.sources.records import ITEMS
 from cliper.config import Config, decides
 from cliper.errors import DataError
 
@@ -60,7 +61,7 @@ def test_a_round_of_the_core_drops_users_and_items_at_once() -> None:
 def test_the_core_is_a_fixed_point(workdir: Path) -> None:
     # Round 1 drops d (one row); then z has one row, then b, then y.
     chain = rows("a:w a:x e:w e:x a:y b:y b:z d:z")
-    kept, card = catalogue.cut(chain, job(workdir, k_core=2), "toy")
+    kept, card = catalogue.keep(chain, job(workdir, k_core=2), "toy")
     assert kept.select("user_id", "asin").rows() == [("a", "w"), ("a", "x"), ("e", "w"), ("e", "x")]
     assert [row["step"] for row in card][2:] == [f"2-core, round {number}" for number in (1, 2, 3, 4)]
 
@@ -73,7 +74,56 @@ def test_ids_number_by_first_appearance() -> None:
 
 def test_nothing_left_is_reported_with_the_step(workdir: Path) -> None:
     with pytest.raises(DataError, match="toy: nothing is left after 5-core, round 1; lower k_core"):
-        catalogue.cut(rows("a:x b:y"), job(workdir, k_core=5), "toy")
+        catalogue.keep(rows("a:x b:y"), job(workdir, k_core=5), "toy")
+
+
+def test_nothing_left_tells_what_smaller_cores_leave(workdir: Path) -> None:
+    square = rows("a:x a:y b:x b:y c:x")  # a 2-core of four rows
+    said = r"lower k_core \(2 would leave 2 users, 2 items, 4 interactions; 3 nothing; 4 nothing\), or take more data"
+    with pytest.raises(DataError, match=said):
+        catalogue.keep(square, job(workdir, k_core=5), "toy")
+    with pytest.raises(DataError, match=r"nothing is left after rating >= 6; lower min_rating"):
+        catalogue.keep(square, job(workdir, k_core=5, min_rating=6), "toy")
+    with pytest.raises(DataError, match=r"after 2-core, round 1; lower k_core, or take more data"):
+        catalogue.keep(rows("a:x b:y"), job(workdir, k_core=2), "toy")
+
+
+def test_items_without_metadata_are_warned_of_and_dropped_where_asked(
+    workdir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # z has no metadata. Without it c has one row; the 2-core is then a and b with x and y.
+    ratings = "".join(f"{user},{item},5.0,1\n" for user, item in ("ax", "ay", "az", "bx", "by", "bz", "cx", "cz"))
+    metadata = ["{'asin': 'x', 'title': 'X'}", "{'asin': 'y', 'brand': 'Y'}", "{'asin': 'z'}"]
+    kept, dropped = (
+        toy.settings(**toy.dataset(workdir, k_core=2, drop_items_without_metadata=drops)) for drops in (False, True)
+    )
+    for config in (kept, dropped):
+        toy.write_raw(toy.path(config, "raw", dataset="toy", file="x").parent, ratings, metadata)
+        toy.run("catalogue", config, dataset="toy")
+    assert caplog.text.count("have no metadata") == 1
+    assert (
+        "1 of 3 items (33%) have no metadata: in their prompts every field is missing; datasets.toy.drop" in caplog.text
+    )
+    steps = card(dropped).select("step", "interactions", "users", "items").rows()
+    assert steps[2:4] == [("with metadata", 5, 3, 2), ("2-core, round 1", 4, 2, 2)]
+    items = [files.read_table(toy.path(c, "items", dataset="toy"), "items")["asin"].to_list() for c in (kept, dropped)]
+    assert items == [["x", "y", "z"], ["x", "y"]]
+
+
+def test_dropping_bare_items_after_the_core_is_dropping_them_before(workdir: Path) -> None:
+    generator = np.random.default_rng(5)
+    users, asins = generator.integers(60, size=600), generator.integers(40, size=600)
+    raw = pl.DataFrame({"user_id": users, "asin": asins}).cast(pl.String)
+    metadata = pl.DataFrame({"asin": raw["asin"].unique()}).with_columns(
+        pl.lit(None, kind).alias(name) for name, kind in ITEMS.items() if name != "asin"
+    )
+    metadata = metadata.with_columns(title=pl.when(pl.col("asin").str.ends_with("7")).then(None).otherwise(pl.lit("t")))
+    chosen = job(workdir, k_core=6)
+    kept, filtered = catalogue.keep(raw, chosen, "toy")
+    after = catalogue.drop_bare(kept, filtered, metadata, chosen, "toy")
+    before, _ = catalogue.keep(raw.filter(~pl.col("asin").str.ends_with("7")), chosen, "toy")
+    assert 0 < after.height < kept.height
+    assert after.equals(before)
 
 
 def test_the_stage_writes_every_item_also_without_metadata(workdir: Path) -> None:
@@ -119,7 +169,7 @@ def test_the_data_card_shows_density_and_what_train_lacks(workdir: Path) -> None
 def test_a_split_by_time_without_times_is_refused(workdir: Path) -> None:
     timeless = rows("a:x b:y").with_columns(timestamp=pl.lit(None, pl.Int64))
     with pytest.raises(DataError, match="toy: split user_time needs the time of every interaction"):
-        catalogue.cut(timeless, job(workdir, split="user_time"), "toy")
+        catalogue.label(timeless, job(workdir, split="user_time"), "toy")
 
 
 def test_a_given_split_with_repeated_pairs_is_refused() -> None:

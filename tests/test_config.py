@@ -55,7 +55,7 @@ def test_all_faults_are_reported_at_once_each_with_its_place() -> None:
         "train.behaviour: 'as_said' is not known; known: as_published, as_mmrec",
         "train.threads: 0 must be at least 1",
         "train.patience: 2.5 is no whole number",
-        "arms.cliper.temperature: 0 must be greater than 0",
+        "arms.cliper.temperature: 0 must be at least 1e-09",
         "crawl.timeout_s: '10' is a string; write a number without quotes",
         "crawl.min_ok: 1.5 must be at most 1",
         "crawl.robots_txt: 'no' is neither true nor false",

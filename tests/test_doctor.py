@@ -78,8 +78,8 @@ def test_tables_need_images_from_somewhere(
     workdir: Path, capsys: pytest.CaptureFixture[str], more: dict[str, str], code: int
 ) -> None:
     (workdir / "raw").mkdir()
-    for name in ("bought.csv", "items.csv"):
-        (workdir / "raw" / name).touch()
+    (workdir / "raw" / "bought.csv").write_text("customer,sku\nu,i\n")
+    (workdir / "raw" / "items.csv").write_text("sku,picture\ni,http://h.invalid/i.jpg\n")
     columns = {"interactions": {"user_id": "customer", "asin": "sku"}, "items": {"asin": "sku", **more}}
     source = {"kind": "table", "interactions": "bought.csv", "items": "items.csv", "columns": columns}
     overlaid = overlay("raw")
@@ -89,6 +89,109 @@ def test_tables_need_images_from_somewhere(
         "MISSING         images of toy: no URLs of images are read; name image_url among the columns, or datasets.toy"
     )
     assert (said in capsys.readouterr().out) == (code == 2)
+
+
+TABLES = {"bought.csv": "customer,sku,at\nu,i,2024-03-04\n", "items.csv": "sku,name\ni,A cup\n"}
+
+
+def own_tables(workdir: Path, texts: dict[str, str], **more: Any) -> dict[str, Any]:
+    """A dataset of one's own tables and pictures."""
+    (workdir / "raw").mkdir()
+    for name, text in (TABLES | texts).items():
+        (workdir / "raw" / name).write_text(text)
+    columns = {
+        "interactions": {"user_id": "customer", "asin": "sku", "timestamp": "at"},
+        "items": {"asin": "sku", "title": "name"},
+    }
+    source = {"kind": "table", "interactions": "bought.csv", "items": "items.csv", "columns": columns}
+    overlaid = overlay("raw", image_folder="pictures", **more)
+    overlaid["datasets"]["toy"]["source"] = source | {"mirrors": ["raw"]}
+    return overlaid
+
+
+@pytest.mark.parametrize(
+    ("texts", "picture", "said"),
+    [
+        ({}, "i.jpg", None),
+        ({}, "deeper/i.PNG", None),
+        ({"bought.csv": "custumer,sku,at\nu,i,1\n"}, "i.jpg", "has no column customer; it has custumer, sku, at"),
+        (
+            {"bought.csv": "customer,sku,at\nu,i,03/04/2024\n"},
+            "i.jpg",
+            "column at, row 1: '03/04/2024' is no number of",
+        ),
+        ({"bought.csv": ""}, "i.jpg", "bought.csv cannot be read"),
+        ({"items.csv": "sku,nam\ni,A cup\n"}, "i.jpg", "items.csv has no column name; it has sku, nam"),
+        ({}, "A cup.jpg", "has no file named by an item; put i.jpg there"),
+        ({}, "i.txt", "has no file named by an item; put i.jpg there"),
+    ],
+)
+def test_what_fails_minutes_later_is_seen_in_the_first_rows_and_file_names(
+    workdir: Path, capsys: pytest.CaptureFixture[str], texts: dict[str, str], picture: str, said: str | None
+) -> None:
+    overlaid = own_tables(workdir, texts)
+    (workdir / "pictures" / picture).parent.mkdir(parents=True)
+    (workdir / "pictures" / picture).touch()
+    assert examine(workdir, overlaid) == (2 if said else 0)
+    shown = capsys.readouterr().out
+    assert ("MISSING" in shown) == bool(said)
+    assert said is None or said in shown
+
+
+def test_only_the_first_rows_are_read(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "u,i,1\n" * 2000 + "u,i,noon\n"
+    overlaid = own_tables(workdir, {"bought.csv": f"customer,sku,at\n{rows}"})
+    (workdir / "pictures").mkdir()
+    (workdir / "pictures" / "i.jpg").touch()
+    assert examine(workdir, overlaid) == 0
+
+
+def test_items_without_metadata_are_counted_once_the_catalogue_is_made(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overlaid = own_tables(workdir, {"bought.csv": "customer,sku,at\nu,i,1\nu,j,1\nu,k,1\n"})
+    config = toy.settings(**overlaid)
+    for name in TABLES:
+        toy.run("download", config, dataset="toy", file=name)
+    toy.run("catalogue", config, dataset="toy")
+    (workdir / "pictures").mkdir()
+    (workdir / "pictures" / "k.jpg").touch()
+    assert examine(workdir, overlaid) == 0
+    assert "items of toy: 2 of 3 have no metadata" in capsys.readouterr().out
+
+
+def test_an_encoder_of_ones_own_is_unknown_unless_it_says_what_it_needs(
+    workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+from cliper.features.encoders.base import EncoderKind
+from cliper.features.encoders.base_settings import EncoderSettings
+
+class MySettings(EncoderSettings):
+    weights: str | None = None
+
+    @property
+    def origin(self):
+        return self.weights
+
+class Mine(EncoderKind[MySettings]):
+    Settings = MySettings
+
+    def prepare(self, folder): ...
+
+    def load(self, folder, weights, device, dtype): ...
+"""
+    (workdir / "doctored_encoder.py").write_text(code)
+    monkeypatch.syspath_prepend(workdir)
+    toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
+    mine = {"class": "doctored_encoder:Mine"}
+    overlaid = overlay("raw") | {"arms": {"cliper": {"image": "mine", "text": "mine"}}, "encoders": {"mine": mine}}
+    assert examine(workdir, overlaid) == 0
+    said = "unknown         encoder mine: whether doctored_encoder:Mine can prepare its weights is seen by: python -m"
+    assert said in capsys.readouterr().out
+    overlaid["encoders"]["mine"] |= {"weights": "nowhere.pt"}
+    assert examine(workdir, overlaid) == 2
+    assert "MISSING         encoder mine: nowhere.pt does not exist" in capsys.readouterr().out
 
 
 def test_mirrors_are_asked_for_heads_and_silent_ones_are_reported(

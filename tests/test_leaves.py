@@ -43,6 +43,7 @@ def toy_config(folder: Path) -> dict[str, Any]:
     for view in ("title", "global"):
         raw["prompts"]["as_described"][view]["slice_prefix"] = "It is "
     raw |= toy.dataset(folder / "raw", image_folder=str(folder / "images"), min_rating=1)
+    raw["datasets"]["toy"]["drop_items_without_metadata"] = False
     raw["run"] |= {"backbones": list(raw["backbones"]), "arms": ["vanilla", "cliper"]}
     raw["encoders"] = {name: raw["encoders"][name] for name in ("bridge", "minilm", "lite0")}
     cliper = {"image": "bridge", "text": "bridge", "missing_image": "default_image", "views": ["title", "global"]}

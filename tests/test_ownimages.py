@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import polars as pl
 import pytest
 import toy
+import yaml
+from line import SNAKEMAKE, call
 from PIL import Image
 
 from cliper import files
@@ -78,6 +81,40 @@ def test_files_are_found_by_the_items_ids_and_each_item_has_a_status(pictures: P
     }
     images = dict(read_images(toy.path(configured("pictures", max_bytes=4000), "images", dataset="toy")))
     assert images == {0: bodies["A.jpg"], 1: bodies["B.PNG"]}
+
+
+def test_subfolders_are_searched_and_the_first_file_by_path_is_used(
+    pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies = {"b/A.jpg": picture("red"), "a/deep/A.jpg": picture("blue"), "a/B?1.jpg": picture("green")}
+    for name, body in bodies.items():
+        (pictures / name).parent.mkdir(parents=True, exist_ok=True)
+        (pictures / name).write_bytes(body)
+    (pictures / "a" / "up").symlink_to(pictures)  # a circle
+    assert crawled(["A", "B?1", "a/B?1", "C"]) == {"A": "ok", "B?1": "ok", "a/B?1": "no_file", "C": "no_file"}
+    assert "1 more files of items that have one; the first by path is used" in caplog.text
+    path = toy.path(configured("pictures"), "images", dataset="toy")
+    assert dict(read_images(path)) == {0: bodies["a/deep/A.jpg"], 1: bodies["a/B?1.jpg"]}
+
+
+def test_a_crawl_depends_on_all_subfolders(pictures: Path, workdir: Path) -> None:
+    (pictures / "deeper" / "still").mkdir(parents=True)
+    overlay = toy.dataset(workdir / "raw", image_folder=str(pictures))
+    overlay |= {"encoders": {"bridge": {"kind": "bridge"}}, "arms": {"cliper": {"image": "bridge", "text": "bridge"}}}
+    (workdir / "mine.yaml").write_text(yaml.safe_dump(overlay))
+    toy.write_raw(workdir / "raw", "u,i,5.0,1\n", [])
+    files = ["--configfile", str(toy.REPOSITORY / "config.yaml"), str(workdir / "mine.yaml")]
+    asked = [*SNAKEMAKE, "--until", "crawl", "-n", "--directory", str(workdir), *files]
+    planned = call(toy.REPOSITORY, *asked).stdout
+    assert f"items.parquet, {pictures}, {pictures}/deeper, {pictures}/deeper/still\n" in planned
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(pictures: Path) -> None:
+    odd = pictures / os.fsdecode(b"\xff")
+    odd.mkdir()
+    (odd / "A.jpg").write_bytes(picture("red"))
+    with pytest.raises(DataError, match=r"has a file whose path is no UTF-8: '\\udcff/A.jpg'; rename it"):
+        crawled(["A"])
 
 
 def test_a_file_that_changed_is_read_again_and_others_stay(pictures: Path) -> None:

@@ -53,6 +53,35 @@ def test_seconds_may_have_a_point(tmp_path: Path) -> None:
     assert read["timestamp"].to_list() == [1_600_000_000, 1_600_000_001, 1_600_000_000_000_000_001]
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-02", 86_400),
+        ("1970-01-01 00:01", 60),
+        (" 1970-01-01T00:00:07Z ", 7),
+        ("1970-01-01T00:00:07.999", 7),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1969-12-31T23:00:00-0100", 0),
+        ("19700102", 19_700_102),  # digits alone are seconds
+        ("1970-1-2", None),
+        ("02/01/1970", None),
+        ("1970-02-30", None),
+        ("1970-01-01T24:30", None),
+        ("1970-W01-1", None),
+        ("Jan 2 1970", None),
+    ],
+)
+def test_dates_with_one_reading_are_times(tmp_path: Path, text: str, seconds: int | None) -> None:
+    table = f"sku,customer,at\nA,1,5\nA,2,{text}\n"
+    if seconds is not None:
+        assert interactions(tmp_path, table, timestamp="at")["timestamp"].to_list() == [5, seconds]
+        return
+    with pytest.raises(
+        SourceError, match=r"column at, row 2: '.*' is no number of seconds since 1970 and no date such"
+    ):
+        interactions(tmp_path, table, timestamp="at")
+
+
 def test_parquet_is_read_with_numbers_as_ids_and_times_of_its_own(tmp_path: Path) -> None:
     frame = pl.DataFrame({"sku": [7], "customer": [3], "at": [datetime(1970, 1, 2)], "part": [2]})
     frame.write_parquet(tmp_path / "bought.parquet")

@@ -4,7 +4,7 @@
 """
 
 from cliper.config.collect import is_url
-from cliper.config.reading import lay_over, load, structure, write
+from cliper.config.reading import lay_over, load, read, structure, write
 from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "is_url",
     "lay_over",
     "load",
+    "read",
     "structure",
     "write",
 ]

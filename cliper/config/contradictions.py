@@ -14,6 +14,8 @@ from cliper.features.fusion.rows import FUSIONS
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.stages import SHARED
 
+CUT_BY = ("min_rating", "k_core", "split_seed", "drop_items_without_metadata")  # settings of datasets
+
 
 def find_contradictions(config: Config) -> Iterator[str]:
     """Every contradiction as a sentence, led by its place."""
@@ -65,7 +67,7 @@ def _of_split(dataset: Dataset) -> Iterator[str]:
     elif source.has_split != (split == "given"):
         yield f".split: {split}, but the source has {'a' if source.has_split else 'no'} split of its own"
         return
-    cut = [key for key in ("min_rating", "k_core", "split_seed") if getattr(dataset, key) is not None]
+    cut = [key for key in CUT_BY if getattr(dataset, key) is not None]
     if split == "given" and cut:
         yield f": {', '.join(cut)}: a given split is used as it is; remove it"
     if split != "given":
@@ -89,14 +91,14 @@ def _of_files(config: Config, dataset: Dataset) -> Iterator[str]:
 
 
 def _of_graph(config: Config, settings: BackboneSettings) -> Iterator[str]:
-    """What does not fit a backbone that reads the neighbours of items."""
-    if not settings.uses_item_graph:
-        return
-    if not settings.uses_features:
+    """What does not fit a backbone that reads the neighbours of items or users."""
+    if settings.uses_item_graph and not settings.uses_features:
         yield ": uses_item_graph needs uses_features, since items are close by features; set both"
-    k = getattr(settings, "k", None)
-    if isinstance(k, int) and k > config.neighbours.items:
-        yield f".k: {k} is more than neighbours.items"
+    graphs = (("items", settings.uses_item_graph, "k"), ("users", settings.uses_user_graph, "n_neighbours"))
+    for kind, is_used, key in graphs:
+        n = getattr(settings, key, None)
+        if is_used and isinstance(n, int) and n > getattr(config.neighbours, kind):
+            yield f".{key}: {n} is more than neighbours.{kind}"
 
 
 def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:

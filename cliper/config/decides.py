@@ -44,6 +44,7 @@ class Catalogue:
     min_rating: float | None
     k_core: int | None
     split_seed: int | None
+    drop_items_without_metadata: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,12 @@ def of_catalogue(config: Config, *, dataset: str) -> Catalogue:
     settings = settings.model_copy(update=dict.fromkeys(dropped))
     split = chosen.split or "given"
     return Catalogue(
-        chosen.source._replace(settings=settings), split, chosen.min_rating, chosen.k_core, chosen.split_seed
+        chosen.source._replace(settings=settings),
+        split,
+        chosen.min_rating,
+        chosen.k_core,
+        chosen.split_seed,
+        bool(chosen.drop_items_without_metadata),
     )
 
 

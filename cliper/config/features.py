@@ -10,7 +10,21 @@ from pydantic import AfterValidator, Field, PlainValidator
 from cliper.features.encoders import ENCODERS
 from cliper.features.encoders.base_settings import EncoderSettings, Policy
 from cliper.features.fusion.rows import FUSIONS
-from cliper.settings import HOW, Device, Distinct, Name, SchemaOf, Settings, Text, fault
+from cliper.settings import (
+    HOW,
+    Batch,
+    Count,
+    Device,
+    Distinct,
+    Few,
+    Name,
+    Positive,
+    SchemaOf,
+    Settings,
+    Text,
+    Width,
+    fault,
+)
 from cliper.variants import Variant
 
 Step = Literal["entities", "tags", "control_characters", "white_space", "line_breaks", "noise"]
@@ -25,7 +39,7 @@ class Prompt(Settings):
     categories: Literal["all_names", "first_path"] = Field(
         description="all_names: the distinct names of all paths, joined by ', '; first_path: each name and a space"
     )
-    min_length: int = Field(ge=1, description="characters; a shorter value counts as missing")
+    min_length: Count = Field(description="characters; a shorter value counts as missing")
 
 
 class FieldView(Prompt):
@@ -67,17 +81,15 @@ View = Annotated[
 class Encode(Settings):
     """How encoders are run."""
 
-    batch_size: int = Field(ge=1, description="images per batch")
-    batch_tokens: int = Field(ge=1, description="tokens per batch of texts, padding included")
-    threads: int = Field(ge=1, description="threads that compute")
+    batch_size: Batch = Field(description="images per batch")
+    batch_tokens: Batch = Field(description="tokens per batch of texts, padding included")
+    threads: Few = Field(description="threads that compute")
     device: Device = Field(description="auto: cuda if there is a GPU")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         description="of weights and activations; auto: half precision where it is clearly faster"
     )
     overflow: Policy = Field(description="how a text longer than the encoder's context is encoded")
-    ranges: Annotated[int, HOW] = Field(
-        ge=1, description="equal slices of a dataset's items; each is one job and one file"
-    )
+    ranges: Annotated[Few, HOW] = Field(description="equal slices of a dataset's items; each is one job and one file")
     store: Annotated[Text | None, HOW] = Field(
         None, description="folder that keeps vectors between runs; null: keep none"
     )
@@ -104,7 +116,7 @@ def _known_fusion(name: str) -> str:
 class BareArm(Settings):
     """An arm that names no encoders: every dataset of the run has its features, or its backbones use none."""
 
-    d: int = Field(ge=1, description="width of the backbone's embeddings")
+    d: Width = Field(description="width of the backbone's embeddings")
 
 
 class MadeArm(Fuse, BareArm):
@@ -114,7 +126,7 @@ class MadeArm(Fuse, BareArm):
     text: Name = Field(description="the encoder of texts")
     prompts: Name = Field(description="the prompt set")
     fusion: Annotated[str, AfterValidator(_known_fusion)] = Field(description="how views become one text feature")
-    temperature: float | None = Field(None, gt=0, description="τ of equation 2")
+    temperature: Positive | None = Field(None, description="τ of equation 2")
     views: Distinct[Name] | None = Field(
         None, description="views of the prompt set, in the order in which they are fused; left out: all of them"
     )

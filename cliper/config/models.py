@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.settings import Device, Distinct, Name, Settings, fault
+from cliper.settings import Count, Device, Distinct, Few, Name, NotNegative, Positive, Settings, fault
 from cliper.variants import Variant
 
 STOPPED_BY = 20  # training stops by validation Recall@20
@@ -18,8 +18,8 @@ STOPPED_BY = 20  # training stops by validation Recall@20
 class Neighbours(Settings):
     """How many neighbours are found for backbones that use graphs."""
 
-    items: int = Field(ge=1, description="neighbours of each item: the closest items by features")
-    users: int = Field(ge=1, description="neighbours of each user: the users who share most items")
+    items: Few = Field(description="neighbours of each item: the closest items by features")
+    users: Few = Field(description="neighbours of each user: the users who share most items")
 
 
 class Train(Settings):
@@ -28,15 +28,15 @@ class Train(Settings):
     behaviour: Literal["as_published", "as_mmrec"] = Field(
         description="as_mmrec: with all deviations of the toolbox MMRec, its bugs included"
     )
-    learning_rate: float = Field(gt=0, description="of Adam")
-    weight_decay: float = Field(ge=0, description="λ of the L2 term")
+    learning_rate: Positive = Field(description="of Adam")
+    weight_decay: NotNegative = Field(description="λ of the L2 term")
     weight_decay_on: Literal["batch", "parameters"] = Field(
         description="batch: half the squared embeddings of a batch's triples, before propagation; parameters: by Adam"
     )
-    batch_size: int = Field(ge=1, description="triples per batch")
-    max_epochs: int = Field(ge=1, description="epochs after which training stops in any case")
-    patience: int = Field(ge=1, description="epochs without a better validation Recall@20 before training stops")
-    threads: int = Field(ge=1, description="threads that compute, per cell")
+    batch_size: Count = Field(description="triples per batch")
+    max_epochs: Count = Field(description="epochs after which training stops in any case")
+    patience: Count = Field(description="epochs without a better validation Recall@20 before training stops")
+    threads: Few = Field(description="threads that compute, per cell")
     device: Device = Field(description="auto: cuda if there is a GPU")
 
 
@@ -72,7 +72,7 @@ def _has_20(cutoffs: tuple[int, ...]) -> tuple[int, ...]:
 class Evaluate(Settings):
     """The cutoffs of the metrics, and what the test ranking leaves out in addition to train items."""
 
-    cutoffs: Annotated[Distinct[Annotated[int, Field(ge=1)]], AfterValidator(_has_20)] = Field(
+    cutoffs: Annotated[Distinct[Few], AfterValidator(_has_20)] = Field(
         description="K of Recall@K and of the other metrics"
     )
     mask_valid: bool = Field(description="leave a user's validation items out of the test ranking")

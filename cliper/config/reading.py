@@ -16,6 +16,8 @@ from cliper.config.whole import Config
 from cliper.errors import ConfigError
 from cliper.settings import Settings, faults
 
+MOST = 1_000_000  # values of a config, each counted as often as aliases repeat it
+
 
 def load(paths: list[Path]) -> Config:
     """Read YAML files, lay each over the ones before it, check the result.
@@ -24,12 +26,13 @@ def load(paths: list[Path]) -> Config:
     """
     raw: dict[str, Any] = {}
     for path in paths:
-        lay_over(raw, _read(path))
+        lay_over(raw, read(path))
     return structure(raw, where=", ".join(str(path) for path in paths))
 
 
 def structure(raw: Mapping[str, Any], *, where: str) -> Config:
     """Check a config and give it its types. Raises ConfigError with all faults at once."""
+    _require_size(raw, where)
     if len(absent := [name for name in Config.model_fields if name not in raw]) > 1:
         advice = "a file of your own is laid over config.yaml: name that file before it"
         raise ConfigError(f"{where}: {', '.join(absent)} are missing; {advice}")
@@ -66,18 +69,36 @@ def lay_over(base: dict[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
     return base
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Read one YAML file, unchecked. Raises ConfigError if it is none, or repeats a key."""
     try:
         raw = resources.parse_yaml(path.read_text(encoding="utf-8"))
+    except ConfigError as error:
+        raise ConfigError(f"{path}, {error}") from None
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; name a config file with --config") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; name a config file with --config") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, or an impossible date
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+        # ValueError: bytes that are not UTF-8, or an impossible date; the last two: PyYAML's for such as `!!bool x`
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} is no mapping of sections; see config.yaml for their names")
+    _require_size(raw, str(path))
     return raw
+
+
+def _require_size(raw: Any, where: str) -> None:
+    """Raise ConfigError if a config is too deep or too large to be walked: aliases can make it endless."""
+    todo, n_values = [(raw, 0)], 0
+    while todo:
+        value, depth = todo.pop()
+        n_values += 1
+        if depth > resources.DEEPEST or n_values > MOST:
+            too_large = f"more than {resources.DEEPEST} levels or {MOST:,} values"
+            raise ConfigError(f"{where}: {too_large}; see config.yaml for the form of a config")
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+        todo.extend((each, depth + 1) for each in inner)
 
 
 def _complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from cliper.settings import Distinct, Settings
+from cliper.settings import Distinct, Few, Settings
 
 
 class Tabulate(Settings):
     """What Table 2 shows."""
 
     metrics: Distinct[Literal["recall", "ndcg", "precision", "map"]] = Field(description="metrics in the table's rows")
-    cutoffs: Distinct[Annotated[int, Field(ge=1)]] = Field(description="K of each metric; each of `evaluate.cutoffs`")
+    cutoffs: Distinct[Few] = Field(description="K of each metric; each of `evaluate.cutoffs`")

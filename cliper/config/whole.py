@@ -16,7 +16,7 @@ from cliper.config.report import Tabulate
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.settings import Distinct, Name, Settings
+from cliper.settings import Distinct, Name, Seed, Settings
 from cliper.variants import Variant
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Run(Settings):
     datasets: Distinct[Name] = Field(description="which of `datasets`")
     backbones: Distinct[Name] = Field(description="which of `backbones`")
     arms: Distinct[Name] = Field(description="which of `arms`, for backbones that use features")
-    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(description="everything random in a cell comes from its seed")
+    seeds: Distinct[Seed] = Field(description="everything random in a cell comes from its seed")
 
 
 @dataclass(frozen=True, slots=True)

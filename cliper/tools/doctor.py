@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,9 @@ import polars as pl
 import requests
 
 from cliper import files, log, resources
+from cliper.collect.images.folder import list_images
 from cliper.collect.sources.mirrors import Place, find_places
+from cliper.collect.sources.records import IS_BARE
 from cliper.config import CONTENT_FREE, Config, is_url
 from cliper.errors import DataError
 from cliper.layout import Layout
@@ -39,7 +41,7 @@ class Need(NamedTuple):
     """One thing a run needs."""
 
     what: str
-    is_there: bool
+    is_there: bool | None  # None: nobody knows
     can_be_fetched: bool
     detail: str
     size_bytes: int = 0
@@ -47,7 +49,8 @@ class Need(NamedTuple):
     @property
     def line(self) -> str:
         """The need as it is shown."""
-        state = "there" if self.is_there else "can be fetched" if self.can_be_fetched else "MISSING"
+        known = "there" if self.is_there else "can be fetched" if self.can_be_fetched else "MISSING"
+        state = "unknown" if self.is_there is None else known
         return f"{state:15} {self.what}: {self.detail}"
 
 
@@ -86,8 +89,32 @@ def need_file(layout: Layout, dataset: str, file: str) -> Need:
     return Need(what, False, False, f"{'; '.join(absent)}; {by_hand}")
 
 
-def need_images(layout: Layout, dataset: str) -> Need:
-    """The cover images: crawled already, in a folder, or on the web, whose hosts only the metadata knows."""
+def find_here(layout: Layout, dataset: str, file: str) -> Path | None:
+    """Path of a raw file that is on this machine: fetched already, or in a folder of mirrors."""
+    source, fetched = layout.config.dataset(dataset).source, layout.path("raw", dataset=dataset, file=file)
+    folders = (p.mirror for p in find_places(source.kind, source.settings.mirrors, file) if p.is_folder)
+    paths = (fetched, *(Path(folder).expanduser() / file for folder in folders))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def peek(layout: Layout, dataset: str) -> Collection[str]:
+    """Ids of some items: of the catalogue, else of the first rows of the raw files that are on this machine.
+
+    Raises DataError if these cannot be read.
+    """
+    if (path := layout.path("items", dataset=dataset)).is_file():
+        return files.read_table(path, "items", columns=["asin"])["asin"].drop_nulls()
+    source = layout.config.dataset(dataset).source
+    found = {role: find_here(layout, dataset, file) for role, file in source.settings.files.items()}
+    asins: Collection[str] = source.load()(source.settings).peek({role: path for role, path in found.items() if path})
+    return asins
+
+
+def need_images(layout: Layout, dataset: str, asins: Collection[str]) -> Need:
+    """The cover images: crawled already, in a folder, or on the web, whose hosts only the metadata knows.
+
+    asins  ids of some items; empty if none is known
+    """
     chosen = layout.config.dataset(dataset)
     what, folder = f"images of {dataset}", chosen.image_folder
     if (path := layout.path("images", dataset=dataset)).is_file():
@@ -98,15 +125,26 @@ def need_images(layout: Layout, dataset: str) -> Need:
     if folder is None:
         return Need(what, False, True, f"crawled from the URLs in the metadata; own ones: {own}")
     path = Path(folder).expanduser().absolute()
-    return Need(what, path.is_dir(), False, folder if path.is_dir() else f"{path} is no folder; put <asin>.jpg there")
+    if not path.is_dir():
+        return Need(what, False, False, f"{path} is no folder; put <asin>.jpg there")
+    names = {image.stem for image in list_images(path)}
+    if names.isdisjoint(asins) if len(asins) else not names:
+        return Need(
+            what, False, False, f"{path} has no file named by an item; put {next(iter(asins), '<asin>')}.jpg there"
+        )
+    return Need(what, True, False, f"{folder}, {len(names):,} files")
 
 
 def need_encoder(layout: Layout, name: str) -> Need:
     """An encoder's weights: prepared already, in installed packages, in a file, or on the web."""
-    what, settings = f"encoder {name}", layout.config.encoder(name).settings
+    what, chosen = f"encoder {name}", layout.config.encoder(name)
+    settings = chosen.settings
     path = layout.path("weights", encoder=name)
     if path.is_file():
         return Need(what, True, True, str(path))
+    if settings.origin is None and chosen.is_own and not settings.packages:
+        unseen = f"whether {chosen.place} can prepare its weights is seen by: python -m cliper weights --encoder {name}"
+        return Need(what, None, True, unseen)
     if settings.origin is None:
         missing = [advice for model in settings.packages if (advice := _missing_package(model))]
         return Need(what, not missing, False, "; ".join(missing) or "installed packages")
@@ -132,12 +170,17 @@ def _missing_package(model: str) -> str | None:
 
 def list_needs(layout: Layout) -> Iterator[Need]:
     """All that a run needs from outside, in the order of the line."""
-    encoders = dict[str, None]()
+    encoders, asins = dict[str, None](), dict[str, Collection[str]]()
     for stage, names in layout.jobs():
         if stage == "download":
             yield need_file(layout, **names)
+        elif stage == "catalogue":
+            try:
+                asins |= {names["dataset"]: peek(layout, **names)}
+            except DataError as error:
+                yield Need(f"first rows of {names['dataset']}", False, False, str(error))
         elif stage == "crawl":
-            yield need_images(layout, **names)
+            yield need_images(layout, **names, asins=asins.get(names["dataset"], ()))
         elif stage == "weights":
             encoders[names["encoder"]] = None
     yield from (need_encoder(layout, name) for name in sorted(encoders))
@@ -194,6 +237,11 @@ def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     config = layout.config
     yield f"{config.name}: {len(config.cells)} cells of {', '.join(config.run.datasets)}"
     yield from (need.line for need in needs)
+    for dataset in config.run.datasets:
+        if (path := layout.path("items", dataset=dataset)).is_file():
+            bare = files.read_table(path, "items").select(IS_BARE).to_series()
+            if bare.any():
+                yield f"items of {dataset}: {bare.sum():,} of {len(bare):,} have no metadata"
     free, disk = shutil.disk_usage(Path.cwd()).free, estimate_disk(layout, needs)
     yield f"disk: about {disk / 1e9:.1f} GB to be written, {free / 1e9:.1f} GB free"
     hours = estimate_hours(layout)

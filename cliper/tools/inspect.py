@@ -20,7 +20,7 @@ from jinja2 import Environment
 from cliper import files
 from cliper.collect.images.shards import read_images
 from cliper.config import MadeFeatures
-from cliper.errors import DataError
+from cliper.errors import ConfigError, DataError
 from cliper.features.embeddings.ranges import read_ranges
 from cliper.layout import At, Layout
 
@@ -152,7 +152,9 @@ def as_page(found: Found, picture: bytes | None) -> str:
 
 
 def run(layout: Layout, *, item: str, dataset: str | None, arm: str | None, html: str | None) -> None:
-    """Print one item; write its page where one is asked for."""
+    """Print one item; write its page where one is asked for. Raises ConfigError if that is no name of a file."""
+    if html is not None and Path(html).is_dir():
+        raise ConfigError(f"--html {html!r} names no file; name one, such as item.html")
     found = collect(layout, asin=item, dataset=dataset, arm=arm)
     sys.stdout.write("\n".join(as_lines(found)) + "\n")
     if html is not None:

@@ -20,6 +20,9 @@ from cliper.layout import FILES, FORMATS, Layout
 from cliper.stages import STAGES
 
 try:
+    for path in workflow.configfiles:
+        # Snakemake takes the last of repeated keys
+        configuration.read(Path(path))
     CONFIG = configuration.structure(config, where="config")
 except CliperError as error:
     raise WorkflowError(str(error)) from None
@@ -169,9 +172,11 @@ def own_weights(encoder):
 
 
 def own_images(dataset):
-    """The folder of a dataset's own images; its time changes when files are added or removed. [] if they are fetched."""
-    folder = CONFIG.dataset(dataset).image_folder
-    return str(Path(folder).expanduser()) if folder else []
+    """The folders of a dataset's own images; their times change when files are added or removed. [] if they are fetched."""
+    if not (name := CONFIG.dataset(dataset).image_folder):
+        return []
+    folder = Path(name).expanduser()
+    return sorted(where for where, _, _ in os.walk(folder)) or [str(folder)]
 
 
 def ranges_of(name, **names):

@@ -31,6 +31,10 @@ KEPT_S = 2.0  # an idle connection is closed after this: with many hosts, the pr
 BUFFER = 1 << 20  # bytes that may wait to be read; images come in one or two reads
 
 
+class RefusedError(Exception):
+    """A fault of a URL itself: no request for it is sent."""
+
+
 class Connections:
     """Sends requests within one event loop; open it there by `async with`."""
 
@@ -51,8 +55,8 @@ class Connections:
     def get(self, url: URL) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """Request a URL; the response can be read in the block.
 
-        Raises TimeoutError if the server sends nothing for too long, ValueError for an address that is neither public
-        nor allowed, and aiohttp.ClientError or another OSError for other failures.
+        Raises TimeoutError if the server sends nothing for too long, RefusedError for an address that is neither
+        public nor allowed, and aiohttp.ClientError or another OSError for other failures.
         """
         is_allowed = bool({str(url.raw_host), f"{url.raw_host}:{url.port}"} & self._allowed)
         session = self._anywhere if is_allowed else self._public
@@ -89,10 +93,10 @@ class Connections:
 
 
 def open_public_socket(info: AddrInfoType) -> socket.socket:
-    """Make the socket for an address that aiohttp is about to connect to. Raises ValueError unless it is public."""
+    """Make the socket for an address that aiohttp is about to connect to. Raises RefusedError unless it is public."""
     family, kind, protocol, _, address = info
     if not is_public(str(address[0])):
-        raise ValueError(f"{address[0]} is no public address and not in crawl.allow_hosts")
+        raise RefusedError(f"{address[0]} is no public address and not in crawl.allow_hosts")
     return socket.socket(family, kind, protocol)
 
 

@@ -10,8 +10,8 @@ import random
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.utils import mktime_tz, parsedate_tz
 from functools import lru_cache
@@ -20,11 +20,11 @@ from http.client import responses as reasons
 from typing import NamedTuple, Self
 from urllib.parse import quote, urljoin, urlsplit
 
-from aiohttp import ClientError, ClientResponse
+from aiohttp import ClientError, ClientResponse, InvalidURL
 from protego import Protego
 from yarl import URL
 
-from cliper.collect.images.connections import Connections
+from cliper.collect.images.connections import Connections, RefusedError
 from cliper.collect.images.hosts import Hosts
 from cliper.config.collect import Crawl
 
@@ -77,18 +77,28 @@ def opt_out(lines: Iterable[str], *, agent: str) -> str | None:
     return None
 
 
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Turn what the parsers of URLs raise into RefusedError, so that no other ValueError counts as a fault of a URL."""
+    try:
+        yield
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
+
+
 @lru_cache(maxsize=1024)  # called in each attempt
 def parse_url(url: str) -> URL:
-    """The URL to request: path and query unchanged, no fragment. Raises ValueError unless it is http or https.
+    """The URL to request: path and query unchanged, no fragment. Raises RefusedError unless it is http or https.
 
     >>> str(parse_url("http://me:secret@Shop.test.:81/I/51%2bZ/../a b.jpg?x=%2F#top"))
     'http://shop.test:81/I/51%2bZ/../a%20b.jpg?x=%2F'
     >>> str(parse_url("https://[2001:db8::1]"))
     'https://[2001:db8::1]/'
     """
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return URL(_origin(parts.scheme, parts.netloc) + quote(target, safe=SAFE), encoded=True)
+    with _refusing():
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return URL(_origin(parts.scheme, parts.netloc) + quote(target, safe=SAFE), encoded=True)
 
 
 @lru_cache(maxsize=1024)
@@ -97,7 +107,9 @@ def _origin(scheme: str, netloc: str) -> str:
         raise ValueError("no http or https URL")
     origin = URL(f"{scheme}://{netloc}").origin()
     assert origin.host is not None
-    return str(origin.with_host(origin.host.rstrip(".")))  # certificates lack the dot that may end a name
+    whole = origin.with_host(origin.host.rstrip("."))  # certificates lack the dot that may end a name
+    str(whole.raw_host).encode("idna")  # as the resolver does; raises if a label is empty or too long
+    return str(whole)
 
 
 class Fetcher:
@@ -122,8 +134,8 @@ class Fetcher:
         """Fetch one URL; after a transient failure, wait and try again until the deadline."""
         try:
             host = str(parse_url(url).raw_host)
-        except ValueError as error:
-            return Answer("refused", detail=str(error))
+        except RefusedError as error:
+            return Answer("refused", detail=_reason(error))
         if why := self._hosts.why_given_up(host):
             return Answer("given_up", detail=why)
         answer = await self._persist(url, host)
@@ -151,7 +163,7 @@ class Fetcher:
             return await self._follow(url, deadline)
         except TimeoutError:
             return Answer("timeout", detail="no whole answer in time")
-        except ValueError as error:  # an address that is not public, or a URL that cannot be requested
+        except (RefusedError, InvalidURL) as error:
             return Answer("refused", detail=_reason(error))
         except (OSError, ClientError) as error:
             return Answer("connection_error", detail=_reason(error))
@@ -168,7 +180,8 @@ class Fetcher:
                     if (location := _location(response)) is None:
                         answer = await (self._read_rules(response) if is_robots_txt else self._read_file(response))
                         return answer if url == asked else answer._replace(final_url=url)
-            url = urljoin(url, location)
+            with _refusing():
+                url = urljoin(url, location)
         return Answer("http_error", response.status, f"more than {MAX_REDIRECTS} redirects")
 
     async def _read_file(self, response: ClientResponse) -> Answer:

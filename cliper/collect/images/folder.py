@@ -1,11 +1,12 @@
 """Images in a folder of the user's own, named by item: `<asin>.jpg` (or .jpeg, .png, .gif, .webp, .bmp).
 
-`crawl` reads them instead of URLs, with the same checks and statuses.
+Its subfolders are searched too. `crawl` reads them instead of URLs, with the same checks and statuses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Self
 
@@ -30,12 +31,11 @@ def find_images(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; put the images there, or correct image_folder")
     stamped, n_more = dict[str, str](), 0
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in ENDINGS and path.is_file():
-            n_more += path.stem in stamped
-            stamped.setdefault(path.stem, stamp(path))
+    for path in list_images(folder):
+        n_more += path.stem in stamped
+        stamped.setdefault(path.stem, stamp(folder, path))
     if n_more:
-        log.warn(f"{folder} has {n_more:,} more files of items that have one; the first by name is used")
+        log.warn(f"{folder} has {n_more:,} more files of items that have one; the first by path is used")
     asins = items["asin"].to_list()
     urls = [stamped.get(asin) for asin in asins]
     if not any(urls):
@@ -44,10 +44,30 @@ def find_images(items: pl.DataFrame, folder: Path) -> pl.DataFrame:
     return found.with_columns(status=pl.when(pl.col("url").is_null()).then(pl.lit("no_file")))
 
 
-def stamp(path: Path) -> str:
-    """A file's name with its size and the time of its last change, so that a changed file is read again."""
-    about = path.stat()
-    return f"{path.name}?{about.st_size}-{about.st_mtime_ns}"
+def list_images(folder: Path) -> list[Path]:
+    """Paths in a folder of the images there and in its subfolders, sorted; links to folders are not followed.
+
+    Raises DataError if a subfolder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}; make it readable, or move it away")
+
+    found = (Path(where, name) for where, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return sorted(path.relative_to(folder) for path in found if path.suffix.lower() in ENDINGS and path.is_file())
+
+
+def stamp(folder: Path, path: Path) -> str:
+    """A file's path in the folder, its size and the time of its last change, so that a changed file is read again.
+
+    Raises DataError if the path is no UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{folder} has a file whose path is no UTF-8: {str(path)!a}; rename it") from None
+    about = (folder / path).stat()
+    return f"{path}?{about.st_size}-{about.st_mtime_ns}"
 
 
 class OwnImages:

@@ -12,6 +12,7 @@ import polars as pl
 from cliper.collect.sources.base_settings import SourceSettings
 
 S = TypeVar("S", bound=SourceSettings)
+PEEK = 1000  # first rows that `peek` reads
 
 
 class Source(ABC, Generic[S]):
@@ -43,3 +44,11 @@ class Source(ABC, Generic[S]):
 
         Raises SourceError naming the line that is broken.
         """
+
+    def peek(self, paths: Mapping[str, Path]) -> Collection[str]:
+        """Read the first rows of those files that are there, for `doctor`; returns the asins that were bought.
+
+        Raises SourceError as the readers do. A source that does not override it reads nothing.
+        """
+        del paths
+        return ()

@@ -9,10 +9,21 @@ from cliper.collect.sources.records import joined, require_record
 from cliper.errors import SourceError
 
 
+def _as_number(digits: str) -> int | str:
+    """A whole number; one of more digits than Python reads stays a text."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+DECODER = json.JSONDecoder(strict=False, parse_int=_as_number)  # line breaks and tabs stand unescaped in some texts
+
+
 def parse_object(line: str, key: str, where: str) -> dict[str, Any]:
     """A line's object with an id under `key`. Raises SourceError."""
     try:
-        found = json.loads(line, strict=False)  # line breaks and tabs stand unescaped in some texts
+        found = DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{where}: no JSON ({error}); repair or remove the line") from None
     return require_record(found, key, where)

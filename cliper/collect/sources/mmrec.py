@@ -13,11 +13,12 @@ from pathlib import Path
 import polars as pl
 
 from cliper.collect.sources.amazon2014 import read_metadata
-from cliper.collect.sources.base import Source
+from cliper.collect.sources.base import PEEK, Source
 from cliper.collect.sources.mmrec_settings import MmrecSettings
 from cliper.collect.sources.records import ITEMS
 from cliper.errors import SourceError
 
+COLUMNS = {"userID": pl.Int32, "itemID": pl.Int32, "x_label": pl.Int32}
 SPLITS = {0: "train", 1: "valid", 2: "test"}
 
 
@@ -32,7 +33,7 @@ class Mmrec(Source[MmrecSettings]):
         Raises SourceError if a column, a number or a label is not as above.
         """
         path = paths["interactions"]
-        frame = _read_tsv(path, {"userID": pl.Int32, "itemID": pl.Int32, "x_label": pl.Int32})
+        frame = _read_tsv(path, COLUMNS)
         if unlabelled := frame.filter(~pl.col("x_label").is_in(list(SPLITS))).height:
             raise SourceError(f"{path}: {unlabelled} rows have an x_label other than 0, 1, 2; repair them")
         timestamp = (
@@ -66,10 +67,16 @@ class Mmrec(Source[MmrecSettings]):
             return pl.DataFrame(schema=ITEMS)
         return read_metadata(paths["metadata"], wanted)
 
+    def peek(self, paths: Mapping[str, Path]) -> Collection[str]:
+        """See the base class; which asins were bought stands in another file."""
+        if "interactions" in paths:
+            _read_tsv(paths["interactions"], COLUMNS, n_rows=PEEK)
+        return ()
 
-def _read_tsv(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+
+def _read_tsv(path: Path, columns: Mapping[str, type[pl.DataType]], *, n_rows: int | None = None) -> pl.DataFrame:
     try:
-        frame = pl.read_csv(path, separator="\t", schema_overrides=columns)
+        frame = pl.read_csv(path, separator="\t", schema_overrides=columns, n_rows=n_rows)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SourceError(f"{path}: {' '.join(str(error).split())[:120]}; repair it or fetch it again") from error
     if absent := [name for name in columns if name not in frame.columns]:

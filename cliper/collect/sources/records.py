@@ -26,6 +26,7 @@ ITEMS: dict[str, Any] = {
     "description": pl.String,
     "image_url": pl.String,
 }
+IS_BARE = pl.all_horizontal(pl.col(name).is_null() for name in ITEMS if name != "asin")  # an item without any metadata
 BLOCK = 1 << 22  # bytes
 MB = 10**6
 LONGEST = 1 << 23  # bytes of a line; the longest of Amazon's, with their lists of related items, have about 100 kB
@@ -122,7 +123,10 @@ def as_text(value: object, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return unbroken((value or "").strip()) or None
     if isinstance(value, int | float):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:  # Python writes no longer ones
+            raise SourceError(f"{where}: a number of more than 4,300 digits; repair or remove the line") from None
     raise SourceError(f"{where}: a {type(value).__name__} instead of a text; repair or remove the line")
 
 

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from cliper.features.encoders.base_settings import EncoderSettings, Sha256, size_of
-from cliper.settings import fault
+from cliper.settings import Width, fault
 
 HUB = "https://huggingface.co"
 LOCAL = "local-dir:"  # open_clip's own prefix
@@ -24,7 +24,7 @@ class OpenClipSettings(EncoderSettings):
         None, description="commit or branch of the repository that holds a tag's weights; without it the main branch"
     )
     sha256: Sha256 | None = Field(None, description="of the file of weights as it comes; another file is refused")
-    context: int = Field(ge=1, description="tokens")
+    context: Width = Field(description="tokens")
 
     @model_validator(mode="after")
     def _name_weights(self) -> Self:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cliper.models.backbones.base_settings import BackboneSettings
+from cliper.settings import Few, NotNegative, Width
 
 
 class DualgnnSettings(BackboneSettings):
@@ -16,7 +17,7 @@ class DualgnnSettings(BackboneSettings):
     uses_features: ClassVar[bool] = True
     uses_user_graph: ClassVar[bool] = True
 
-    n_layers: int = Field(ge=1, description="layers of the user-item graph; as_mmrec: 2, whatever stands here")
-    hidden_width: int = Field(ge=1, description="hidden width of the two-layer projection of features")
-    n_neighbours: int = Field(ge=1, description="users whose embeddings are added to a user's own")
-    reg_weight: float = Field(ge=0, description="weight of the mean squares of preferences and modality weights")
+    n_layers: Few = Field(description="layers of the user-item graph; as_mmrec: 2, whatever stands here")
+    hidden_width: Width = Field(description="hidden width of the two-layer projection of features")
+    n_neighbours: Few = Field(description="users whose embeddings are added to a user's own; at most neighbours.users")
+    reg_weight: NotNegative = Field(description="weight of the mean squares of preferences and modality weights")

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cliper.models.backbones.base_settings import BackboneSettings
+from cliper.settings import Few, NotNegative, Share
 
 
 class FreedomSettings(BackboneSettings):
@@ -16,11 +17,9 @@ class FreedomSettings(BackboneSettings):
     uses_features: ClassVar[bool] = True
     uses_item_graph: ClassVar[bool] = True
 
-    n_ui_layers: int = Field(ge=1, description="layers of the user-item graph")
-    n_item_layers: int = Field(ge=1, description="layers of the item graph")
-    k: int = Field(ge=1, description="neighbours of an item; at most neighbours.items")
-    image_weight: float = Field(
-        ge=0, le=1, description="share of the image graph in the item graph; the text graph has the rest"
-    )
+    n_ui_layers: Few = Field(description="layers of the user-item graph")
+    n_item_layers: Few = Field(description="layers of the item graph")
+    k: Few = Field(description="neighbours of an item; at most neighbours.items")
+    image_weight: Share = Field(description="share of the image graph in the item graph; the text graph has the rest")
     edge_dropout: float = Field(ge=0, lt=1, description="share of user-item edges that training drops in each epoch")
-    reg_weight: float = Field(ge=0, description="weight of the BPR losses on projected features")
+    reg_weight: NotNegative = Field(description="weight of the BPR losses on projected features")

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cliper.models.backbones.base_settings import BackboneSettings
+from cliper.settings import Few, NotNegative, Positive, Share
 
 
 class LatticeSettings(BackboneSettings):
@@ -16,9 +17,9 @@ class LatticeSettings(BackboneSettings):
     uses_features: ClassVar[bool] = True
     uses_item_graph: ClassVar[bool] = True
 
-    n_ui_layers: int = Field(ge=1, description="layers of the user-item graph")
-    n_item_layers: int = Field(ge=1, description="layers of the item graph")
-    k: int = Field(ge=1, description="neighbours of an item; at most neighbours.items")
-    frozen_weight: float = Field(ge=0, le=1, description="λ: share of the graph of raw features")
-    reg_weight: float = Field(ge=0, description="weight of half the squared norm of the batch's embeddings")
-    learning_rate_decay: float = Field(gt=0, description="γ: the learning rate is multiplied by γ in 50 epochs")
+    n_ui_layers: Few = Field(description="layers of the user-item graph")
+    n_item_layers: Few = Field(description="layers of the item graph")
+    k: Few = Field(description="neighbours of an item; at most neighbours.items")
+    frozen_weight: Share = Field(description="λ: share of the graph of raw features")
+    reg_weight: NotNegative = Field(description="weight of half the squared norm of the batch's embeddings")
+    learning_rate_decay: Positive = Field(description="γ: the learning rate is multiplied by γ in 50 epochs")

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cliper.models.backbones.base_settings import BackboneSettings
+from cliper.settings import Few
 
 
 class LightgcnSettings(BackboneSettings):
@@ -14,4 +15,4 @@ class LightgcnSettings(BackboneSettings):
 
     title: ClassVar[str] = "LightGCN"
 
-    n_layers: int = Field(ge=1, description="layers of the user-item graph")
+    n_layers: Few = Field(description="layers of the user-item graph")

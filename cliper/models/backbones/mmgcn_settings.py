@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cliper.models.backbones.base_settings import BackboneSettings
+from cliper.settings import Few, NotNegative, Width
 
 
 class MmgcnSettings(BackboneSettings):
@@ -15,6 +16,6 @@ class MmgcnSettings(BackboneSettings):
     title: ClassVar[str] = "MMGCN"
     uses_features: ClassVar[bool] = True
 
-    n_layers: int = Field(ge=1, description="layers of the user-item graph; as_mmrec: 3, whatever stands here")
-    image_width: int = Field(ge=1, description="width to which image features are projected before the first layer")
-    reg_weight: float = Field(ge=0, description="weight of the mean squares of ids and preferences")
+    n_layers: Few = Field(description="layers of the user-item graph; as_mmrec: 3, whatever stands here")
+    image_width: Width = Field(description="width to which image features are projected before the first layer")
+    reg_weight: NotNegative = Field(description="weight of the mean squares of ids and preferences")

@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from cliper.models.backbones.base_settings import BackboneSettings
+from cliper.settings import Few, NotNegative, Positive
 
 
 class SlmrecSettings(BackboneSettings):
@@ -15,7 +16,7 @@ class SlmrecSettings(BackboneSettings):
     title: ClassVar[str] = "SLMRec"
     uses_features: ClassVar[bool] = True
 
-    n_layers: int = Field(ge=1, description="layers of the user-item graph")
-    temperature: float = Field(gt=0, description="of the contrastive loss between users and positives")
-    ssl_temperature: float = Field(gt=0, description="of the contrastive losses between an item's modalities")
-    ssl_weight: float = Field(ge=0, description="weight of the contrastive losses between an item's modalities")
+    n_layers: Few = Field(description="layers of the user-item graph")
+    temperature: Positive = Field(description="of the contrastive loss between users and positives")
+    ssl_temperature: Positive = Field(description="of the contrastive losses between an item's modalities")
+    ssl_weight: NotNegative = Field(description="weight of the contrastive losses between an item's modalities")
