@@ -459,7 +459,7 @@ def test_cnn_features_of_2014_take_the_place_of_an_image_encoder(with_image_file
     assert features["image"].to_numpy()[:, :2].tolist() == [[1, 2], [1, 3], [1, 4]]  # item 1: the mean of the others
     assert features["image_is_filled"].to_list() == [False, True, False]
     assert features["text"].to_numpy().tolist() == np.eye(3, 4).tolist()
-    assert files.read_metadata(path)["encoders"] == {"image": "image_features_Toy.b", "text": "minilm (sentence)"}
+    assert files.read_metadata(path, "features")["encoders"] == {"image": "image_features_Toy.b", "text": "minilm (sentence)"}
 
 
 @pytest.mark.parametrize(
