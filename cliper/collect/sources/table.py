@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from cliper import log
 from cliper.collect.sources.base import Source
@@ -89,7 +90,7 @@ class Table(Source[TableSettings]):
 
 
 def _read(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
-    """The named columns of a table under our names. From CSV all values are texts."""
+    """The named columns of a table under our names, NaN as null. From CSV all values are texts."""
     try:
         if path.suffix == ".parquet":
             found = pl.scan_parquet(path)
@@ -101,10 +102,11 @@ def _read(path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
         if absent := sorted(set(columns.values()) - set(known)):
             form = "" if len(known) > 1 else "; commas must part the columns of a CSV, tabs those of a TSV"
             raise SourceError(f"{path} has no column {', '.join(absent)}; it has {', '.join(known)}{form}")
-        return found.select(**{name: pl.col(theirs) for name, theirs in columns.items()}).collect()
+        frame = found.select(**{name: pl.col(theirs) for name, theirs in columns.items()}).collect()
     except BROKEN as error:
         advice = next((advice for sign, advice in ADVICE.items() if sign in str(error)), "repair it")
         raise SourceError(f"{path} cannot be read ({_one_line(error)}); {advice}") from error
+    return frame.with_columns(cs.float().fill_nan(None))  # before it becomes a text: "NaN" is no user
 
 
 def _cast(
