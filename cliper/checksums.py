@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow.parquet as pq
 
 MARK = b"CRCs"
-SUM, SEAL, END = struct.Struct("<I"), struct.Struct("<4sI"), struct.Struct("<I4s")
+SUM, SEAL, END = struct.Struct("<I"), struct.Struct("<4sI"), 8
 
 
 def add(path: Path) -> None:
@@ -26,39 +27,37 @@ def add(path: Path) -> None:
     described = pq.read_metadata(path)
     groups, columns = range(described.num_row_groups), range(described.num_columns)
     with path.open("rb+") as file:
-        sums = [SUM.pack(_sum(file, described, group, column)) for group in groups for column in columns]
-        start = _find_footer(file)
+        sums = [_sum(file, described, group, column) for group in groups for column in columns]
+        start = file.seek(_find_footer(file))
         footer = file.read()
         file.seek(start)
-        file.write(b"".join(sums) + SEAL.pack(MARK, zlib.crc32(footer)) + footer)
+        file.write(b"".join(map(SUM.pack, sums)) + SEAL.pack(MARK, zlib.crc32(footer)) + footer)
 
 
-def check_footer(path: Path) -> None:
-    """Raise ValueError if a file's footer is not the one that was written."""
+def check_footer(path: Path) -> bool:
+    """Whether a Parquet file has checksums. Raises ValueError if it is cut, or its footer is not what was written."""
     with path.open("rb") as file:
-        file.seek(_find_footer(file) - SEAL.size)
+        file.seek(max(_find_footer(file) - SEAL.size, 0))
         mark, written = SEAL.unpack(file.read(SEAL.size))
         if mark == MARK and zlib.crc32(file.read()) != written:
             raise ValueError("its footer is not what was written")
+    return bool(mark == MARK)
 
 
-def check_columns(
-    path: Path, described: pq.FileMetaData, groups: Collection[int], names: Collection[str] | None
-) -> None:
-    """Raise ValueError if columns (None: all) of row groups are not those that were written.
+def check_columns(path: Path, described: pq.FileMetaData, groups: Iterable[int], names: Collection[str] | None) -> None:
+    """Raise ValueError if columns (None: all) of row groups are not what was written.
 
-    described  the file's footer, checked
+    described  the file's footer
     """
+    if not check_footer(path):
+        return
+    n_columns = described.num_columns
     with path.open("rb") as file:
-        start = _find_footer(file) - SEAL.size
-        file.seek(start)
-        if file.read(len(MARK)) != MARK:
-            return
-        for column in range(described.num_columns):
+        sums = _find_footer(file) - SEAL.size - SUM.size * described.num_row_groups * n_columns
+        for group, column in product(groups, range(n_columns)):
             name = described.schema.column(column).path.partition(".")[0]
-            for group in groups if names is None or name in names else ():
-                chunk = group * described.num_columns + column
-                file.seek(start - SUM.size * (described.num_row_groups * described.num_columns - chunk))
+            if names is None or name in names:
+                file.seek(sums + SUM.size * (group * n_columns + column))
                 (written,) = SUM.unpack(file.read(SUM.size))
                 if _sum(file, described, group, column) != written:
                     raise ValueError(f"its column {name} is not what was written")
@@ -72,7 +71,11 @@ def _sum(file: BinaryIO, described: pq.FileMetaData, group: int, column: int) ->
 
 
 def _find_footer(file: BinaryIO) -> int:
-    """Go to the footer, and return where it begins."""
-    end = file.seek(-END.size, os.SEEK_END)
-    length, _ = END.unpack(file.read(END.size))
-    return file.seek(end - length)
+    """Where the footer begins. Raises ValueError if the end of the file is not Parquet's."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - END, 0))
+    last = file.read()
+    start = size - END - int.from_bytes(last[:4], "little")
+    if not last.endswith(b"PAR1") or start < 4:  # PAR1 stands there, too
+        raise ValueError("it is cut, or no Parquet file")
+    return start

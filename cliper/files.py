@@ -53,7 +53,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _ask_disk(path: Path) -> OSError | None:
-    """The disk's reason if it takes no more of a file: torch, numpy, safetensors and polars have errors of their own."""
+    """The disk's error if it takes no more of a file; torch, safetensors and polars have errors of their own for it."""
     try:
         with path.open("ab") as file:
             file.write(bytes(2**20))

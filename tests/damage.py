@@ -16,7 +16,7 @@ from cliper.schemas import TABLES
 
 def readings(path: Path, kind: str) -> dict[str, Callable[[], Any]]:
     """Each way in which a stage reads a table."""
-    first, last = list(TABLES[kind].columns)[0], list(TABLES[kind].columns)[-1]
+    first, *_, last = TABLES[kind].columns
     return {
         "whole": lambda: files.read_table(path, kind),
         "first column": lambda: files.read_table(path, kind, columns=[first]),

@@ -28,11 +28,9 @@ VALUES: dict[str, list[Any]] = {
 
 def column(kind: str, *, has_nulls: bool) -> pl.Series:
     """Values of a column's type, in rising order; each fourth is null where that is allowed."""
-    if kind == VECTOR:
-        values = pl.Series(np.random.default_rng(1).random((N, 3), dtype=np.float32))
-    else:
-        values = pl.Series(VALUES.get(kind, range(N)))
-    return pl.select(pl.when(pl.Series([row % 4 == 3 for row in range(N)]) & has_nulls).then(None).otherwise(values)).to_series()
+    vectors = np.random.default_rng(1).random((N, 3), dtype=np.float32)
+    values = pl.Series(vectors if kind == VECTOR else VALUES.get(kind, range(N)))
+    return values.zip_with(pl.Series([row % 4 < 3 or not has_nulls for row in range(N)]), values.clear(N))
 
 
 def write(path: Path, kind: str) -> None:

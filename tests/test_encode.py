@@ -135,7 +135,9 @@ def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings, 
     config = str(toy.REPOSITORY / "config.yaml")
     assert main(["encode-image", "--config", config, "--dataset", "baby", "--encoder", "lite0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.match(r"DataError: .*images-00000.parquet cannot be read .*; delete it and make it again", line)
+    assert re.match(
+        r"DataError: .*images-00000.parquet cannot be read .* Run: python -m cliper crawl --place crawl/baby-\w+$", line
+    )
     assert not [path for path in ENCODE.rglob("*") if path.is_file()]
 
 

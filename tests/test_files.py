@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -135,6 +136,21 @@ def test_a_broken_or_foreign_table_is_refused(tmp_path: Path) -> None:
         list(files.read_in_batches(tmp_path / "u", "items", (0, 1), size=1))
     with pytest.raises(DataError, match="cannot be read"):
         list(files.read_in_batches(tmp_path / "broken", "users", (0, 1), size=1))
+
+
+@pytest.mark.parametrize("frame", [USERS, USERS.clear()])
+def test_a_table_that_is_older_than_checksums_is_read(tmp_path: Path, frame: pl.DataFrame) -> None:
+    files.write_table(tmp_path / "new", "users", frame)
+    pq.write_table(pq.read_table(tmp_path / "new"), tmp_path / "old")
+    assert files.read_table(tmp_path / "old", "users").equals(frame)
+
+
+@pytest.mark.parametrize("frame", [USERS, USERS.clear()])
+def test_a_table_with_checksums_is_parquet_to_others(tmp_path: Path, frame: pl.DataFrame) -> None:
+    files.write_table(tmp_path / "t", "users", frame)
+    for use_pyarrow in (False, True):
+        assert pl.read_parquet(tmp_path / "t", use_pyarrow=use_pyarrow).equals(frame)
+    assert pq.ParquetFile(tmp_path / "t", page_checksum_verification=True).read().num_rows == frame.height
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
