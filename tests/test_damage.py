@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import toy
 from damage import places, unseen
 
 from cliper import files
+from cliper.errors import DataError
+from cliper.features.encoders import loading
+from cliper.features.encoders.base import Weights
 from cliper.models.training import checkpoint
 from cliper.schemas import BOOL, BYTES, F32, F64, PATHS, STR, TABLES, VECTOR
 
@@ -62,3 +68,17 @@ def test_no_flipped_bit_of_a_checkpoint_trains_on(tmp_path: Path, monkeypatch: p
         assert not path.exists()
     path.write_bytes(sound)
     assert kept.load()
+
+
+def test_no_flipped_bit_of_a_note_on_weights_names_others(tmp_path: Path) -> None:
+    chosen, written = toy.settings().encoders["minilm"], Weights("a", {"b.safetensors": "0f" * 32}, {"a": "MIT"}, 384)
+    path = tmp_path / "weights.json"
+    files.write_json(path, loading.note(chosen, written))
+    sound = path.read_bytes()
+    for byte, bit in product(range(len(sound)), range(8)):
+        damaged = bytearray(sound)
+        damaged[byte] ^= 1 << bit
+        path.write_bytes(damaged)
+        with suppress(DataError):
+            found = loading.read_weights(chosen, path, name="minilm")
+            assert (found.id, found.files) == (written.id, written.files)
