@@ -199,7 +199,7 @@ def command(name: str, file: str, path: Path) -> str:
     stage = find(name)
     place = re.sub(r"\{\w+\}", "[^/]+", stage.folder or "")
     name_of_file = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", file)
-    found = re.search(rf"\b(?P<place>{place}[^/]*)/{name_of_file}$", path.as_posix())
+    found = re.search(rf"(?:^|/)(?P<place>{place}[^/]*)/{name_of_file}$", path.as_posix())
     options = {} if found is None else found.groupdict()
     more = [word for key, value in options.items() if key in ("place", *stage.options) for word in (f"--{key}", value)]
     return shlex.join(["python", "-m", "cliper", name, *more])
