@@ -243,15 +243,15 @@ def test_no_flipped_bit_of_the_lines_tables_goes_unseen(demo: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "reader", "planned"),
     [
-        ("prompts", "encode-text", {"encode_text", "fuse", "neighbours_items", "train", "evaluate", "tabulate"}),
-        ("features", "neighbours-items", {"neighbours_items", "train", "evaluate", "tabulate"}),
-        ("metrics", "tabulate", {"tabulate"}),
+        ("prompts", "encode-text", set()),
+        ("features", "neighbours-items", {"neighbours_items", "train", "evaluate", "tabulate", "all_tables"}),
+        ("metrics", "tabulate", set()),
     ],
 )
 def test_the_command_in_the_message_makes_a_damaged_table_again(
     demo: Path, tmp_path: Path, kind: str, reader: str, planned: set[str]
 ) -> None:
-    """Snakemake sees a damaged table only once it is made again: then what depends on it is made again, too."""
+    """Snakemake sees no damage; of the table that is made again, it compares the content if small, the time if large."""
     copy = Path(shutil.copytree(demo, tmp_path / "cliper", symlinks=True))
     shutil.copyfile(copy / "results/demo/config.resolved.yaml", copy / "config.yaml")
     layout = Layout(config.load([copy / "config.yaml"]))
@@ -270,7 +270,7 @@ def test_the_command_in_the_message_makes_a_damaged_table_again(
     assert again.returncode == 0, again.stdout
     assert table.read_bytes() == sound
     assert call(copy, *read).returncode == 0
-    assert plan(copy, *DEMO).keys() == planned | {"all_tables"}
+    assert plan(copy, *DEMO).keys() == planned
 
 
 def test_training_never_sees_the_test_split(demo: Path) -> None:
