@@ -117,9 +117,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in DISK_FAULTS:
             raise
-        sys.stderr.write(
-            f"DataError: cannot write {error.filename or 'here'}: {error.strerror}; free the disk, run again\n"
-        )
+        path = error.filename2 or error.filename or "here"  # of a copy, the first is its source
+        sys.stderr.write(f"DataError: cannot write {path}: {error.strerror}; free the disk, run again\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"{options.stage} was stopped\n")

@@ -19,9 +19,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cliper import log
-from cliper.errors import DataError, SchemaError
+from cliper import checksums, log
+from cliper.errors import CliperError, DataError, SchemaError
 from cliper.schemas import BYTES, PATHS, TABLES, VECTOR, Table
+from cliper.stages import command
 
 ARROW_TYPES = {PATHS: pa.list_(pa.list_(pa.string()))}  # types whose names Arrow does not know
 
@@ -30,7 +31,7 @@ ARROW_TYPES = {PATHS: pa.list_(pa.list_(pa.string()))}  # types whose names Arro
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`; rename it to `path` if the block succeeds, remove it if not.
 
-    Raises DataError if the disk refuses, for example because it is full.
+    Raises DataError if the disk refuses, for example because it is full, whatever error the writing library has for it.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
@@ -39,12 +40,28 @@ def atomic(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
-    except OSError as error:
-        if error.errno is None:  # not the disk: for example Pillow's or pyarrow's own errors
+    except CliperError:
+        raise
+    except Exception as error:
+        refusal = error if isinstance(error, OSError) and error.errno is not None else _ask_disk(temporary)
+        if refusal is None:
             raise
-        raise DataError(f"cannot write {path}: {error.strerror}; free the disk or its rights, run again") from error
+        reason = os.strerror(refusal.errno or 0)
+        raise DataError(f"cannot write {path}: {reason}; free the disk or its rights, run again") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _ask_disk(path: Path) -> OSError | None:
+    """The disk's error if it takes no more of a file; torch, safetensors and polars have errors of their own for it."""
+    try:
+        with path.open("ab") as file:
+            file.write(bytes(2**20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refusal:
+        return refusal
+    return None
 
 
 @contextmanager
@@ -117,7 +134,7 @@ def table_writer(
     column, a null, a key or the order of rows breaks the schema, within these rows or after those of earlier calls.
     """
     note = {"table": kind, "version": TABLES[kind].version, **(metadata or {})}
-    with atomic(path) as temporary, ExitStack() as opened:
+    with atomic(path) as temporary:
         writer: pq.ParquetWriter | None = None
         last: tuple[Any, ...] | None = None
 
@@ -132,29 +149,31 @@ def table_writer(
                 schema = table.schema.with_metadata({b"cliper": json.dumps(note, sort_keys=True).encode()})
                 packing = {name: "NONE" if column == BYTES else "ZSTD" for name, column in TABLES[kind].columns.items()}
                 writer = opened.enter_context(
-                    pq.ParquetWriter(temporary, schema, compression=packing, use_dictionary=False)
+                    pq.ParquetWriter(
+                        temporary, schema, compression=packing, use_dictionary=False, write_page_checksum=True
+                    )
                 )
             if table.schema != writer.schema:
                 raise SchemaError(f"{what}: rows have other types than those before: {table.schema}")
             writer.write_table(table, row_group_size=65_536)
             last = keys.row(-1) if keys.height else last
 
-        yield write
+        with ExitStack() as opened:
+            yield write
+        checksums.add(temporary)
 
 
 def read_table(path: Path, kind: str, *, columns: list[str] | None = None) -> pl.DataFrame:
-    """Read one table of `schemas.TABLES`. Raises DataError if it is missing, broken or of another kind."""
-    with _complaints(path, kind), pq.ParquetFile(path) as file:
-        table = file.read(columns=columns)
-    _require_kind(path, kind, table.schema)
-    return _to_frame(table)
+    """Read one table of `schemas.TABLES`. Raises DataError if it is missing, damaged or of another kind."""
+    with _open(path, kind) as file:
+        checksums.check_columns(path, file.metadata, range(file.num_row_groups), columns)
+        return _to_frame(file.read(columns=columns))
 
 
 def count_rows(path: Path, kind: str) -> int:
     """Number of rows of a table, from its footer. Raises as `read_table` does."""
-    with _complaints(path, kind):
-        described = pq.read_metadata(path)
-    return int(described.num_rows)
+    with _open(path, kind) as file:
+        return int(file.metadata.num_rows)
 
 
 def read_in_batches(path: Path, kind: str, span: tuple[int, int], *, size: int) -> Iterator[pl.DataFrame]:
@@ -163,8 +182,8 @@ def read_in_batches(path: Path, kind: str, span: tuple[int, int], *, size: int) 
     Holds one batch in memory, and the part of a row group that Parquet needs. Raises as `read_table` does.
     """
     start, stop = span
-    with _complaints(path, kind), pq.ParquetFile(path) as file:
-        _require_kind(path, kind, file.schema_arrow)
+    with _open(path, kind) as file:
+        checksums.check_columns(path, file.metadata, range(file.num_row_groups), None)
         end = 0
         for batch in file.iter_batches(size):
             begin, end = end, end + len(batch)
@@ -178,46 +197,47 @@ def read_row_group(path: Path, kind: str, row: int, *, columns: list[str]) -> tu
 
     Raises as `read_table` does, and DataError if the table has no such row.
     """
-    with _complaints(path, kind), pq.ParquetFile(path) as file:
-        _require_kind(path, kind, file.schema_arrow)
+    with _open(path, kind) as file:
         first = 0
         for group in range(file.num_row_groups):
             end = first + file.metadata.row_group(group).num_rows
             if row < end:
+                checksums.check_columns(path, file.metadata, [group], columns)
                 return first, _to_frame(file.read_row_group(group, columns=columns))
             first = end
-    raise DataError(f"{path} has no row {row}; delete it and make it again")
+        raise ValueError(f"it has no row {row}")
+
+
+def read_metadata(path: Path, kind: str) -> dict[str, Any]:
+    """The metadata that `write_table` put into a file. Raises as `read_table` does."""
+    with _open(path, kind) as file:
+        return _note(file.schema_arrow)
 
 
 @contextmanager
-def _complaints(path: Path, kind: str) -> Iterator[None]:
-    """If a table is missing or broken, raise an error that says what to do."""
+def _open(path: Path, kind: str) -> Iterator[pq.ParquetFile]:
+    """Open a table, its footer checked. If it cannot be read or is another, raise an error that says what to do."""
+    again = f"Run: {command(TABLES[kind].maker, TABLES[kind].file, path)}"
     try:
-        yield
+        checksums.check_footer(path)
+        with pq.ParquetFile(path) as file:
+            note = _note(file.schema_arrow)
+            if (note.get("table"), note.get("version")) != (kind, TABLES[kind].version):
+                raise SchemaError(
+                    f"{path} is not a {kind} table of version {TABLES[kind].version} "
+                    f"(it says {note.get('table')} {note.get('version')}). {again}"
+                )
+            yield file
     except FileNotFoundError:
-        raise DataError(f"{path} is missing. Run: python -m cliper {TABLES[kind].maker}") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read ({first_line(error)}); delete it and make it again") from error
-
-
-def _require_kind(path: Path, kind: str, schema: pa.Schema) -> None:
-    note = _note(schema)
-    if (note.get("table"), note.get("version")) != (kind, TABLES[kind].version):
-        raise SchemaError(
-            f"{path} is not a {kind} table of version {TABLES[kind].version} "
-            f"(it says {note.get('table')} {note.get('version')}); delete it and make it again"
-        )
+        raise DataError(f"{path} is missing. {again}") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({first_line(error)}). {again}") from error
 
 
 def _to_frame(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata that `write_table` put into a file."""
-    return _note(pq.read_schema(path))
 
 
 def _note(schema: pa.Schema) -> dict[str, Any]:

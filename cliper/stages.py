@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -182,6 +184,26 @@ def find(name: str) -> Stage:
     if name not in STAGES:
         raise ConfigError(unknown("stage", name, STAGES))
     return STAGES[name]
+
+
+def command(name: str, file: str, path: Path) -> str:
+    """The command that makes a result again, for the job in whose folder it lies.
+
+    name  of the stage
+    file  pattern of the result's file
+
+    >>> command("encode-text", "{range}-of-{ranges}.parquet", Path("results/shared/encode/a/b/c/d-0f/3-of-8.parquet"))
+    'python -m cliper encode-text --place encode/a/b/c/d-0f --range 3'
+    >>> command("train", "topk.parquet", Path("elsewhere/topk.parquet"))
+    'python -m cliper train'
+    """
+    stage = find(name)
+    place = re.sub(r"\{\w+\}", "[^/]+", stage.folder or "")
+    name_of_file = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", file)
+    found = re.search(rf"(?:^|/)(?P<place>{place}[^/]*)/{name_of_file}$", path.as_posix())
+    options = {} if found is None else found.groupdict()
+    more = [word for key, value in options.items() if key in ("place", *stage.options) for word in (f"--{key}", value)]
+    return shlex.join(["python", "-m", "cliper", name, *more])
 
 
 def documentation(stage: Stage) -> str:

@@ -79,11 +79,12 @@ def test_an_unknown_name_is_answered_with_the_known_ones(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("files", [("results/x",), ("a source", None, "results/x")])
 def test_a_full_disk_is_one_line_and_exit_code_2(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], files: tuple[str | None, ...]
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "results/x")
+        raise OSError(errno.ENOSPC, "No space left on device", *files)
 
     monkeypatch.setattr(download, "run", full)
     command = ["download", "--dataset", "baby", "--file", "ratings_Baby.csv"]

@@ -135,7 +135,8 @@ def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings, 
     config = str(toy.REPOSITORY / "config.yaml")
     assert main(["encode-image", "--config", config, "--dataset", "baby", "--encoder", "lite0"]) == 2
     *_, line = capsys.readouterr().err.splitlines()
-    assert re.match(r"DataError: .*images-00000.parquet cannot be read .*; delete it and make it again", line)
+    again = r"Run: python -m cliper crawl --config \S+ --place crawl/baby-\w+$"
+    assert re.match(rf"DataError: .*images-00000.parquet cannot be read .* {again}", line)
     assert not [path for path in ENCODE.rglob("*") if path.is_file()]
 
 
@@ -184,7 +185,7 @@ def test_texts_are_encoded_with_a_note_of_what_made_them(settings, caplog):
     assert table["n_tokens"].to_list() == [4, 302, 4]
     assert table["truncated"].to_list() == [False, True, False]
     assert table["is_missing"].to_list() == [False, False, True]
-    note = files.read_metadata(path)
+    note = files.read_metadata(path, "text_embeddings")
     ready = files.read_json(toy.path(settings, "weights", encoder="minilm"), made_by="weights")
     assert (note["encoder"], note["weights"], note["context"]) == ("minilm", ready["id"], 256)
     assert {"torch", "transformers"} <= set(note["versions"])
@@ -251,7 +252,7 @@ def test_a_long_text_is_encoded_in_slices_led_by_the_views_words(settings, caplo
     table = files.read_table(path, "text_embeddings")
     assert table["n_chunks"].to_list() == [5, 1]  # 921 characters
     assert table["truncated"].to_list() == [False, False]
-    assert files.read_metadata(path)["overflow"] == "chunk_sum_as_released"
+    assert files.read_metadata(path, "text_embeddings")["overflow"] == "chunk_sum_as_released"
     assert "0 truncated, 1 in slices; 6 encoded" in caplog.text
     slices = [long[i : i + 230] for i in range(0, len(long), 230)]
     alone = write_prompts(summed, "brand", [slices[0], *(f"The product title is {part}" for part in slices[1:])])
@@ -270,7 +271,7 @@ def test_precision_is_recorded_and_its_vectors_are_kept_apart(settings, caplog):
     encode_text(halved, names)
     assert caplog.text.count("2 encoded, 0 found in the store") == 2
     path = toy.path(halved, "text_embeddings", encoder="minilm", **WHOLE, **names)
-    assert files.read_metadata(path)["precision"] == "bf16"
+    assert files.read_metadata(path, "text_embeddings")["precision"] == "bf16"
     assert np.isfinite(files.read_table(path, "text_embeddings")["embedding"].to_numpy()).all()
 
 

@@ -2,17 +2,25 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from cliper import files
 from cliper.errors import DataError, SchemaError
 from cliper.layout import FILES
+from cliper.models.training.checkpoint import EVERY_S, Checkpoint
 from cliper.schemas import TABLES
 from cliper.stages import STAGES
+from cliper.tools.export import write_matrix, write_rows
 
 USERS = pl.DataFrame({"user": [0, 1], "user_id": ["a", "b"]})
 
@@ -20,7 +28,7 @@ USERS = pl.DataFrame({"user": [0, 1], "user_id": ["a", "b"]})
 def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
     files.write_table(tmp_path / "u.parquet", "users", USERS, metadata={"note": 1})
     assert files.read_table(tmp_path / "u.parquet", "users").equals(USERS)
-    assert files.read_metadata(tmp_path / "u.parquet")["note"] == 1
+    assert files.read_metadata(tmp_path / "u.parquet", "users")["note"] == 1
 
 
 def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
@@ -70,7 +78,7 @@ def test_a_table_written_in_batches_is_read_as_one_and_in_parts(tmp_path: Path) 
             write(MANY[start:stop])
         assert not (tmp_path / "u").exists()
     assert files.read_table(tmp_path / "u", "users").equals(MANY)
-    assert files.read_metadata(tmp_path / "u")["note"] == 1
+    assert files.read_metadata(tmp_path / "u", "users")["note"] == 1
     assert files.count_rows(tmp_path / "u", "users") == 10
     for size in (1, 4, 100):
         parts = list(files.read_in_batches(tmp_path / "u", "users", (2, 8), size=size))
@@ -130,6 +138,21 @@ def test_a_broken_or_foreign_table_is_refused(tmp_path: Path) -> None:
         list(files.read_in_batches(tmp_path / "broken", "users", (0, 1), size=1))
 
 
+@pytest.mark.parametrize("frame", [USERS, USERS.clear()])
+def test_a_table_that_is_older_than_checksums_is_read(tmp_path: Path, frame: pl.DataFrame) -> None:
+    files.write_table(tmp_path / "new", "users", frame)
+    pq.write_table(pq.read_table(tmp_path / "new"), tmp_path / "old")
+    assert files.read_table(tmp_path / "old", "users").equals(frame)
+
+
+@pytest.mark.parametrize("frame", [USERS, USERS.clear()])
+def test_a_table_with_checksums_is_parquet_to_others(tmp_path: Path, frame: pl.DataFrame) -> None:
+    files.write_table(tmp_path / "t", "users", frame)
+    for use_pyarrow in (False, True):
+        assert pl.read_parquet(tmp_path / "t", use_pyarrow=use_pyarrow).equals(frame)
+    assert pq.ParquetFile(tmp_path / "t", page_checksum_verification=True).read().num_rows == frame.height
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "t").write_text("old")
 
@@ -141,6 +164,63 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypa
         files.write_text(tmp_path / "t", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
     assert (tmp_path / "t").read_text() == "old"
+
+
+@contextmanager
+def disk_for(n_bytes: int) -> Iterator[None]:
+    """Let no file grow beyond a size: the system refuses the rest as it does on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+ROWS = pl.DataFrame({"user": range(40_000), "user_id": map(str, range(40_000))})
+VECTORS = np.random.default_rng(1).random((40_000, 2), dtype=np.float32)
+
+
+def write_checkpoint(path: Path) -> None:
+    kept = Checkpoint(path, key="a")
+    kept._written -= EVERY_S
+    kept.save_if_due(lambda: {"model": torch.from_numpy(VECTORS)})
+
+
+def write_weights(path: Path) -> None:
+    with files.atomic(path) as temporary:
+        save_file({"weight": torch.from_numpy(VECTORS)}, temporary)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: files.write_table(path, "users", ROWS),
+        lambda path: files.write_json(path, ROWS["user_id"].to_list()),
+        lambda path: write_rows(path, ROWS),
+        lambda path: write_matrix(path, VECTORS),
+        write_checkpoint,
+        write_weights,
+    ],
+    ids=["table", "json", "csv", "npy", "checkpoint", "safetensors"],
+)
+def test_wherever_the_disk_is_full_there_is_one_sentence_and_the_former_file(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "file"
+    write(path)
+    former = path.read_bytes()
+    for n_bytes in (*range(0, len(former), len(former) // 7), len(former) - 1):
+        with disk_for(n_bytes), pytest.raises(DataError, match=r"cannot write .*/file: File too large; free the disk"):
+            write(path)
+        assert list(tmp_path.iterdir()) == [path]
+        assert path.read_bytes() == former
+
+
+def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="a bug"), files.atomic(tmp_path / "t"):
+        raise RuntimeError("a bug")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:

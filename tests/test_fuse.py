@@ -18,6 +18,7 @@ from cliper.features import fuse
 from cliper.features.embeddings.ranges import span
 from cliper.features.fusion import cnn2014, equations
 from cliper.features.fusion.cnn2014 import RECORD, D
+from cliper.features.fusion.given import read_given
 from cliper.features.fusion.rows import FUSIONS
 from cliper.schemas import TABLES
 
@@ -304,7 +305,7 @@ def test_ranges_that_do_not_belong_to_each_other_are_refused(two_views: Config) 
     with pytest.raises(FeatureError, match=f"{second.name} does not follow the range before it"):
         toy.run("fuse", cut, dataset="toy", arm="cliper")
     second.write_bytes(second.read_bytes()[:200])
-    with pytest.raises(DataError, match=f"{second.name} cannot be read .*delete it and make it again"):
+    with pytest.raises(DataError, match=f"{second.name} cannot be read .* encode-image --place .* --range 1"):
         toy.run("fuse", cut, dataset="toy", arm="cliper")
     second.unlink()
     with pytest.raises(DataError, match=f"{second.name} is missing. Run: python -m cliper encode-image"):
@@ -421,6 +422,52 @@ def test_given_features_that_cannot_be_used_are_refused(workdir: Path, image: ob
     assert not FUSE.exists()
 
 
+def npy(header: str, *, n_bytes: int = 36) -> bytes:
+    """A file of numpy's with any text as its header."""
+    text = f"{header:<117}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(n_bytes)
+
+
+HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 3)}"
+SHAPES = [
+    "(-3, -3)",
+    "(3, -3)",
+    "(3, True)",
+    "(3, 3.0)",
+    f"(3, {10**20})",
+    f"(3, {2**62})",
+    "(3, 1000000000)",
+    "3",
+    "()",
+]
+KINDS = ["'|O'", "[('a', 'O')]", "'<f4,<f4'", "None", "'x'", "[]"]
+TEXTS = ["", "1", "{[]: 1}", "{1: 2, 'shape': 3}", "(" * 99, "'''", HEADER[:-1], "\n  1\n 2", "-" * 5_000 + "1"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(npy(HEADER.replace("(3, 3)", shape)) for shape in SHAPES),
+        *(npy(HEADER.replace("'<f4'", kind)) for kind in KINDS),
+        *(npy(text) for text in TEXTS),
+        npy(HEADER, n_bytes=35),
+        npy(HEADER)[:60],
+    ],
+)
+def test_a_hostile_header_of_numpys_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "image_feat.npy"
+    path.write_bytes(content)
+    with pytest.raises(FeatureError, match=r"image_feat\.npy (is no array of numpy's|has shape)"):
+        read_given(path, 3)
+
+
+def test_rows_in_the_order_of_fortran_are_the_same_features(tmp_path: Path) -> None:
+    np.save(tmp_path / "image_feat.npy", np.asfortranarray(GIVEN_IMAGE))
+    read = read_given(tmp_path / "image_feat.npy", 3)
+    assert read.flags.c_contiguous
+    assert (read == GIVEN_IMAGE).all()
+
+
 def test_missing_given_features_name_the_command_that_fetches_them(workdir: Path) -> None:
     with pytest.raises(DataError, match="Run: python -m cliper download --dataset toy --file own/text_feat.npy"):
         toy.run("fuse", write_given(text=None), dataset="toy", arm="cliper")
@@ -459,7 +506,10 @@ def test_cnn_features_of_2014_take_the_place_of_an_image_encoder(with_image_file
     assert features["image"].to_numpy()[:, :2].tolist() == [[1, 2], [1, 3], [1, 4]]  # item 1: the mean of the others
     assert features["image_is_filled"].to_list() == [False, True, False]
     assert features["text"].to_numpy().tolist() == np.eye(3, 4).tolist()
-    assert files.read_metadata(path)["encoders"] == {"image": "image_features_Toy.b", "text": "minilm (sentence)"}
+    assert files.read_metadata(path, "features")["encoders"] == {
+        "image": "image_features_Toy.b",
+        "text": "minilm (sentence)",
+    }
 
 
 @pytest.mark.parametrize(

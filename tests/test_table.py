@@ -118,6 +118,16 @@ def test_a_table_that_does_not_fit_is_refused(
         interactions(tmp_path, text, **columns)
 
 
+def test_a_nan_of_a_float_column_is_a_missing_value(tmp_path: Path) -> None:
+    nan = float("nan")
+    pl.DataFrame({"customer": [7.5, nan], "sku": [1.5, 1.5]}).write_parquet(tmp_path / "bought.parquet")
+    with pytest.raises(SourceError, match=r"column customer lacks a value in 1 rows \(first: row 2\)"):
+        table_of(COLUMNS).read_interactions({"interactions": tmp_path / "bought.parquet"})
+    pl.DataFrame({"sku": [nan, 1.5], "name": [1.0, nan], "c": [nan, nan]}).write_parquet(tmp_path / "items.parquet")
+    read = items(tmp_path / "items.parquet", {"1.5", "NaN"}, categories="c")
+    assert read.select("asin", "title", "categories").rows() == [("1.5", None, None)]
+
+
 @pytest.mark.parametrize(
     ("value", "paths"),
     [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +18,12 @@ import polars as pl
 import pytest
 import toy
 import yaml
+from damage import places, unseen
 from line import DEMO, SNAKEMAKE, call, copy_repository, in_shop, plan
+
+from cliper import config
+from cliper.layout import Layout
+from cliper.schemas import TABLES
 
 MINE = """
 name: mine
@@ -78,6 +85,10 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def results(demo: Path, pattern: str) -> list[Path]:
     return sorted((demo / "results").glob(pattern))
+
+
+def kind_of(table: Path) -> str:
+    return str(json.loads(pl.read_parquet_metadata(table)["cliper"])["table"])
 
 
 def test_the_line_ends_in_table_2(demo: Path) -> None:
@@ -232,6 +243,46 @@ def test_masking_validation_items_plans_every_cell(demo: Path) -> None:
 def test_one_more_seed_plans_its_cells_only(demo: Path) -> None:
     (demo / "more.yaml").write_text("run: {seeds: [1, 2, 3]}\n")
     assert plan(demo, *DEMO, "more.yaml") == {"train": 5, "evaluate": 5, "tabulate": 1, "all_tables": 1}
+
+
+def test_no_flipped_bit_of_the_lines_tables_goes_unseen(demo: Path) -> None:
+    by_kind = {kind_of(path): path for path in results(demo, "**/*.parquet")}
+    assert TABLES.keys() - by_kind.keys() == {"default_image"}
+    for kind, path in by_kind.items():
+        assert not unseen(path, kind, places(path.stat().st_size, 12, seed=13)), path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reader", "planned"),
+    [
+        ("prompts", "encode-text", set()),
+        ("features", "neighbours-items", {"neighbours_items", "train", "evaluate", "tabulate", "all_tables"}),
+        ("metrics", "tabulate", set()),
+    ],
+)
+def test_the_command_in_the_message_makes_a_damaged_table_again(
+    demo: Path, tmp_path: Path, kind: str, reader: str, planned: set[str]
+) -> None:
+    """Snakemake sees no damage. Of a table that is made again, it compares the content if small, the time if large."""
+    copy = Path(shutil.copytree(demo, tmp_path / "cliper", symlinks=True))
+    shutil.copyfile(copy / "results/demo/config.resolved.yaml", copy / "config.yaml")
+    layout = Layout(config.load([copy / "config.yaml"]))
+    names = {"dataset": "shop", "encoder": "bridge", "prompts": "as_described", "view": "title"}
+    names |= {"backbone": "freedom", "arm": "cliper", "seed": 1}
+    table = copy / layout.path(kind, **names)
+    sound, written = table.read_bytes(), table.stat()
+    table.write_bytes(sound[:99] + bytes([sound[99] ^ 1]) + sound[100:])
+    os.utime(table, ns=(written.st_atime_ns, written.st_mtime_ns))
+    assert plan(copy, *DEMO) == {}
+    job = ["--table", "table2"] if reader == "tabulate" else ["--place", layout.place(reader, **names)]
+    read = [SNAKEMAKE[0], "-m", "cliper", reader, *job]
+    said = call(copy, *read).stdout
+    assert f"DataError: {table.relative_to(copy)} cannot be read" in said
+    again = call(copy, SNAKEMAKE[0], *shlex.split(said.rpartition(" Run: python ")[2]))
+    assert again.returncode == 0, again.stdout
+    assert table.read_bytes() == sound
+    assert call(copy, *read).returncode == 0
+    assert plan(copy, *DEMO).keys() == planned
 
 
 def test_training_never_sees_the_test_split(demo: Path) -> None:

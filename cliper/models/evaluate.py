@@ -55,7 +55,7 @@ def leave_out(topk: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
 def read_topk(path: Path, *, mask_valid: bool) -> pl.DataFrame:
     """Read a ranking. Raises DataError if its lists are too short to leave validation items out."""
     topk = files.read_table(path, "topk")
-    if mask_valid and not files.read_metadata(path).get("mask_valid"):
+    if mask_valid and not files.read_metadata(path, "topk").get("mask_valid"):
         raise DataError(f"{path} was made with evaluate.mask_valid: false. Run: python -m cliper train")
     return topk
 

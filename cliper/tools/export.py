@@ -48,8 +48,10 @@ def write_rows(path: Path, rows: pl.DataFrame) -> None:
 
 def write_matrix(path: Path, matrix: np.ndarray) -> None:
     """Write a matrix (I, D) with numpy, without pickles."""
+    rows = np.ascontiguousarray(matrix, dtype=np.float32)
     with files.atomic(path) as temporary, temporary.open("wb") as out:
-        np.save(out, np.ascontiguousarray(matrix, dtype=np.float32), allow_pickle=False)
+        np.lib.format.write_array_header_1_0(out, np.lib.format.header_data_from_array_1_0(rows))
+        out.write(rows.data)  # on a full disk, numpy.save may drop the last bytes without an error
 
 
 def run(layout: Layout, *, dataset: str, arm: str, format: str) -> None:  # noqa: A002 - the option's name

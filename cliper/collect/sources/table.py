@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from cliper import log
 from cliper.collect.sources.base import PEEK, Source
@@ -114,6 +115,7 @@ def _read(path: Path, columns: Mapping[str, str], n_rows: int | None = None) -> 
     except BROKEN as error:
         advice = next((advice for sign, advice in ADVICE.items() if sign in str(error)), "repair it")
         raise SourceError(f"{path} cannot be read ({_one_line(error)}); {advice}") from error
+    frame = frame.with_columns(cs.float().fill_nan(None))  # before it becomes a text: "NaN" is no user
     return _cast(frame, columns, path)
 
 

@@ -35,7 +35,7 @@ def read_ranges(paths: Sequence[Path], kind: str, *, columns: list[str] | None =
     Raises DataError if one is missing or broken, FeatureError if they do not belong together.
     """
     tables = [files.read_table(path, kind, columns=columns) for path in paths]
-    made = [[files.read_metadata(path).get(key) for key in DECIDES] for path in paths]
+    made = [[files.read_metadata(path, kind).get(key) for key in DECIDES] for path in paths]
     for path, how, table, before in zip(paths[1:], made[1:], tables[1:], tables, strict=False):
         if how != made[0]:
             raise FeatureError(f"{path} was made in another way than {paths[0].name}; encode that range again")

@@ -71,8 +71,8 @@ class VectorStore:
         for (number,), rows in hits.group_by("file", maintain_order=True):
             try:
                 vectors = _read(self._paths[number])[rows["row"].to_numpy()]
-            except DataError as error:
-                log.warn(f"{error}; it is ignored")
+            except DataError:
+                _ignore(self._paths[number])
                 broken.append(number)
                 continue
             entry = rows["entry"].to_numpy()
@@ -116,8 +116,8 @@ def _index(path: Path, number: int) -> pl.DataFrame:
         digests = files.read_table(path, "vectors", columns=["sha256"])["sha256"]
         _require(_name_of(digests), path.stem.partition("-")[0], path)
         return _entries(digests, number)
-    except DataError as error:
-        log.warn(f"{error}; it is ignored")
+    except DataError:
+        _ignore(path)
         return pl.DataFrame(schema=INDEX)
 
 
@@ -137,7 +137,11 @@ def _read(path: Path) -> Vectors:
 
 def _require(found: str, wanted: str, path: Path) -> None:
     if found != wanted:
-        raise DataError(f"{path} was changed after it was written; delete it")
+        raise DataError(f"{path} does not hold what its name says")
+
+
+def _ignore(path: Path) -> None:
+    log.warn(f"{path} was changed after it was written, so it is ignored; delete it")
 
 
 def _name(digests: pl.Series, vectors: Vectors) -> str:

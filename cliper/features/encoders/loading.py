@@ -35,13 +35,16 @@ def read_weights(chosen: Variant[EncoderSettings], path: Path, *, name: str) -> 
 
     name  of the encoder in the config, for messages
 
-    Raises DataError if it is missing or was made for other settings.
+    Raises DataError if it is missing, was changed or was made for other settings.
     """
     made_by = f"weights --encoder {name}"
     noted = read_json(path, made_by=made_by)
-    if plain(noted["settings"]) != plain(chosen):  # plain: version 0.1 noted absent settings as null
+    weights = Weights(**{field.name: noted.get(field.name) for field in fields(Weights)})
+    if noted.get("id") != weights.id:
+        raise DataError(f"{path} was changed after it was written. Run: python -m cliper {made_by}")
+    if plain(noted.get("settings")) != plain(chosen):  # plain: version 0.1 noted absent settings as null
         raise DataError(f"{path} was made for other settings than the config's. Run: python -m cliper {made_by}")
-    return Weights(**{field.name: noted[field.name] for field in fields(Weights)})
+    return weights
 
 
 def load_counter(chosen: Variant[EncoderSettings], path: Path, *, name: str) -> Callable[[list[str]], list[int]]:

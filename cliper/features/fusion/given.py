@@ -20,7 +20,7 @@ def read_given(path: Path, n_items: int) -> Vectors:
     """
     try:
         stored = np.lib.format.open_memmap(path, mode="r")  # of the formats that numpy reads, the one without pickles
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # numpy lets through what Python's parser and its memory say of a header
         raise FeatureError(f"{path} is no array of numpy's ({error}); {ADVICE}") from error
     if stored.ndim != 2 or not stored.shape[1] or stored.dtype.kind not in "fiu":
         raise FeatureError(
@@ -29,7 +29,7 @@ def read_given(path: Path, n_items: int) -> Vectors:
     if len(stored) != n_items:
         raise FeatureError(f"{path} has {len(stored)} rows, but there are {n_items} items; {ADVICE}")
     with np.errstate(over="ignore"):  # a value that becomes infinite is refused below
-        vectors: Vectors = np.array(stored, dtype=np.float32)
+        vectors: Vectors = np.array(stored, dtype=np.float32, order="C")
     require_finite(str(path), vectors, advice="repair the file")
     return vectors
 
