@@ -86,13 +86,14 @@ def preview(config: Config, stage: str, rows: int, **names: Any) -> None:
     import_module(module).run(Layout(config), rows=rows, **names)
 
 
-def do_job(options: argparse.Namespace) -> None:
+def do_job(options: argparse.Namespace, *, owns_process: bool) -> None:
     """Do what the command line asks for. Raises ConfigError if a name is missing."""
     stage = STAGES[options.stage]
     names = {name: getattr(options, name) for name in stage.names}
     more = {name: getattr(options, name) for name in (*stage.options, *stage.flags)}
     settings = config.load(options.config)
-    kernels.pin(settings.kernels)
+    if owns_process:
+        kernels.pin(settings.kernels)
     if stage.preview is not None and options.preview is not None:
         preview(settings, options.stage, options.preview, **names)
         return
@@ -110,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     log.read_from(options.config, default=CONFIGS)
     signal.siginterrupt(signal.SIGINT, True)  # otherwise polars waits for its threads even after Ctrl-C
     try:
-        do_job(options)
+        do_job(options, owns_process=arguments is None)
     except CliperError as error:
         sys.stderr.write(f"{type(error).__name__}: {log.complete(str(error))}\n")
         return 2

@@ -10,7 +10,8 @@ import json
 
 from cliper import kernels
 
-kernels.pin("portable")
+if __name__ == "__main__":
+    kernels.pin("portable")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
