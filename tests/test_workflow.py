@@ -263,7 +263,7 @@ def test_no_flipped_bit_of_the_lines_tables_goes_unseen(demo: Path) -> None:
 def test_the_command_in_the_message_makes_a_damaged_table_again(
     demo: Path, tmp_path: Path, kind: str, reader: str, planned: set[str]
 ) -> None:
-    """Snakemake sees no damage. Of a table that is made again, it compares the content if small, the time if large."""
+    """Snakemake sees no damage; what depends on a table that is made again runs again if the table is large."""
     copy = Path(shutil.copytree(demo, tmp_path / "cliper", symlinks=True))
     shutil.copyfile(copy / "results/demo/config.resolved.yaml", copy / "config.yaml")
     layout = Layout(config.load([copy / "config.yaml"]))
