@@ -16,7 +16,6 @@ import polars as pl
 
 from cliper import files, log
 from cliper.config import MadeFeatures, decides
-from cliper.errors import DataError
 from cliper.features.encoders import loading
 from cliper.features.prompts.templates import render_items
 from cliper.layout import Layout
@@ -42,12 +41,12 @@ def run(layout: Layout, *, rows: int, dataset: str | None, prompts: str | None, 
 
 def load_counter(layout: Layout, encoder: str) -> Callable[[list[str]], list[int]]:
     """Return a counter of texts' tokens; if the encoder's weights are not prepared, it counts none and says why."""
-    try:
-        made_ready = decides.of_weights(layout.config, encoder=encoder)
-        return loading.load_counter(made_ready.encoder, layout.path("weights", encoder=encoder), name=encoder)
-    except DataError as error:
-        log.warn(f"tokens of {encoder} are not counted: {error}")
+    path = layout.path("weights", encoder=encoder)
+    if not path.exists():
+        advice = f"{path} is missing. Run: python -m cliper weights --encoder {encoder}"
+        log.warn(f"tokens of {encoder} are not counted: {advice}")
         return lambda texts: []
+    return loading.load_counter(decides.of_weights(layout.config, encoder=encoder).encoder, path, name=encoder)
 
 
 def shown(prompts: str, items: pl.DataFrame, rendered: pl.DataFrame, n_tokens: dict[str, list[int]]) -> Iterator[str]:
