@@ -387,7 +387,8 @@ def test_a_sound_checkpoint_gives_what_the_library_gives(models: Path, run: Conf
 
 def test_the_models_of_open_clip_can_all_be_written_as_checkpoints() -> None:
     for name in open_clip.list_models():
-        checkpoint_files.Model.model_validate_json(json.dumps(open_clip.get_model_config(name)))
+        model = open_clip.get_model_config(name)
+        assert checkpoint_files.Model.model_validate_json(json.dumps(model)).embed_dim == model["embed_dim"]
 
 
 @pytest.mark.parametrize(
