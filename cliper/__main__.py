@@ -101,17 +101,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         do_job(options)
     except CliperError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        log.fail(f"{type(error).__name__}: {error}")
         return 2
     except OSError as error:
         if error.errno not in DISK_FAULTS:
             raise
-        sys.stderr.write(
-            f"DataError: cannot write {error.filename or 'here'}: {error.strerror}; free the disk, run again\n"
-        )
+        log.fail(f"DataError: cannot write {error.filename or 'here'}: {error.strerror}; free the disk, run again")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write(f"{options.stage} was stopped\n")
+        log.fail(f"{options.stage} was stopped")
         return 128 + signal.SIGINT
     return 0
 

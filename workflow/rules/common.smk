@@ -17,12 +17,13 @@ from cliper.config import GivenFeatures, is_url
 from cliper.config.decides import BUILDERS, deciding
 from cliper.errors import CliperError
 from cliper.layout import FILES, Layout
+from cliper.media import terminal
 from cliper.stages import STAGES
 
 try:
     CONFIG = configuration.structure(config, where="config")
 except CliperError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(terminal(str(error))) from None
 
 RUN = CONFIG.run
 LAYOUT = Layout(CONFIG)
