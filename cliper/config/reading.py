@@ -70,7 +70,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = resources.parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; name a config file with --config") from None
+        shipped = resources.place("line/config.yaml")
+        raise ConfigError(f"{path} does not exist; name one with --config, such as {shipped}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; name a config file with --config") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are not UTF-8, or an impossible date
