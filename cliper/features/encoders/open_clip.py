@@ -245,9 +245,15 @@ def _complaints(checkpoint: Path, *, advice: str) -> Iterator[None]:
     except CliperError:
         raise
     except Exception as error:  # of open_clip, timm, transformers, torch: they check little before they compute
-        lines = "it is cut, or would run code" if isinstance(error, pickle.UnpicklingError) else str(error)
-        why = " ".join(line.strip() for line in lines.splitlines()[:3]) or type(error).__name__
-        raise SourceError(f"{_weights_in(checkpoint)} does not fit its {CONFIG} ({why}); {advice}") from error
+        path = _weights_in(checkpoint)
+        raise SourceError(f"{path} does not fit its {CONFIG} ({reason(error)}); {advice}") from error
+
+
+def reason(error: Exception) -> str:
+    """Why weights cannot be loaded, from what torch or a model says of it."""
+    if isinstance(error, pickle.UnpicklingError):  # torch says how to run the code
+        return "it is cut, or would run code"
+    return " ".join(line.strip() for line in str(error).splitlines()[:3]) or type(error).__name__
 
 
 def _check_fit_of_state(checkpoint: Path) -> None:
