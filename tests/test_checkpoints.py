@@ -20,6 +20,7 @@ import toy
 from open_clip.coca_model import MultimodalCfg
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import load_file, save_file
+from transformers import AutoModel, BertConfig, RobertaConfig, XLMRobertaConfig
 
 from cliper import config, files
 from cliper.__main__ import main
@@ -51,7 +52,6 @@ BERT: dict[str, Any] = PLAIN | {
     },
 }
 LITTLE_BERT = {
-    "model_type": "bert",
     "vocab_size": 30522,
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -75,7 +75,7 @@ def make(folder: Path, model: dict[str, Any]) -> Path:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(MINILM / name, folder / name)
     if "hf_model_name" in text:
-        write(folder / "config.json", LITTLE_BERT)
+        write(folder / "config.json", {"model_type": "bert"} | LITTLE_BERT)
         text = text | {"hf_model_name": str(folder), "hf_model_pretrained": False}
     kind = open_clip.CustomTextCLIP if "custom_text" in model else open_clip.CLIP
     made = kind(**{name: value for name, value in model.items() if name != "custom_text"} | {"text_cfg": text})
@@ -389,6 +389,12 @@ def test_the_models_of_open_clip_can_all_be_written_as_checkpoints() -> None:
     for name in open_clip.list_models():
         model = open_clip.get_model_config(name)
         assert checkpoint_files.Model.model_validate_json(json.dumps(model)).embed_dim == model["embed_dim"]
+
+
+@pytest.mark.parametrize("kind", [BertConfig, RobertaConfig, XLMRobertaConfig])
+def test_a_text_tower_is_read_as_transformers_saves_it(kind: Any, tmp_path: Path) -> None:
+    AutoModel.from_config(kind(**LITTLE_BERT)).save_pretrained(tmp_path)
+    assert checkpoint_files.read(tmp_path / "config.json", checkpoint_files.TextModel).model_type == kind.model_type
 
 
 @pytest.mark.parametrize(

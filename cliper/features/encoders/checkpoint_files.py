@@ -197,6 +197,11 @@ class TextModel(Settings):
     pad_token_id: TokenId | None = None
     bos_token_id: TokenId | None = None
     eos_token_id: TokenId | None = None
+    is_decoder: Literal[False] | None = None
+    add_cross_attention: Literal[False] | None = None
+    tie_word_embeddings: bool | None = None
+    dtype: Literal["float32"] | None = None
+    torch_dtype: Literal["float32"] | None = None
     use_cache: bool | None = None
     gradient_checkpointing: bool | None = None
     output_past: bool | None = None
