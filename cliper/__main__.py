@@ -113,16 +113,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         do_job(options, owns_process=arguments is None)
     except CliperError as error:
-        sys.stderr.write(f"{type(error).__name__}: {log.complete(str(error))}\n")
+        log.fail(f"{type(error).__name__}: {error}")
         return 2
     except OSError as error:
         if error.errno not in DISK_FAULTS:
             raise
         path = error.filename2 or error.filename or "here"  # of a copy, the first is its source
-        sys.stderr.write(f"DataError: cannot write {path}: {error.strerror}; free the disk, run again\n")
+        log.fail(f"DataError: cannot write {path}: {error.strerror}; free the disk, run again")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write(f"{options.stage} was stopped\n")
+        log.fail(f"{options.stage} was stopped")
         return 128 + signal.SIGINT
     return 0
 

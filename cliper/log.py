@@ -15,6 +15,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from cliper.media import terminal
+
 FIRST_S, SHARE, RAREST_S = 5.0, 1 / 8, 1800.0  # when a log gets a line of progress, see Progress
 LOGGER = logging.getLogger("cliper")
 _began = time.monotonic()
@@ -22,9 +24,19 @@ _option = ""  # --config, as the user gave it; "" where it is the default
 T = TypeVar("T")
 
 
+class OneLine(logging.Formatter):
+    """Writes a message in one line, safe for a terminal: it may quote data."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Called by `format`."""
+        return terminal(super().formatMessage(record).strip())
+
+
 def start(stage: str) -> None:
     """Send the log of one stage to standard error, each line led by the stage's name."""
-    logging.basicConfig(stream=sys.stderr, format=f"cliper {stage}: %(message)s", force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(f"cliper {stage}: %(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     warnings.simplefilter("once")
     LOGGER.setLevel(logging.INFO)
@@ -66,6 +78,16 @@ def account(message: str) -> None:
 def warn(message: str) -> None:
     """Write one line about something that may be wrong."""
     LOGGER.warning("warning: %s", complete(message))
+
+
+def fail(message: str) -> None:
+    """Write the one line that a command ends with instead of an account."""
+    sys.stderr.write(f"{terminal(complete(message))}\n")
+
+
+def show(lines: Iterable[str]) -> None:
+    """Write lines to standard output, for the tools whose result that is."""
+    sys.stdout.writelines(f"{terminal(complete(line))}\n" for line in lines)
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,7 @@
-"""The files in cliper/data: words, published numbers, pins of weights. Imports little: planning a run reads them."""
+"""The files in cliper/data: words, published numbers, pins of weights. Imports little: planning a run reads them.
+
+`line/` has what a run needs of a checkout (Snakefile, config.yaml and their folders), so that a wheel has it too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import csv
 import hashlib
 from collections.abc import Collection
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -55,9 +59,14 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)  # noqa: S506 - a safe one
 
 
+def place(name: str) -> Path:
+    """Where a file of cliper/data is installed, by its path there."""
+    return Path(str(files("cliper").joinpath("data", name)))
+
+
 def read_bytes(name: str) -> bytes:
     """A file of cliper/data, by its path there."""
-    return files("cliper").joinpath("data", name).read_bytes()
+    return place(name).read_bytes()
 
 
 def sha256(name: str) -> str:

@@ -188,6 +188,8 @@ def _sentence(error: ErrorDetails, meaning: str | None) -> str:
             return f"{value} is neither true nor false"
         case "dict_type" | "model_type" | "model_attributes_type" | "mapping_type":
             return f"{value} is no mapping of keys to values"
+        case "none_required":
+            return "must be left out" + (f" ({meaning})" if meaning else "")
         case "too_short" | "string_too_short":
             return "is empty; give it a value"
     return error["msg"]

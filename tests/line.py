@@ -13,7 +13,7 @@ from pathlib import Path
 import toy
 import yaml
 
-NOT_COPIED = (".venv", ".git", "results", ".snakemake", "benchmarks", "__pycache__", ".*_cache", "*.egg-info")
+NOT_COPIED = (".venv", ".git", "build", "results", ".snakemake", "benchmarks", "__pycache__", ".*_cache", "*.egg-info")
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "all_tables", "--cores", "2"]  # target first: --configfile would eat it
 DEMO = ["--configfile", "cliper/data/demo.yaml", "tests/line.yaml", "port.yaml"]
 with socket.socket() as probe:

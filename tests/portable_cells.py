@@ -13,16 +13,16 @@ from cliper import kernels
 if __name__ == "__main__":
     kernels.pin("portable")
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from toy_backbones import build  # noqa: E402
+import numpy as np
+import torch
+from toy_backbones import build
 
-from cliper.device import compute_with, describe_cpu  # noqa: E402
-from cliper.features.encoders.cnn import load_lite0  # noqa: E402
-from cliper.features.fusion.equations import cosine_similarities, fuse_weighted, similarity_weights  # noqa: E402
-from cliper.models.backbones import BACKBONES  # noqa: E402
-from cliper.models.backbones.base import Interactions, ItemFeatures, Triples  # noqa: E402
-from cliper.models.maths.sampling import sample_triples  # noqa: E402
+from cliper.device import compute_with, describe_cpu
+from cliper.features.encoders.cnn import load_lite0
+from cliper.features.fusion.equations import cosine_similarities, fuse_weighted, similarity_weights
+from cliper.models.backbones import BACKBONES
+from cliper.models.backbones.base import Interactions, ItemFeatures, Triples
+from cliper.models.maths.sampling import sample_triples
 
 N_USERS, N_ITEMS, N_EPOCHS = 90, 60, 4
 

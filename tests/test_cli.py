@@ -61,7 +61,9 @@ print(f"\\n{{n_helps}} helps")
 def test_a_mistake_of_the_users_is_one_line_and_exit_code_2(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["catalogue", "--dataset", "baby"]) == 2
     said = capsys.readouterr().err
-    assert said == "ConfigError: config.yaml does not exist; name a config file with --config\n"
+    shipped = toy.REPOSITORY / "cliper/data/line/config.yaml"
+    assert said == f"ConfigError: config.yaml does not exist; name one with --config, such as {shipped}\n"
+    assert shipped.read_bytes() == (toy.REPOSITORY / "config.yaml").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ ENCODING = {cell for cell in BEFORE if cell[0].startswith("encode-")}
             "features/encoders/base.py",
             "class Encoder:",
             "class Encoder(object):",
-            {*ENCODING, *STORED, *of("weights", "bridge")},
+            {*ENCODING, *STORED, *of("weights", "bridge", "open_clip")},  # both encode to be made ready
         ),
         (
             "features/encode.py",

@@ -404,9 +404,10 @@ def test_open_clip_gives_what_the_library_gives(tiny):
     assert np.abs(encoder.encode_images([pixels]) - seen.numpy()).max() <= 1e-5
 
 
-def test_a_text_tower_that_sees_padding_is_not_cut(tmp_path, add_model):
-    minilm = str(find_package("all-MiniLM-L6-v2").find().parent)  # any tokenizer of Hugging Face
-    text = {"no_causal_mask": True, "pool_type": "last", "hf_tokenizer_name": minilm, "vocab_size": 30522}
+def test_a_text_tower_that_sees_padding_is_not_cut(tmp_path, add_model, monkeypatch):
+    minilm = find_package("all-MiniLM-L6-v2").find().parent  # any tokenizer of Hugging Face
+    monkeypatch.chdir(minilm.parent)  # it is found by its name
+    text = {"no_causal_mask": True, "pool_type": "last", "hf_tokenizer_name": minilm.name, "vocab_size": 30522}
     model = {**TINY_MODEL, "text_cfg": {**TINY_MODEL["text_cfg"], **text}}
     put_weights(tmp_path, "both-ways", add_model("both-ways", model))
     settings = changed(TINY, architecture="both-ways")
@@ -479,7 +480,7 @@ def test_position_embeddings_of_another_length_are_not_stretched(tiny, add_model
 
 def test_weights_of_another_architecture_are_refused(tiny):
     save_file({"logit_scale": torch.ones(())}, tiny / "tiny-here" / "open_clip_model.safetensors")
-    with pytest.raises(SourceError, match="does not fit tiny"):
+    with pytest.raises(SourceError, match="does not fit its open_clip_config.json"):
         loading.prepare(TINY, tiny, threads=1)
 
 
@@ -487,7 +488,7 @@ def test_weights_of_another_architecture_are_refused(tiny):
 def test_truncated_weights_are_refused(tiny, size):
     path = tiny / "tiny-here" / "open_clip_model.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(SourceError, match="does not fit tiny"):
+    with pytest.raises(SourceError, match="does not fit its open_clip_config.json"):
         loading.prepare(TINY, tiny, threads=1)
 
 

@@ -279,7 +279,9 @@ RECORDS = [
 ]
 
 
-@pytest.mark.parametrize(("parse", "line", "said"), RECORDS, ids=lambda value: value[:40] if isinstance(value, str) else value.__module__)
+@pytest.mark.parametrize(
+    ("parse", "line", "said"), RECORDS, ids=lambda value: value[:40] if isinstance(value, str) else value.__module__
+)
 def test_a_record_is_read_or_named_by_its_line(parse: Callable[[str, str], Any], line: str, said: str) -> None:
     try:
         assert parse(line, "line 1")["title"] == said

@@ -36,6 +36,7 @@ FOR_WORKFLOW = {
     "cliper.config.decides",
     "cliper.errors",
     "cliper.layout",
+    "cliper.media",
     "cliper.stages",
 }
 HEAVY = {"torch", "numpy", "polars", "pyarrow", "scipy", "PIL", "open_clip", "transformers"}

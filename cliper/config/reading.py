@@ -76,7 +76,8 @@ def read(path: Path) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{path}, {error}") from None
     except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; name a config file with --config") from None
+        shipped = resources.place("line/config.yaml")
+        raise ConfigError(f"{path} does not exist; name one with --config, such as {shipped}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}; name a config file with --config") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:

@@ -344,7 +344,7 @@ def main() -> int:
             log.note(f"{len(server.shop.items)} items on http://127.0.0.1:{server.server_address[1]}/shop")
             return run(options.command) if options.command else wait()
     except CliperError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        log.fail(f"{type(error).__name__}: {error}")
         return 2
 
 

@@ -12,7 +12,6 @@ origin. Equal texts are encoded once, so encoding takes at most the estimated ti
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Collection, Iterator
 from functools import cache
 from importlib import metadata
@@ -261,7 +260,7 @@ def _timed(config: Config) -> str:
 def run(layout: Layout) -> None:
     """Check every need, print the lines, and raise DataError if a run cannot start."""
     needs = list(list_needs(layout))
-    sys.stdout.write(log.complete("\n".join(describe(layout, needs))) + "\n")
+    log.show(describe(layout, needs))
     missing = [need.what for need in needs if not need.is_there and not need.can_be_fetched]
     disk, free = estimate_disk(layout, needs), shutil.disk_usage(Path.cwd()).free
     if missing:

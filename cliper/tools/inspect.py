@@ -10,14 +10,13 @@ Shows the first of the run's datasets that has the item, and every arm whose fea
 from __future__ import annotations
 
 import base64
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
-from cliper import files
+from cliper import files, log, media
 from cliper.collect.images.shards import read_images
 from cliper.config import MadeFeatures
 from cliper.errors import ConfigError, DataError
@@ -135,9 +134,9 @@ def as_lines(found: Found) -> Iterator[str]:
 
 
 def as_page(found: Found, picture: bytes | None) -> str:
-    """The item as a page of HTML, the picture inside; all texts of the shop are escaped."""
+    """The item as a page of HTML, the picture inside."""
     return (
-        Environment(autoescape=True, keep_trailing_newline=True)
+        Environment(autoescape=True, finalize=media.html, keep_trailing_newline=True)
         .from_string(PAGE)
         .render(
             title=f"{found.item['asin']} of {found.dataset}",
@@ -156,7 +155,7 @@ def run(layout: Layout, *, item: str, dataset: str | None, arm: str | None, html
     if html is not None and Path(html).is_dir():
         raise ConfigError(f"--html {html!r} names no file; name one, such as item.html")
     found = collect(layout, asin=item, dataset=dataset, arm=arm)
-    sys.stdout.write("\n".join(as_lines(found)) + "\n")
+    log.show(as_lines(found))
     if html is not None:
         picture, number = None, found.item["item"]
         if found.image is not None:

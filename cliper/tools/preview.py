@@ -9,14 +9,12 @@ Only their tokenizers are loaded, no weights.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 
 import polars as pl
 
 from cliper import files, log
 from cliper.config import MadeFeatures, decides
-from cliper.errors import DataError
 from cliper.features.encoders import loading
 from cliper.features.prompts.templates import render_items
 from cliper.layout import Layout
@@ -37,17 +35,17 @@ def run(layout: Layout, *, rows: int, dataset: str | None, prompts: str | None, 
         readers = [each.text for each in made if each.prompts == name] or list(counters)
         texts = rendered["text"].to_list()
         n_tokens = {encoder: counters[encoder](texts) for encoder in dict.fromkeys(readers)}
-        sys.stdout.write("".join(shown(name, items, rendered, {key: n for key, n in n_tokens.items() if n})))
+        log.show(shown(name, items, rendered, {key: n for key, n in n_tokens.items() if n}))
 
 
 def load_counter(layout: Layout, encoder: str) -> Callable[[list[str]], list[int]]:
     """Return a counter of texts' tokens; if the encoder's weights are not prepared, it counts none and says why."""
-    try:
-        made_ready = decides.of_weights(layout.config, encoder=encoder)
-        return loading.load_counter(made_ready.encoder, layout.path("weights", encoder=encoder), name=encoder)
-    except DataError as error:
-        log.warn(f"tokens of {encoder} are not counted: {error}")
+    path = layout.path("weights", encoder=encoder)
+    if not path.exists():
+        advice = f"{path} is missing. Run: python -m cliper weights --encoder {encoder}"
+        log.warn(f"tokens of {encoder} are not counted: {advice}")
         return lambda texts: []
+    return loading.load_counter(decides.of_weights(layout.config, encoder=encoder).encoder, path, name=encoder)
 
 
 def shown(prompts: str, items: pl.DataFrame, rendered: pl.DataFrame, n_tokens: dict[str, list[int]]) -> Iterator[str]:
@@ -57,8 +55,8 @@ def shown(prompts: str, items: pl.DataFrame, rendered: pl.DataFrame, n_tokens: d
     n_tokens  encoder -> the lengths of these texts
     """
     for item, asin in items.select("item", "asin").iter_rows():
-        yield f"{prompts}, item {item} ({asin or 'without an asin'})\n"
+        yield f"{prompts}, item {item} ({asin or 'without an asin'})"
         for row in rendered.with_row_index().filter(item=item).iter_rows(named=True):
             counted = ", ".join(f"{encoder} {counts[row['index']]}" for encoder, counts in n_tokens.items())
             tokens = f" [{counted} tokens]" if counted else ""
-            yield f"  {row['view']}{tokens}{' (missing)' if row['is_missing'] else ''}: {row['text']}\n"
+            yield f"  {row['view']}{tokens}{' (missing)' if row['is_missing'] else ''}: {row['text']}"

@@ -13,7 +13,6 @@ after the other, if each takes as long as the mean of those done.
 from __future__ import annotations
 
 import csv
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from itertools import groupby, product
@@ -44,7 +43,7 @@ class Work(NamedTuple):
         if self.is_done or not self.log.is_file():
             return "", 0.0
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "".join(filter(str.isprintable, lines[-1] if lines else "")), time.time() - self.log.stat().st_mtime
+        return lines[-1] if lines else "", time.time() - self.log.stat().st_mtime
 
     def read_seconds(self) -> list[float]:
         """How long it took, from Snakemake's record of it; empty if there is none yet."""
@@ -107,4 +106,4 @@ def run(layout: Layout) -> None:
     lines += [describe_stage(list(group)) for _, group in groupby(jobs, key=lambda job: job.stage)]
     lines += [line for job in jobs for line in describe_open(job)]
     lines.append(MEANING)
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    log.show(lines)

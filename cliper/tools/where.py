@@ -9,8 +9,7 @@ which folders belong to this run.
 
 from __future__ import annotations
 
-import sys
-
+from cliper import log
 from cliper.config import CONTENT_FREE
 from cliper.errors import ConfigError, unknown
 from cliper.layout import Layout
@@ -29,4 +28,4 @@ def run(layout: Layout, *, dataset: str | None, arm: str | None) -> None:
         if is_asked:
             words = " ".join(str(value) for key, value in names.items() if key != "file")
             shown[f"{stage:17} {words}: {layout.folder(stage, **names)}"] = None
-    sys.stdout.write("".join(f"{line}\n" for line in shown))
+    log.show(shown)

@@ -17,6 +17,7 @@ from cliper.config import GivenFeatures, is_url
 from cliper.config.decides import BUILDERS, deciding
 from cliper.errors import CliperError
 from cliper.layout import FILES, FORMATS, Layout
+from cliper.media import terminal
 from cliper.stages import STAGES
 
 try:
@@ -25,7 +26,7 @@ try:
         configuration.read(Path(path))
     CONFIG = configuration.structure(config, where="config")
 except CliperError as error:
-    raise WorkflowError(str(error)) from None
+    raise WorkflowError(terminal(str(error))) from None
 
 RUN = CONFIG.run
 LAYOUT = Layout(CONFIG)

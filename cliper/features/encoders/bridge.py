@@ -25,16 +25,15 @@ from torch.nn.functional import normalize
 from cliper.features.encoders import cnn, sentence
 from cliper.features.encoders.base import Encoder, ImageTower, TextTower, Weights, few_at_a_time
 from cliper.features.encoders.bridge_settings import BridgeSettings
-from cliper.features.encoders.open_clip import CONFIG, WEIGHTS, Checkpoint, describe
+from cliper.features.encoders.checkpoint_files import CONFIG, TEXT_MODEL, TOKENIZER, TOKENS
+from cliper.features.encoders.open_clip import CPU, WEIGHTS, Checkpoint, describe
 from cliper.features.encoders.packages import find_package
 from cliper.files import atomic, write_json
 
-CPU = torch.device("cpu")
 D = 512  # width of the shared space, as in CLIP ViT-B/32
 CONTEXT = 77  # tokens, as in CLIP
 THRESHOLD = 2.0  # smaller logits vanish in the GELU between the two layers that map logits to vectors
 TEMPLATES = ("a photo of a {}.", "{}", "a picture showing a {}")
-TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 MODEL: dict[str, Any] = {
     "embed_dim": D,
     "custom_text": True,
@@ -69,7 +68,7 @@ class Bridge(Checkpoint[BridgeSettings]):
         minilm = packages[sentence.MODEL].find().parent
         checkpoint = folder / "bridge"
         checkpoint.mkdir(exist_ok=True)
-        for name in TEXT_FILES:
+        for name in (TEXT_MODEL, TOKENIZER, TOKENS):
             shutil.copyfile(minilm / name, checkpoint / name)
         preprocessing = {"mean": [0.5] * 3, "std": [0.5] * 3}
         write_json(checkpoint / CONFIG, {"model_cfg": MODEL, "preprocess_cfg": preprocessing})

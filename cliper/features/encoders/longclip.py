@@ -14,7 +14,6 @@ Source: Long-CLIP (Zhang et al. 2024), model/model_longclip.py; the golden numbe
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,10 @@ from torch import Tensor
 from cliper import web
 from cliper.errors import ConfigError, SourceError, unknown
 from cliper.features.encoders.base import Weights
+from cliper.features.encoders.checkpoint_files import CONFIG
 from cliper.features.encoders.longclip_settings import LongClipSettings
-from cliper.features.encoders.open_clip import CONFIG, WEIGHTS, Checkpoint, check_state, describe, require_digest
-from cliper.files import atomic, first_line, write_json
+from cliper.features.encoders.open_clip import WEIGHTS, Checkpoint, check_state, describe, reason, require_digest
+from cliper.files import atomic, write_json
 
 TIMEOUT_S = 60  # of silence, while the file is fetched
 KEPT = 20  # position embeddings that stay as CLIP trained them
@@ -67,9 +67,9 @@ class LongClip(Checkpoint[LongClipSettings]):
                 torch.load(path, map_location="cpu", weights_only=True), rounds=settings.weights == "fp16_rounded"
             )
             _check_fit(state, config)
-        except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # of torch.load on bytes that may be anything
             raise SourceError(
-                f"{path} does not hold Long-CLIP's weights for {settings.architecture} ({first_line(error)}); "
+                f"{path} does not hold Long-CLIP's weights for {settings.architecture} ({reason(error)}); "
                 "put the right file there, or correct encoders.*.source"
             ) from error
         checkpoint = folder / f"{settings.architecture}-longclip-{settings.weights}"
@@ -117,10 +117,7 @@ def _check_fit(state: dict[str, Tensor], config: dict[str, Any]) -> None:
     with torch.device("meta"):  # no memory for weights that are thrown away
         model = open_clip.CLIP(**config)
     check_state(state, model)
-    try:
-        model.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        raise ValueError("; ".join(line.strip() for line in str(error).splitlines()[1:3])) from error
+    model.load_state_dict(state, assign=True)
 
 
 def _obtain(source: str, folder: Path) -> Path:

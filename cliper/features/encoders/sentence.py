@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import BertConfig, BertModel
 
+from cliper.features.encoders import checkpoint_files
 from cliper.features.encoders.base import EncoderKind, TextTower, Weights, cut_tokens
 from cliper.features.encoders.packages import find_package
 from cliper.features.encoders.sentence_settings import SentenceSettings
@@ -69,7 +70,7 @@ def load_text_tower(device: torch.device, dtype: torch.dtype) -> TextTower:
 
 def load_tokenizer() -> Callable[[list[str]], list[list[int]]]:
     """Texts to token ids, not truncated, with the marks of start and end."""
-    tokenizer = AutoTokenizer.from_pretrained(find_package(MODEL).find().parent)
+    tokenizer = checkpoint_files.load_tokenizer(find_package(MODEL).find().parent)
     return lambda texts: tokenizer(texts, verbose=False)["input_ids"]
 
 

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-LATEX = str.maketrans(
-    {
-        "%": r"\%",
-        "#": r"\#",
-        "_": r"\_",
-        "&": r"\&",
-        "↑": r"$\uparrow$",
-        "↓": r"$\downarrow$",
-        "±": r"$\pm$",
-    }
-)
+from cliper.media import latex, markdown
 
 
 class Grid(NamedTuple):
@@ -26,9 +16,9 @@ class Grid(NamedTuple):
 
     def as_markdown(self) -> str:
         """A Markdown table with the notes below it."""
-        lines = [self.heading, ["---"] * len(self.heading), *self.rows]
-        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return table + "\n" + "".join(f"\n{note}\n" for note in self.notes)
+        heading, *rows = (f"| {' | '.join(map(markdown, row))} |\n" for row in [self.heading, *self.rows])
+        rule = f"|{' --- |' * len(self.heading)}\n"
+        return "".join([heading, rule, *rows, *(f"\n{markdown(note)}\n" for note in self.notes)])
 
     def as_text(self) -> str:
         """Columns of equal width for a terminal, with the notes below."""
@@ -40,7 +30,7 @@ class Grid(NamedTuple):
 
     def as_latex(self) -> str:
         """A LaTeX tabular (package booktabs) with the notes as comments."""
-        body = [" & ".join(cell.translate(LATEX) for cell in row) + r" \\" for row in [self.heading, *self.rows]]
+        body = [" & ".join(map(latex, row)) + r" \\" for row in [self.heading, *self.rows]]
         top = [rf"\begin{{tabular}}{{{'l' * len(self.heading)}}}", r"\toprule", body[0], r"\midrule"]
-        notes = (f"% {note}" for note in self.notes)
+        notes = (f"% {latex(note)}" for note in self.notes)
         return "\n".join([*top, *body[1:], r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
