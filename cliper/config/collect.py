@@ -47,7 +47,9 @@ class Dataset(Settings):
 class Download(Settings):
     """How raw files are fetched."""
 
-    timeout_s: float = Field(gt=0, description="longest time without data from a server")
+    timeout_s: float = Field(
+        gt=0, description="longest time until a server answers, and for each 1,000 x timeout_s bytes of a file"
+    )
     attempts: int = Field(ge=1, description="tries per mirror")
     lock: Annotated[str, Field(pattern=r"\.json$")] | None = Field(
         None, description="file that records the sha256 of each file at its first fetch; null: none"
