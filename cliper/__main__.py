@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import sys
 from importlib import import_module
@@ -117,4 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == 128 + signal.SIGINT:
+        os._exit(code)  # a thread may still look up a host's name or decode an image: the interpreter would wait for it
+    sys.exit(code)

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
-import signal
 import socket
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from cliper import files
 from cliper.collect import crawl
 from cliper.collect.images import fetch, pictures
 from cliper.collect.images.ahead import fetch_ahead
+from cliper.collect.images.examiners import Bodies, Examiners
 from cliper.collect.images.hosts import Hosts
 from cliper.collect.images.shards import read_images, shard_folder
 from cliper.config import Config
@@ -254,16 +253,16 @@ def test_an_interrupted_run_keeps_its_shards_and_ends_in_the_same_manifest(
     whole = manifest(shard_size=2).read_bytes()
     for file in (manifest(shard_size=2), *shards(shard_size=2).iterdir()):
         file.unlink()
-    examine, examined = pictures.examine, list[bytes]()
+    submit, submitted = crawl.Examiners.submit, list[Bodies]()
 
-    def break_off(body: bytes, **settings: int) -> pictures.Verdict:
-        examined.append(body)
-        if len(examined) == 4:
+    def break_off(self: Examiners, bodies: Bodies) -> Future[list[pictures.Verdict | None]]:
+        submitted.append(bodies)
+        if len(submitted) == 5:
             raise MemoryError
-        return examine(body, **settings)
+        return submit(self, bodies)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(pictures, "examine", break_off)
+        patch.setattr(crawl.Examiners, "submit", break_off)
         patch.setattr(crawl, "AT_ONCE", 1)
         patch.setattr(crawl, "AHEAD", 0)
         run(urls, shard_size=2, threads=1)
@@ -273,29 +272,6 @@ def test_an_interrupted_run_keeps_its_shards_and_ends_in_the_same_manifest(
     run(urls, shard_size=2)
     assert shop.asked == ["/d"]
     assert manifest(shard_size=2).read_bytes() == whole
-
-
-def test_processes_that_examine_say_the_same_and_their_death_loses_nothing(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.pages = {"/a": answer(), "/page": answer(b"<html>"), "/cut": answer(JPEG[:100]), "/gone": answer(code=404)}
-    urls = [shop.url + path for path in shop.pages]
-    run(urls)
-    here = manifest().read_bytes()
-    for file in (manifest(), *shards().iterdir()):
-        file.unlink()
-    monkeypatch.setattr(crawl, "FEW", 0)
-    with monkeypatch.context() as patch, pytest.raises(DataError, match="process that examines images was killed"):
-        patch.setattr(pictures, "follow_parent", os.abort)
-        run(urls)
-    run(urls)
-    assert manifest().read_bytes() == here
-
-
-def test_processes_that_examine_leave_ctrl_c_to_their_parent_from_their_start() -> None:
-    with crawl.open_examiners(crawl.FEW) as examiners:
-        assert signal.SIGINT in examiners.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_shard_is_written_and_read_in_parts_when_its_images_are_large(
@@ -316,18 +292,18 @@ def test_a_shard_is_written_and_read_in_parts_when_its_images_are_large(
 def test_large_images_wait_for_those_before_them_to_be_examined(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crawl, "HELD", 3 * len(JPEG))
     monkeypatch.setattr(crawl, "AT_ONCE", 1)
-    asked_when_first_examined, examine = list[int](), pictures.examine_all
+    asked_when_first_examined, submit = list[int](), crawl.Examiners.submit
 
-    def wait_and_examine(bodies: list[bytes], **settings: int) -> list[pictures.Verdict | None]:
+    def wait_and_submit(self: Examiners, bodies: Bodies) -> Future[list[pictures.Verdict | None]]:
         if not asked_when_first_examined:
             time.sleep(0.1)  # for threads that would go on
             asked_when_first_examined.append(len(shop.asked))
-        return examine(bodies, **settings)
+        return submit(self, bodies)
 
-    monkeypatch.setattr(pictures, "examine_all", wait_and_examine)
+    monkeypatch.setattr(crawl.Examiners, "submit", wait_and_submit)
     shop.pages = {f"/{i}": answer() for i in range(60)}
     assert run([shop.url + path for path in shop.pages], shard_size=60)["status"].to_list() == ["ok"] * 60
-    most = 1 + crawl.AHEAD + 3 + 2 * CONFIG.crawl.threads  # examined, waiting for it, held, begun
+    most = 1 + 3 + 2 * CONFIG.crawl.threads  # about to be examined, held, begun
     assert asked_when_first_examined[0] <= most + 1
 
 
@@ -343,8 +319,8 @@ def test_rows_that_are_examined_are_let_go(monkeypatch: pytest.MonkeyPatch) -> N
 
     given, most = list[weakref.ref[Row]](), 0
     monkeypatch.setattr(crawl, "AT_ONCE", 1)
-    with ThreadPoolExecutor(1) as examiners:
-        for _ in crawl.examine_rows(give(), examiners, CONFIG.crawl):
+    with Examiners(max_pixels=10_000, min_side_px=1) as examiners:
+        for _ in crawl.examine_rows(give(), examiners):
             most = max(most, sum(row() is not None for row in given))
     assert most <= crawl.AHEAD + 3
 
@@ -564,7 +540,6 @@ def test_a_pause_holds_back_those_too_who_have_their_turn_already(monkeypatch: p
     asyncio.run(ask_twice())
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_images_of_unusual_kinds_are_counted(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     turned, wrong = Image.Exif(), b"Exif\0\0II*\0\xff\xff\xff\x7f"
     turned[ExifTags.Base.Orientation] = 6

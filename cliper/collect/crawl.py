@@ -11,26 +11,22 @@ were given up). A finished run fetches nothing; with --retry-failed it retries t
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from contextlib import closing
-from functools import partial
 from itertools import zip_longest
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from cliper import files, log
-from cliper.collect.images import pictures
 from cliper.collect.images.ahead import Source, fetch_ahead
+from cliper.collect.images.examiners import Examiners
 from cliper.collect.images.fetch import Answer, Fetcher, is_transient
 from cliper.collect.images.folder import OwnImages, find_images
+from cliper.collect.images.pictures import Verdict
 from cliper.collect.images.shards import no_outcomes, read_outcomes, read_rows, shard_folder, shard_name
 from cliper.config import decides
 from cliper.config.collect import Crawl
@@ -40,7 +36,6 @@ from cliper.schemas import IMAGE_STATUSES, TABLES
 
 Row = dict[str, Any]  # of a shard
 AT_ONCE, AHEAD = 32, 4  # images per batch to examine; most batches submitted at once
-FEW = 2_000  # URLs; with more, processes that examine images are worth the half second that they take to start
 AT_ONCE_BYTES = 2_000_000  # a batch ends early when its images reach this size
 HELD = 128_000_000  # bytes of fetched images that wait to be examined; with more, no request starts
 GROUP = 32_000_000  # bytes of images in a row group of a shard
@@ -122,7 +117,7 @@ def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
 def make_row(url: str, answer: Answer) -> Row:
     """A URL's row in the shard, without its number; the bytes are not examined yet."""
     row = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code, "bytes": answer.body}
-    return row | pictures.Verdict(answer.status, detail=answer.detail)._asdict()
+    return row | Verdict(answer.status, detail=answer.detail)._asdict()
 
 
 def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]:
@@ -151,32 +146,18 @@ def weigh(row: Row) -> int:
     return len(row["bytes"] or b"")
 
 
-def open_examiners(count: int) -> Executor:
-    """Workers that examine `count` images: separate processes if there are enough images, else a thread."""
-    if count < FEW:
-        return ThreadPoolExecutor(1)
-    n_processes = min(4, max(1, (os.cpu_count() or 1) // 2))
-    examiners = ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=pictures.follow_parent)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the processes inherit it: Ctrl-C reaches only us
-    for _ in range(n_processes):
-        examiners.submit(int)  # any call starts one process
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return examiners
-
-
-def examine_rows(rows: Iterable[Row], examiners: Executor, settings: Crawl) -> Generator[Row]:
+def examine_rows(rows: Iterable[Row], examiners: Examiners) -> Generator[Row]:
     """Yield the fetched rows in order with their verdicts; only images keep their bytes."""
-    judge = partial(pictures.examine_all, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
-    under_way = deque[tuple[list[Row], Future[list[pictures.Verdict | None]]]]()
+    under_way = deque[tuple[list[Row], Future[list[Verdict | None]]]]()
     for batch in cut_rows(rows, n_rows=AT_ONCE, n_bytes=AT_ONCE_BYTES):
-        under_way.append((batch, examiners.submit(judge, [row["bytes"] for row in batch])))
+        under_way.append((batch, examiners.submit([row["bytes"] for row in batch])))
         while under_way and (len(under_way) > AHEAD or under_way[0][1].done()):
             yield from judge_rows(*under_way.popleft())
     while under_way:
         yield from judge_rows(*under_way.popleft())
 
 
-def judge_rows(rows: list[Row], verdicts: Future[list[pictures.Verdict | None]]) -> Iterator[Row]:
+def judge_rows(rows: list[Row], verdicts: Future[list[Verdict | None]]) -> Iterator[Row]:
     """Join rows with their verdicts; only images keep their bytes."""
     for row, verdict in zip(rows, verdicts.result(), strict=True):
         judged = {} if verdict is None else verdict._asdict()
@@ -214,11 +195,11 @@ def fetch_shards(
     todo = {path: find_todo(path, urls, asks_again=asks_again) for path, urls in shards.items()}
     urls = [url for part in todo.values() for url in part]
     outcomes = [no_outcomes()]
-    with open_examiners(len(urls)) as examiners:
+    with Examiners(max_pixels=settings.max_pixels, min_side_px=settings.min_side_px) as examiners:
         limits = {"n_at_once": settings.threads, "n_ahead": settings.shard_size, "max_bytes": HELD}
         with closing(fetch_ahead(source, urls, **limits)) as answers:
             shown = log.progress(map(make_row, urls, answers), total=len(urls), what="images")
-            with closing(examine_rows(shown, examiners, settings)) as rows:
+            with closing(examine_rows(shown, examiners)) as rows:
                 for path, part in todo.items():
                     if part:
                         write_shard(path, shards[path], part, rows)
@@ -248,12 +229,7 @@ def run(job: decides.Crawl, at: At, *, retry_failed: bool = False) -> None:
     urls = planned.filter(pl.col("status").is_null())["url"].unique(maintain_order=True).to_list()
     shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, settings).items()}
     with files.sole_writer(path.parent):
-        try:
-            outcomes = fetch_shards(shards, settings, source, asks_again=retry_failed or not path.exists())
-        except BrokenProcessPool:
-            raise DataError(
-                "a process that examines images was killed, maybe because memory ran out; run again: shards are kept"
-            ) from None
+        outcomes = fetch_shards(shards, settings, source, asks_again=retry_failed or not path.exists())
         require_share(outcomes, settings.min_ok)
         images = build_manifest(planned, outcomes)
         files.write_table(path, "images", images)
