@@ -47,8 +47,6 @@ def build_parser() -> argparse.ArgumentParser:
         for option in (*stage.names, *stage.options):
             kind = int if option in INTEGERS else str
             command.add_argument(f"--{option}", type=kind, help=NAME_HELP[option])
-        for flag in stage.flags:
-            command.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=NAME_HELP[flag])
         if stage.has_places:
             command.add_argument("--place", metavar="FOLDER", help="the job's folder, instead of its names")
         if stage.preview is not None:
@@ -68,7 +66,7 @@ def perform(config: Config, stage: str, **names: Any) -> None:
         return
     value = BUILDERS[stage](config, **{name: given[name] for name in row.names})
     at = At(layout, {name: given[name] for name in (*row.names, *row.options) if name in given})
-    do(value, at, **{flag: given.get(flag, False) for flag in row.flags})
+    do(value, at)
 
 
 def preview(config: Config, stage: str, rows: int, **names: Any) -> None:
@@ -82,7 +80,7 @@ def do_job(options: argparse.Namespace) -> None:
     """Do what the command line asks for. Raises ConfigError if a name is missing."""
     stage = STAGES[options.stage]
     names = {name: getattr(options, name) for name in stage.names}
-    more = {name: getattr(options, name) for name in (*stage.options, *stage.flags)}
+    more = {name: getattr(options, name) for name in stage.options}
     settings = config.load(options.config)
     if stage.preview is not None and options.preview is not None:
         preview(settings, options.stage, options.preview, **names)
