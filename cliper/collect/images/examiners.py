@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import Pipe
 from typing import Self
 
@@ -52,16 +53,15 @@ class Examiners:
 
     def _examine(self, bodies: Bodies) -> list[Verdict | None]:
         process = self._process()
-        try:
+        with suppress(EOFError, OSError):
             return process.ask(bodies)
-        except (EOFError, OSError):  # it died
-            with self._lock:
-                self._running.remove(process)
-            del self._own.process
-            code = process.kill()
-            if len(bodies) == 1:
-                return [blame(code)]
-            return [verdict for body in bodies for verdict in self._examine([body])]  # one of them is the cause
+        with self._lock:  # it died
+            self._running.remove(process)
+        del self._own.process
+        code = process.kill()
+        if len(bodies) == 1:
+            return [blame(code)]
+        return [verdict for body in bodies for verdict in self._examine([body])]  # one of them is the cause
 
     def _process(self) -> _Process:
         """The thread's process, started if there is none."""
@@ -84,7 +84,7 @@ class _Process:
         command += f"serve({theirs.fileno()}, {MAX_CPU_S}, **{limits})"
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", command],
+                [sys.executable, "-P", "-W", "ignore", "-c", command],
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C reaches only us
