@@ -120,10 +120,10 @@ def test_bytes_that_crawl_did_not_fetch_stop_the_stage(settings):
     shard = shard_folder(toy.path(settings, "images", dataset="baby")) / "images-00000.parquet"
     swapped = files.read_table(shard, "image_shard").with_columns(bytes=pl.Series([png("red"), png("teal")]))
     files.write_table(shard, "image_shard", swapped)
-    with pytest.raises(
-        DataError, match=r"00000\.parquet has other images .* Run: python -m cliper crawl --place baby-"
-    ):
+    with pytest.raises(DataError, match=r"00000\.parquet has other images .* Run: python -m cliper crawl ") as raised:
         toy.run("encode-image", settings, dataset="baby", encoder="lite0")
+    place = str(raised.value).rpartition("--place ")[2]
+    assert Layout(settings).names_of("crawl", place, {"dataset": None}) == {"dataset": "baby"}
     assert not [path for path in ENCODE.rglob("*") if path.is_file()]
 
 

@@ -66,9 +66,8 @@ def check_shard(shard: Path, urls: Sequence[str]) -> list[tuple[str, int | None]
 
 def _require_same(image: bytes | None, sha256: str, shard: Path) -> None:
     if image is None or hashlib.sha256(image).hexdigest() != sha256:
-        raise DataError(
-            f"{shard} has other images than crawl fetched. Run: python -m cliper crawl --place {shard.parents[1].name}"
-        )
+        place = f"crawl/{shard.parents[1].name}"
+        raise DataError(f"{shard} has other images than crawl fetched. Run: python -m cliper crawl --place {place}")
 
 
 def no_outcomes() -> pl.DataFrame:
