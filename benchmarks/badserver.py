@@ -35,6 +35,22 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def scans(count: int, *, side: int = 40) -> bytes:
+    """A grey progressive JPEG with so many more scans that change nothing; a few bytes each."""
+    file = io.BytesIO()
+    Image.new("L", (side, side), 128).save(file, "JPEG", progressive=True)
+    image = file.getvalue()
+    last = image.rindex(b"\xff\xda")
+    return image[:last] + image[last:-2] * (1 + count) + image[-2:]
+
+
+def chunks(count: int) -> bytes:
+    """A PNG with so many chunks of no meaning before its image: 2 to 3 s of CPU a million."""
+    image, head = picture("PNG"), 33  # bytes of the signature and the first chunk
+    chunk = struct.pack(">I", 0) + b"prIv" + struct.pack(">I", zlib.crc32(b"prIv"))
+    return image[:head] + chunk * count + image[head:]
+
+
 JPEG = picture()
 Behaviour = Callable[[BaseHTTPRequestHandler], None]
 

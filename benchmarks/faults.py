@@ -15,7 +15,9 @@ import gzip
 import json
 import os
 import resource
+import runpy
 import signal
+import socket
 import socketserver
 import ssl
 import subprocess
@@ -44,12 +46,13 @@ from benchmarks.badserver import (
     in_turn,
     picture,
     reset,
+    scans,
     serve,
 )
 from cliper import files
-from cliper.__main__ import main as cliper
 from cliper.__main__ import perform
 from cliper.collect import crawl
+from cliper.collect.images import examiners
 from cliper.errors import DataError
 
 NAME = "faults"
@@ -216,11 +219,11 @@ def see_outage(outage_s: float) -> Seen:
 
 
 @contextmanager
-def sound_shop(**settings: Any) -> Iterator[Shop]:
+def sound_shop(*, host: str = "127.0.0.1", **settings: Any) -> Iterator[Shop]:
     """A server with one sound image more than fit into a shard, ready to be crawled."""
     with serve("127.0.0.1") as shop:
         shop.pages = {f"/{i}": answer(picture(size=(40 + i, 30))) for i in range(SOUND)}
-        prepare([shop.url + path for path in shop.pages], **settings)
+        prepare([shop.url.replace("127.0.0.1", host) + path for path in shop.pages], **settings)
         yield shop
 
 
@@ -235,9 +238,13 @@ def start(hinder: str, *names: str) -> subprocess.Popen[bytes]:
 def run_hindered() -> None:
     """Entry of that process: its exit code is the command's."""
     hinder, *names = sys.argv[1:]
-    hinders: dict[str, Callable[..., None]] = {"leave_alone": leave_alone, "fill_disk": fill_disk, "die_in": die_in}
+    hinders: dict[str, Callable[..., None]] = {
+        each.__name__: each for each in (leave_alone, fill_disk, die_in, let_examiners_stall, let_lookups_stall)
+    }
     hinders[hinder](*names)
-    sys.exit(cliper(["crawl", "--config", str(configs.SHIPPED), configs.OVERLAY, "--dataset", NAME]))
+    sys.argv[1:] = ["crawl", "--config", str(configs.SHIPPED), configs.OVERLAY, "--dataset", NAME]
+    del sys.modules["cliper.__main__"]  # else runpy warns
+    runpy.run_module("cliper", run_name="__main__")
 
 
 def leave_alone() -> None:
@@ -252,7 +259,7 @@ def fill_disk() -> None:
 def die_in(phase: str) -> None:
     """Be killed with -9 in the given phase of the crawl."""
     if phase == "while fetching":
-        crawl.pictures.examine_all = die
+        crawl.Examiners.submit = die  # type: ignore[method-assign]
     elif phase == "while writing a shard":
         files.os.fsync = die  # type: ignore[attr-defined]
     elif phase == "after a shard":
@@ -264,6 +271,22 @@ def die_in(phase: str) -> None:
 def die(*_: Any, **__: Any) -> Any:
     """Be killed with -9."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def let_examiners_stall() -> None:
+    """Let the processes that examine images do so for ever."""
+    examiners.serve = stall  # type: ignore[assignment]
+
+
+def let_lookups_stall() -> None:
+    """Let the system look up each host's name for ever."""
+    socket.getaddrinfo = stall
+
+
+def stall(*_: Any, **__: Any) -> None:
+    """Say so, and do not come back."""
+    Path("stalled").touch()
+    time.sleep(600)
 
 
 def see_full_disk() -> Seen:
@@ -281,17 +304,32 @@ def see_full_disk() -> Seen:
 def see_kill(phase: str) -> Seen:
     """Killed with -9: the next run ends in the bytes of an uninterrupted one."""
     with sound_shop():
-        crawl_here()
-        whole = {path: path.read_bytes() for path in manifest().parent.rglob("*.parquet")}
-        for path in whole:
-            path.unlink()
+        whole = make_and_remove()
         process = start("die_in", phase)
         process.wait()
         if process.returncode != -signal.SIGKILL or manifest().exists():
             return Seen(f"was not killed: exit {process.returncode}")
-        seen = look(crawl_here(), 0)
-        is_same = {path: path.read_bytes() for path in manifest().parent.rglob("*.parquet")} == whole
-        return seen if is_same else seen._replace(status="other bytes")
+        return see_resumed(whole, "ok")
+
+
+def make_and_remove() -> dict[Path, bytes]:
+    """Crawl what was prepared, remove the files, and return their bytes."""
+    crawl_here()
+    whole = read_results()
+    for path in whole:
+        path.unlink()
+    return whole
+
+
+def read_results() -> dict[Path, bytes]:
+    """Manifest and shards."""
+    return {path: path.read_bytes() for path in manifest().parent.rglob("*.parquet")}
+
+
+def see_resumed(whole: dict[Path, bytes], status: str) -> Seen:
+    """Crawl again after a crawl that ended early, and compare with an uninterrupted one."""
+    seen = look(crawl_here(), 0)
+    return seen._replace(status=status if seen.status == "ok" and read_results() == whole else "other bytes")
 
 
 def see_ctrl_c() -> Seen:
@@ -307,6 +345,22 @@ def see_ctrl_c() -> Seen:
         if said != "crawl was stopped\n":
             return Seen(said)
         return look(crawl_here(), 0)._replace(status=f"exit {process.returncode}")
+
+
+def see_ctrl_c_while_stalled(hinder: str) -> Seen:
+    """Stopped by Ctrl-C while a part of it stalls: it ends within 2 seconds, and the next run ends well."""
+    with sound_shop(host="localhost", allow_hosts=["localhost"]):
+        whole = make_and_remove()
+        process = start(hinder)
+        while not Path("stalled").exists() and process.poll() is None:
+            time.sleep(0.01)
+        began = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        seconds, said = time.perf_counter() - began, Path("stderr.txt").read_text()
+        if said != "crawl was stopped\n" or seconds > 2:
+            return Seen(f"{said} after {seconds:.1f} s")
+        return see_resumed(whole, f"exit {process.returncode}")
 
 
 def see_two_crawls() -> Seen:
@@ -364,6 +418,7 @@ FAULTS = [
     page("file cut before it was served", "truncated", answer(JPEG[: len(JPEG) * 97 // 100])),
     page("gzip bomb", "not_an_image", answer(gzip.compress(bytes(50_000_000)), Content_Encoding="gzip")),
     page("image bomb, 400 megapixels", "too_large", answer(bomb(20_000))),
+    page("JPEG of 10,000 scans", "undecodable", answer(scans(10_000, side=200))),
     page("HTML with status 200", "not_an_image", answer(b"<html>Sorry</html>")),
     page("empty body", "not_an_image", answer(b"")),
     page("1 x 1 gif", "too_small", answer(picture("GIF", size=(1, 1), mode="L"))),
@@ -385,6 +440,13 @@ FAULTS = [
         for phase in ("while fetching", "while writing a shard", "after a shard", "while writing the manifest")
     ],
     Fault("Ctrl-C", "exit 130", see_ctrl_c, limit_s=PATIENT),
+    *[
+        Fault(f"Ctrl-C {phase}", "exit 130", partial(see_ctrl_c_while_stalled, hinder), limit_s=PATIENT)
+        for phase, hinder in (
+            ("while an image is examined", "let_examiners_stall"),
+            ("while a name is looked up", "let_lookups_stall"),
+        )
+    ],
     Fault("two crawls on one folder", "refused", see_two_crawls, limit_s=PATIENT),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import sys
 from importlib import import_module
@@ -55,8 +56,6 @@ def build_parser() -> argparse.ArgumentParser:
         for option in (*stage.names, *stage.options):
             kind = whole_number if option in NUMBERS else str
             command.add_argument(f"--{option}", type=kind, help=NAME_HELP[option])
-        for flag in stage.flags:
-            command.add_argument(f"--{flag.replace('_', '-')}", action="store_true", help=NAME_HELP[flag])
         if stage.has_places:
             command.add_argument("--place", metavar="FOLDER", help="the job's folder, instead of its names")
         if stage.preview is not None:
@@ -76,7 +75,7 @@ def perform(config: Config, stage: str, **names: Any) -> None:
         return
     value = BUILDERS[stage](config, **{name: given[name] for name in row.names})
     at = At(layout, {name: given[name] for name in (*row.names, *row.options) if name in given})
-    do(value, at, **{flag: given.get(flag, False) for flag in row.flags})
+    do(value, at)
 
 
 def preview(config: Config, stage: str, rows: int, **names: Any) -> None:
@@ -90,7 +89,7 @@ def do_job(options: argparse.Namespace, *, owns_process: bool) -> None:
     """Do what the command line asks for. Raises ConfigError if a name is missing."""
     stage = STAGES[options.stage]
     names = {name: getattr(options, name) for name in stage.names}
-    more = {name: getattr(options, name) for name in (*stage.options, *stage.flags)}
+    more = {name: getattr(options, name) for name in stage.options}
     settings = config.load(options.config)
     if owns_process:
         kernels.pin(settings.kernels)
@@ -128,4 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == 128 + signal.SIGINT:
+        os._exit(code)  # a thread may still look up a host's name or decode an image: the interpreter would wait for it
+    sys.exit(code)

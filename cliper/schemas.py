@@ -52,6 +52,7 @@ IMAGE_STATUSES = (
     "too_small",  # fewer pixels a side than the config allows
     "not_an_image",
     "truncated",
+    "undecodable",  # its decoding takes too many scans or too much CPU time, or ends the decoder
 )
 
 EMBEDDING_STATUSES = (

@@ -25,7 +25,6 @@ class Stage(NamedTuple):
               of the settings that decide them. Otherwise they are below results/<name of the run>/
     function  name of the function in the module
     options   names that may be left out
-    flags     switches, off by default
     preview   module of `--preview N`, which shows N rows and writes nothing; all names are then optional
     """
 
@@ -36,7 +35,6 @@ class Stage(NamedTuple):
     shared: bool = False
     function: str = "run"
     options: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
     preview: str | None = None
 
     @property
@@ -66,7 +64,7 @@ STAGES: dict[str, Stage] = {
         ("dataset",),
         "crawl/{dataset}",
         shared=True,
-        flags=("retry_failed",),
+        options=("retry",),
     ),
     "prompt": Stage(
         "cliper.features.prompt",
@@ -173,7 +171,7 @@ NAME_HELP = {
     "table": "table1 or table2",
     "format": "mmrec",
     "item": "the shop's own id of an item (asin)",
-    "retry_failed": "retry transient failures: timeouts, broken connections, 429, 5xx, hosts that were given up",
+    "retry": "statuses to fetch again, as a,b; transient means timeouts, broken connections, 429, 5xx, given_up",
     "html": "also write a page with the image to this file",
 }
 NUMBERS = frozenset({"seed", "range"})

@@ -135,7 +135,6 @@ def angled(pattern: str) -> str:
 def stage_facts(row: Stage) -> Iterator[str]:
     options = [[code(f"--{name}"), NAME_HELP[name], ""] for name in row.names]
     options += [[code(f"--{name}"), NAME_HELP[name], "may be left out"] for name in row.options]
-    options += [[code(f"--{flag.replace('_', '-')}"), NAME_HELP[flag], "switch"] for flag in row.flags]
     if row.preview:
         options += [[code("--preview N"), "show N rows and write nothing; names may then be left out", ""]]
     if options:

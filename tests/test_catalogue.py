@@ -154,7 +154,7 @@ def test_the_data_card_shows_density_and_what_train_lacks(workdir: Path) -> None
     # has none before, and the last is of item y, which nobody had.
     ratings = "".join(f"u{n},x,5.0,{n}\n" for n in range(8)) + "v,x,5.0,8\nv,y,5.0,9\n"
     config = toy.settings(**toy.dataset(workdir, split="global_time"))
-    toy.write_raw(toy.path(config, "raw", dataset="toy", file="x").parent, ratings, [])
+    toy.write_raw(toy.path(config, "raw", dataset="toy", file="x").parent, ratings, ["{'asin': 'nobody'}"])
     toy.run("catalogue", config, dataset="toy")
     shown = card(config).select("step", "users", "items", "density", "cold_users", "cold_items").rows()
     assert shown == [
@@ -241,7 +241,7 @@ def write_baby_as_rated(folder: Path, *, seed: int) -> None:
     )
     folder.mkdir(parents=True)
     rated.write_csv(folder / "ratings_Toy.csv", include_header=False)
-    toy.write_metadata(folder, [])
+    toy.write_metadata(folder, ["{'asin': 'nobody'}"])
 
 
 @needs_shared

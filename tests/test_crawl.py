@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
-import signal
 import socket
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -25,10 +23,11 @@ from cliper import files
 from cliper.collect import crawl
 from cliper.collect.images import fetch, pictures
 from cliper.collect.images.ahead import fetch_ahead
+from cliper.collect.images.examiners import Bodies, Examiners
 from cliper.collect.images.hosts import Hosts
 from cliper.collect.images.shards import read_images, shard_folder
 from cliper.config import Config
-from cliper.errors import DataError
+from cliper.errors import ConfigError, DataError
 
 sys.path.append(str(toy.REPOSITORY))  # benchmarks are not installed
 
@@ -73,13 +72,13 @@ def shards(**settings: Any) -> Path:
     return shard_folder(manifest(**settings))
 
 
-def run(urls: list[str | None], *, retry_failed: bool = False, **settings: Any) -> pl.DataFrame:
+def run(urls: list[str | None], *, retry: str | None = None, **settings: Any) -> pl.DataFrame:
     """Crawl items 0, 1, … with these URLs; returns the manifest."""
     count, chosen = len(urls), configured(**settings)
     items: dict[str, Any] = {"item": range(count), "asin": [f"B{i}" for i in range(count)], "image_url": urls}
     unused = dict.fromkeys(("title", "brand", "categories", "description"))
     files.write_table(toy.path(chosen, "items", dataset="toy"), "items", pl.DataFrame(items | unused))
-    toy.run("crawl", chosen, dataset="toy", retry_failed=retry_failed)
+    toy.run("crawl", chosen, dataset="toy", retry=retry)
     return files.read_table(manifest(**settings), "images")
 
 
@@ -208,7 +207,7 @@ def test_a_second_run_asks_for_nothing_and_a_lost_shard_for_its_urls_only(shop: 
     assert manifest(shard_size=2).read_bytes() == first
 
 
-def test_retry_failed_retries_transient_failures_and_nothing_else(shop: Shop) -> None:
+def test_a_finished_run_retries_transient_failures_where_asked_and_nothing_else(shop: Shop) -> None:
     cut = answer(JPEG[:100], Content_Length=str(len(JPEG)), Connection="close")
     shop.pages = {"/ok": answer(), "/503": in_turn(answer(code=503), answer()), "/cut": in_turn(cut, answer())}
     urls = [f"{shop.url}/{path}" for path in ("ok", "503", "404", "cut")]
@@ -217,8 +216,31 @@ def test_retry_failed_retries_transient_failures_and_nothing_else(shop: Shop) ->
     shop.asked.clear()
     run(urls, attempts=1)
     assert (shop.asked, manifest().read_bytes()) == ([], first)
-    assert run(urls, attempts=1, retry_failed=True)["status"].to_list() == ["ok", "ok", "http_error", "ok"]
+    assert run(urls, attempts=1, retry="transient")["status"].to_list() == ["ok", "ok", "http_error", "ok"]
     assert sorted(shop.asked) == ["/503", "/cut"]
+
+
+def test_a_finished_run_retries_the_statuses_that_are_named(shop: Shop) -> None:
+    pages = {"/ok": answer(), "/404": answer(code=404), "/page": answer(b"<html>"), "/cut": answer(JPEG[:100])}
+    shop.pages, urls = pages, [shop.url + path for path in pages]
+    run(urls)
+    for retry, expected in (
+        ("not_an_image", ["/page"]),
+        ("truncated,http_error", ["/404", "/cut"]),
+        ("transient", []),
+    ):
+        shop.asked.clear()
+        run(urls, retry=retry)
+        assert sorted(shop.asked) == expected
+    shop.pages = dict.fromkeys(pages, answer())
+    assert run(urls, retry="not_an_image,truncated")["status"].to_list() == ["ok", "http_error", "ok", "ok"]
+
+
+@pytest.mark.parametrize("retry", ["ok", "no_url", "failed", "transient,", "transient, timeout"])
+def test_only_statuses_that_a_url_may_have_without_an_image_are_retried(shop: Shop, retry: str) -> None:
+    with pytest.raises(ConfigError, match="unknown status to retry '.*'; known: connection_error, given_up"):
+        run([f"{shop.url}/a"], retry=retry)
+    assert shop.asked == []
 
 
 def test_an_unfinished_run_retries_transient_failures(shop: Shop) -> None:
@@ -254,16 +276,16 @@ def test_an_interrupted_run_keeps_its_shards_and_ends_in_the_same_manifest(
     whole = manifest(shard_size=2).read_bytes()
     for file in (manifest(shard_size=2), *shards(shard_size=2).iterdir()):
         file.unlink()
-    examine, examined = pictures.examine, list[bytes]()
+    submit, submitted = crawl.Examiners.submit, list[Bodies]()
 
-    def break_off(body: bytes, **settings: int) -> pictures.Verdict:
-        examined.append(body)
-        if len(examined) == 4:
+    def break_off(self: Examiners, bodies: Bodies) -> Future[list[pictures.Verdict | None]]:
+        submitted.append(bodies)
+        if len(submitted) == 5:
             raise MemoryError
-        return examine(body, **settings)
+        return submit(self, bodies)
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(pictures, "examine", break_off)
+        patch.setattr(crawl.Examiners, "submit", break_off)
         patch.setattr(crawl, "AT_ONCE", 1)
         patch.setattr(crawl, "AHEAD", 0)
         run(urls, shard_size=2, threads=1)
@@ -273,29 +295,6 @@ def test_an_interrupted_run_keeps_its_shards_and_ends_in_the_same_manifest(
     run(urls, shard_size=2)
     assert shop.asked == ["/d"]
     assert manifest(shard_size=2).read_bytes() == whole
-
-
-def test_processes_that_examine_say_the_same_and_their_death_loses_nothing(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.pages = {"/a": answer(), "/page": answer(b"<html>"), "/cut": answer(JPEG[:100]), "/gone": answer(code=404)}
-    urls = [shop.url + path for path in shop.pages]
-    run(urls)
-    here = manifest().read_bytes()
-    for file in (manifest(), *shards().iterdir()):
-        file.unlink()
-    monkeypatch.setattr(crawl, "FEW", 0)
-    with monkeypatch.context() as patch, pytest.raises(DataError, match="process that examines images was killed"):
-        patch.setattr(pictures, "follow_parent", os.abort)
-        run(urls)
-    run(urls)
-    assert manifest().read_bytes() == here
-
-
-def test_processes_that_examine_leave_ctrl_c_to_their_parent_from_their_start() -> None:
-    with crawl.open_examiners(crawl.FEW) as examiners:
-        assert signal.SIGINT in examiners.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_shard_is_written_and_read_in_parts_when_its_images_are_large(
@@ -308,7 +307,7 @@ def test_a_shard_is_written_and_read_in_parts_when_its_images_are_large(
     (shard,) = shards(shard_size=6).iterdir()
     assert [pq.ParquetFile(shard).metadata.row_group(group).num_rows for group in range(3)] == [2, 2, 2]
     shop.pages["/gone"] = answer(JPEG + bytes(9))
-    images = run([*urls, urls[0]], shard_size=6, retry_failed=True)
+    images = run([*urls, urls[0]], shard_size=6, retry="transient")
     assert images["row"].to_list() == [0, 1, 2, 3, 4, 5, 0]
     assert [len(body) - len(JPEG) for _, body in read_images(manifest(shard_size=6))] == [0, 1, 2, 3, 4, 9, 0]
 
@@ -316,18 +315,18 @@ def test_a_shard_is_written_and_read_in_parts_when_its_images_are_large(
 def test_large_images_wait_for_those_before_them_to_be_examined(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crawl, "HELD", 3 * len(JPEG))
     monkeypatch.setattr(crawl, "AT_ONCE", 1)
-    asked_when_first_examined, examine = list[int](), pictures.examine_all
+    asked_when_first_examined, submit = list[int](), crawl.Examiners.submit
 
-    def wait_and_examine(bodies: list[bytes], **settings: int) -> list[pictures.Verdict | None]:
+    def wait_and_submit(self: Examiners, bodies: Bodies) -> Future[list[pictures.Verdict | None]]:
         if not asked_when_first_examined:
             time.sleep(0.1)  # for threads that would go on
             asked_when_first_examined.append(len(shop.asked))
-        return examine(bodies, **settings)
+        return submit(self, bodies)
 
-    monkeypatch.setattr(pictures, "examine_all", wait_and_examine)
+    monkeypatch.setattr(crawl.Examiners, "submit", wait_and_submit)
     shop.pages = {f"/{i}": answer() for i in range(60)}
     assert run([shop.url + path for path in shop.pages], shard_size=60)["status"].to_list() == ["ok"] * 60
-    most = 1 + crawl.AHEAD + 3 + 2 * CONFIG.crawl.threads  # examined, waiting for it, held, begun
+    most = 1 + 3 + 2 * CONFIG.crawl.threads  # about to be examined, held, begun
     assert asked_when_first_examined[0] <= most + 1
 
 
@@ -343,8 +342,8 @@ def test_rows_that_are_examined_are_let_go(monkeypatch: pytest.MonkeyPatch) -> N
 
     given, most = list[weakref.ref[Row]](), 0
     monkeypatch.setattr(crawl, "AT_ONCE", 1)
-    with ThreadPoolExecutor(1) as examiners:
-        for _ in crawl.examine_rows(give(), examiners, CONFIG.crawl):
+    with Examiners(max_pixels=10_000, min_side_px=1) as examiners:
+        for _ in crawl.examine_rows(give(), examiners):
             most = max(most, sum(row() is not None for row in given))
     assert most <= crawl.AHEAD + 3
 
@@ -495,20 +494,112 @@ def test_waiting_for_a_turn_does_not_count_towards_the_deadline(shop: Shop) -> N
     assert images["status"].to_list() == ["ok"] * 6
 
 
-def test_too_few_images_fail_with_the_commonest_reason_and_keep_the_shards(shop: Shop) -> None:
+def test_too_few_images_fail_with_the_commonest_reason(shop: Shop) -> None:
     shop.pages = {"/a": answer(), "/page": answer(b"<html>")}
     urls = [None, *(f"{shop.url}/{path}" for path in ("a", "x", "y", "page"))]
     with pytest.raises(DataError, match=r"^1 of 4 image URLs .* http_error \(Not Found\), 2 times, .*/x\. "):
         run(urls, min_ok=0.5)
     assert not manifest().exists()
+    assert run(urls, min_ok=0.25)["status"].to_list() == ["no_url", "ok", "http_error", "http_error", "not_an_image"]
+
+
+@pytest.mark.parametrize(
+    "sick",
+    [
+        answer(b"<html>Are you a robot?</html>"),
+        answer(code=403),
+        answer(code=404),
+        answer(code=503),
+        answer(X_Robots_Tag="noai"),
+        answer(picture(size=(1, 1))),
+        answer(JPEG[:100]),
+        answer(bytes(100_000)),
+        hang_up,
+    ],
+    ids=["robot check", "403", "404", "503", "opt-out", "dot", "cut", "too large", "hang-up"],
+)
+def test_a_run_with_too_few_images_keeps_them_and_the_next_one_fetches_all_others(shop: Shop, sick: Behaviour) -> None:
+    settings: dict[str, Any] = {"shard_size": 2, "min_ok": 0.5, "attempts": 1, "max_bytes": 50_000}
+    sound = {f"/{i}": answer(picture(size=(20 + i, 20))) for i in range(5)}
+    urls = [shop.url + path for path in sound]
+    shop.pages = sound
+    run(urls, **settings)
+    whole = results(**settings)
+    for path in whole:
+        path.unlink()
+    for n_sound in (1, 2):  # failed twice
+        shop.pages = sound | dict.fromkeys(list(sound)[n_sound:], sick)
+        with pytest.raises(DataError, match=f"^{n_sound} of 5 image URLs .* all other URLs are fetched again"):
+            run(urls, **settings)
+    shop.pages = sound
     shop.asked.clear()
-    assert run(urls, min_ok=0.25)["status"].to_list() == [
-        "no_url",
-        "ok",
-        "http_error",
-        "http_error",
-        "not_an_image",
-    ]
+    run(urls, **settings)
+    assert sorted(shop.asked) == ["/2", "/3", "/4"]
+    assert results(**settings) == whole
+    shop.asked.clear()
+    run(urls, **settings)
+    assert shop.asked == []
+
+
+def results(**settings: Any) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in manifest(**settings).parent.rglob("*.parquet")}
+
+
+def swap_images(shard: Path) -> None:
+    table = files.read_table(shard, "image_shard")
+    files.write_table(shard, "image_shard", table.with_columns(bytes=table["bytes"].reverse()))
+
+
+def lose_images(shard: Path) -> None:
+    table = files.read_table(shard, "image_shard")
+    files.write_table(shard, "image_shard", table.with_columns(bytes=pl.lit(None, pl.Binary)))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a flipped bit": lambda shard: shard.write_bytes(shard.read_bytes().replace(b"IDAT", b"IDAU")),
+    "swapped images": swap_images,
+    "lost images": lose_images,
+    "cut": lambda shard: shard.write_bytes(shard.read_bytes()[:-50]),
+    "empty": lambda shard: shard.write_bytes(b""),
+    "no table": lambda shard: shard.write_text("<html>"),
+    "another shard": lambda shard: shard.write_bytes(sorted(shard.parent.iterdir())[0].read_bytes()),
+    "one row too few": lambda shard: files.write_table(
+        shard, "image_shard", files.read_table(shard, "image_shard").head(1)
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_stops_its_readers_and_crawl_makes_it_again(
+    shop: Shop, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.pages = {f"/{i}": answer(picture("PNG", size=(20 + i, 20))) for i in range(5)}
+    urls = [shop.url + path for path in shop.pages]
+    run(urls, shard_size=2)
+    whole, shard = results(shard_size=2), sorted(shards(shard_size=2).iterdir())[1]
+    DAMAGES[damage](shard)
+    with pytest.raises(DataError, match=shard.name):
+        list(read_images(manifest(shard_size=2)))
+    shop.asked.clear()
+    run(urls, shard_size=2)
+    assert sorted(shop.asked) == ["/2", "/3"]
+    assert results(shard_size=2) == whole
+    assert f"{shard} is damaged, its URLs are fetched again" in caplog.text
+
+
+def test_a_folder_among_the_shards_stays_and_in_the_place_of_one_is_refused(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.pages = {"/a": answer()}
+    (shards() / "mine").mkdir(parents=True)
+    assert run([f"{shop.url}/a"])["status"].to_list() == ["ok"]
+    assert "mine is a folder, which crawl does not make; it stays" in caplog.text
+    (shard,) = (path for path in shards().iterdir() if path.is_file())
+    shard.unlink()
+    shard.mkdir()
+    shop.asked.clear()
+    with pytest.raises(DataError, match=f"{shard} is a folder where a file of images belongs; move it away"):
+        run([f"{shop.url}/a"])
     assert shop.asked == []
 
 
@@ -564,7 +655,6 @@ def test_a_pause_holds_back_those_too_who_have_their_turn_already(monkeypatch: p
     asyncio.run(ask_twice())
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_images_of_unusual_kinds_are_counted(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     turned, wrong = Image.Exif(), b"Exif\0\0II*\0\xff\xff\xff\x7f"
     turned[ExifTags.Base.Orientation] = 6

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -11,10 +13,15 @@ import pytest
 import toy
 from servers import serve
 
+from cliper import web
 from cliper.collect import download
 from cliper.collect.sources.mirrors import Place, check_lock, find_places, known_places
 from cliper.config import Config
 from cliper.errors import ConfigError, DataError, SourceError
+
+sys.path.append(str(toy.REPOSITORY))  # benchmarks are not installed
+
+from benchmarks.badserver import drip
 
 BODY = bytes(range(256)) * 10_000  # 2.56 MB, more than two chunks
 
@@ -47,10 +54,10 @@ class Host:
         request.wfile.write(BODY[start : self.cut_after])
 
 
-def configured(mirrors: list[str]) -> Config:
+def configured(mirrors: list[str], *, timeout_s: float = 5) -> Config:
     overlay: dict[str, Any] = toy.dataset(Path())
     overlay["datasets"]["toy"]["source"]["mirrors"] = mirrors
-    return toy.settings(**overlay, download={"timeout_s": 5, "attempts": 1})
+    return toy.settings(**overlay, download={"timeout_s": timeout_s, "attempts": 1})
 
 
 JOB = {"dataset": "toy", "file": "ratings_Toy.csv"}
@@ -61,9 +68,9 @@ def target(*mirrors: str) -> Path:
     return toy.path(configured(list(mirrors)), "raw", **JOB)
 
 
-def fetch(*mirrors: str) -> Path:
+def fetch(*mirrors: str, timeout_s: float = 5) -> Path:
     """Fetch the file; returns where it lies."""
-    toy.run("download", configured(list(mirrors)), **JOB)
+    toy.run("download", configured(list(mirrors), timeout_s=timeout_s), **JOB)
     return target(*mirrors)
 
 
@@ -135,15 +142,55 @@ def test_a_half_file_that_cannot_be_continued_is_fetched_whole(workdir: Path, ha
     assert whole.read_bytes() == BODY
 
 
-def test_a_length_that_is_no_number_does_no_harm(workdir: Path) -> None:
+def test_a_length_that_is_no_number_is_refused_in_one_line(workdir: Path) -> None:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(200)
         request.send_header("Content-Length", "many")
         request.end_headers()
-        request.wfile.write(BODY)
+
+    with serve(answer) as url, pytest.raises(SourceError, match=r"^[^\n]*Content-Length: many[^\n]*$"):
+        fetch(url)
+
+
+BEGIN = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [BEGIN + b"X-Long: ", BEGIN + b"Content-Length: 1000000\r\n\r\n", BEGIN + b"Transfer-Encoding: chunked\r\n\r\n00"],
+    ids=["in a header", "in the body", "in the length of a chunk"],
+)
+def test_a_mirror_that_trickles_is_left_at_the_timeout(workdir: Path, before: bytes) -> None:
+    with serve(drip(before)) as slow, serve(Host()) as url:
+        began = time.monotonic()
+        assert fetch(slow, url, timeout_s=0.5).read_bytes() == BODY
+    assert time.monotonic() - began < 20  # the drip lasts a minute
+
+
+def test_a_slow_line_ends_nothing(workdir: Path) -> None:
+    """Twice as long as the timeout, at more than the lowest rate."""
+    body = BODY[: 3 * web.SLOWEST]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        for start in range(0, len(body), 100):
+            request.wfile.write(body[start : start + 100])
+            time.sleep(0.04)
 
     with serve(answer) as url:
-        assert fetch(url).read_bytes() == BODY
+        assert fetch(url, timeout_s=0.6).read_bytes() == body
+
+
+def test_an_empty_file_is_left_for_the_next_mirror(workdir: Path) -> None:
+    (workdir / "empty").mkdir()
+    (workdir / "empty" / JOB["file"]).touch()
+    with pytest.raises(SourceError, match=r"empty/ratings_Toy\.csv is empty"):
+        fetch("empty")
+    assert list(target("empty").parent.iterdir()) == []
+    with serve(Host()) as url:
+        assert fetch("empty", url).read_bytes() == BODY
 
 
 def test_the_next_mirror_is_tried(workdir: Path) -> None:

@@ -114,16 +114,17 @@ def test_a_range_without_any_image_has_rows_of_the_same_width(settings):
     assert table["embedding"].dtype == pl.Array(pl.Float32, 1280)
 
 
-def test_bytes_that_crawl_did_not_fetch_are_no_image(settings, caplog):
+def test_bytes_that_crawl_did_not_fetch_stop_the_stage(settings):
     toy.run("weights", settings, encoder="lite0")
     write_images(settings, {0: png("red"), 1: png("blue")})
     shard = shard_folder(toy.path(settings, "images", dataset="baby")) / "images-00000.parquet"
     swapped = files.read_table(shard, "image_shard").with_columns(bytes=pl.Series([png("red"), png("teal")]))
     files.write_table(shard, "image_shard", swapped)
-    toy.run("encode-image", settings, dataset="baby", encoder="lite0")
-    table = files.read_table(toy.path(settings, "image_embeddings", **IMAGES), "image_embeddings")
-    assert table["status"].to_list() == ["ok", "undecodable"]
-    assert "(first: item 1, its bytes are not those that crawl fetched)" in caplog.text
+    with pytest.raises(DataError, match=r"00000\.parquet has other images .* Run: python -m cliper crawl ") as raised:
+        toy.run("encode-image", settings, dataset="baby", encoder="lite0")
+    place = str(raised.value).rpartition("--place ")[2]
+    assert Layout(settings).names_of("crawl", place, {"dataset": None}) == {"dataset": "baby"}
+    assert not [path for path in ENCODE.rglob("*") if path.is_file()]
 
 
 def test_a_corrupt_shard_of_images_stops_the_stage_and_leaves_nothing(settings, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from hashlib import sha256
 from pathlib import Path
 
 import polars as pl
@@ -47,7 +48,8 @@ def ran(workdir: Path) -> Config:
 
     items = [{"asin": "a1", "title": "<script>&", "categories": [["Baby", "Prams"]]}, {"asin": "a2"}]
     write("items", pl.DataFrame(items, schema=ITEMS).with_row_index("item"))
-    ok = {"status": "ok", "shard": "s.parquet", "row": 0, "width": 8, "height": 9}
+    digest = sha256(png()).hexdigest()
+    ok = {"status": "ok", "shard": "s.parquet", "row": 0, "width": 8, "height": 9, "sha256": digest}
     write("images", filled("images", [{"item": 0} | ok, {"item": 1, "status": "http_error", "detail": "404"}]))
     shard = shard_folder(toy.path(settings, "images", **TOY)) / "s.parquet"
     picture = {"row": 0, "url": "u", "status": "ok", "bytes": png()}

@@ -105,7 +105,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
             value, row = decides.BUILDERS[stage](chosen, **names), STAGES[stage]
             do = getattr(import_module(row.module), row.function)
             active.append(stage)
-            do(value, At(layout, names), **dict.fromkeys(row.flags, False))
+            do(value, At(layout, names))
             active.pop()
     return raw, reads
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cliper import files
 from cliper.collect import crawl
-from cliper.collect.images.shards import read_images
+from cliper.collect.images.shards import read_images, shard_folder
 from cliper.config import Config
 from cliper.errors import DataError
 from cliper.schemas import TABLES
@@ -125,6 +125,19 @@ def test_a_file_that_changed_is_read_again_and_others_stay(pictures: Path) -> No
     assert crawled(["A", "B"]) == {"A": "ok", "B": "ok"}
     path = toy.path(configured("pictures"), "images", dataset="toy")
     assert dict(read_images(path)) == {0: picture("blue"), 1: picture("green", "PNG")}
+
+
+def test_a_damaged_shard_is_read_again_from_the_folder(pictures: Path) -> None:
+    (pictures / "A.jpg").write_bytes(picture("red"))
+    crawled(["A", "B"])
+    path = toy.path(configured("pictures"), "images", dataset="toy")
+    (shard,) = shard_folder(path).iterdir()
+    whole = shard.read_bytes()
+    shard.write_bytes(whole.replace(b"JFIF", b"JFIG"))
+    with pytest.raises(DataError, match=f"{shard.name}"):
+        dict(read_images(path))
+    crawled(["A", "B"])
+    assert shard.read_bytes() == whole
 
 
 def test_two_files_of_an_item_are_warned_of_and_the_first_by_name_is_used(

@@ -137,6 +137,15 @@ def test_an_id_with_a_path_in_it_is_an_id(source: object, tmp_path: Path) -> Non
 
 
 @KINDS
+@pytest.mark.parametrize("packed", [b"", gzip.compress(b"")])
+def test_an_empty_file_is_refused(source: object, tmp_path: Path, packed: bytes) -> None:
+    paths = write(tmp_path)
+    paths["metadata"].write_bytes(packed)
+    with pytest.raises(SourceError, match=r"meta\.json\.gz is empty; delete it and fetch it again"):
+        source.read_items(paths, {"A"})
+
+
+@KINDS
 def test_a_cut_file_is_refused(source: object, tmp_path: Path) -> None:
     paths = write(tmp_path, *(line(source, f"A{n}") for n in range(2000)))
     paths["metadata"].write_bytes(paths["metadata"].read_bytes()[:-100])
@@ -244,4 +253,4 @@ def test_line_numbers_count_every_line_once(tmp_path: Path, monkeypatch: pytest.
 
 def test_what_is_read_has_the_columns_of_the_items_table(tmp_path: Path) -> None:
     for source in KEYS:
-        assert source.read_items(write(tmp_path), {"A"}).equals(pl.DataFrame(schema=records.ITEMS))
+        assert source.read_items(write(tmp_path, line(source, "B")), {"A"}).equals(pl.DataFrame(schema=records.ITEMS))

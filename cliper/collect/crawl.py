@@ -5,42 +5,49 @@ Out: images, a row per item with the outcome of its image, and `shards/`: files 
 
 Each distinct URL is fetched once. A shard is written when all its URLs are done. An interrupted run continues: it
 fetches the URLs that are missing and retries transient failures (timeouts, broken connections, 429, 5xx, hosts that
-were given up). A finished run fetches nothing; with --retry-failed it retries transient failures. The paper (section 4,
-"Datasets") uses Amazon's cover images but names no crawler.
+were given up). A run that failed because too few URLs gave an image keeps its images, and the next run retries all
+other URLs. A finished run fetches nothing, except for the URLs of shards that are lost or damaged, and with --retry
+those of some statuses: `--retry transient,not_an_image`. The paper (section 4, "Datasets") uses Amazon's cover images
+but names no crawler.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing
-from functools import partial
 from itertools import zip_longest
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from cliper import files, log
-from cliper.collect.images import pictures
 from cliper.collect.images.ahead import Source, fetch_ahead
+from cliper.collect.images.examiners import Examiners
 from cliper.collect.images.fetch import Answer, Fetcher, is_transient
 from cliper.collect.images.folder import OwnImages, find_images
-from cliper.collect.images.shards import no_outcomes, read_outcomes, read_rows, shard_folder, shard_name
+from cliper.collect.images.pictures import Verdict
+from cliper.collect.images.shards import (
+    check_shard,
+    no_outcomes,
+    read_outcomes,
+    read_rows,
+    shard_folder,
+    shard_name,
+)
 from cliper.config import decides
 from cliper.config.collect import Crawl
-from cliper.errors import DataError
+from cliper.errors import ConfigError, DataError, unknown
 from cliper.layout import At
 from cliper.schemas import IMAGE_STATUSES, TABLES
 
 Row = dict[str, Any]  # of a shard
+TRANSIENT = "transient"  # among statuses to retry: all that `is_transient` accepts
+RETRIED = {TRANSIENT, *IMAGE_STATUSES} - {"ok", "no_url", "placeholder"}
+FAILED = "failed.txt"  # lies with the shards' folder after a run with too few images, until one has enough
 AT_ONCE, AHEAD = 32, 4  # images per batch to examine; most batches submitted at once
-FEW = 2_000  # URLs; with more, processes that examine images are worth the half second that they take to start
 AT_ONCE_BYTES = 2_000_000  # a batch ends early when its images reach this size
 HELD = 128_000_000  # bytes of fetched images that wait to be examined; with more, no request starts
 GROUP = 32_000_000  # bytes of images in a row group of a shard
@@ -115,22 +122,45 @@ def require_share(outcomes: pl.DataFrame, min_ok: float) -> None:
     raise DataError(
         f"{n_ok} of {len(outcomes)} image URLs gave an image, fewer than crawl.min_ok = {min_ok}; most often: "
         f"{reason[0]} ({reason[1]}), {count} times, for example {example}. Fix the cause or lower crawl.min_ok, "
-        "then run again: what was fetched is kept"
+        "then run again: images are kept, all other URLs are fetched again"
     )
 
 
 def make_row(url: str, answer: Answer) -> Row:
     """A URL's row in the shard, without its number; the bytes are not examined yet."""
     row = {"url": url, "final_url": answer.final_url, "http_code": answer.http_code, "bytes": answer.body}
-    return row | pictures.Verdict(answer.status, detail=answer.detail)._asdict()
+    return row | Verdict(answer.status, detail=answer.detail)._asdict()
 
 
-def find_todo(path: Path, urls: Sequence[str], *, asks_again: bool) -> list[str]:
-    """URLs of a shard to fetch: all if the shard is missing, else the transient failures if `asks_again`."""
+def choose_retries(asked: str | None, manifest: Path) -> Callable[[str, int | None], bool]:
+    """Which URLs that have been fetched are fetched again, by their status and HTTP code.
+
+    asked  statuses from the command line
+
+    Raises ConfigError if there is no such status.
+    """
+    statuses = set(asked.split(",")) if asked else set[str]()
+    for status in statuses - RETRIED:
+        raise ConfigError(unknown("status to retry", status, RETRIED))
+    if manifest.with_name(FAILED).exists():
+        statuses = RETRIED
+    elif not manifest.exists():
+        statuses.add(TRANSIENT)
+    return lambda status, code: status in statuses or (TRANSIENT in statuses and is_transient(status, code))
+
+
+def find_todo(path: Path, urls: Sequence[str], is_retried: Callable[[str, int | None], bool]) -> list[str]:
+    """URLs of a shard to fetch: all if the shard is missing or damaged, else those that are retried."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder where a file of images belongs; move it away, run again")
     if not path.exists():
         return list(urls)
-    rows = read_outcomes(path).select("url", "status", "http_code").iter_rows() if asks_again else ()
-    return [url for url, *end in rows if is_transient(*end)]
+    try:
+        ends = check_shard(path, urls)
+    except DataError as error:
+        log.warn(f"{path} is damaged, its URLs are fetched again ({error})")
+        return list(urls)
+    return [url for url, end in zip(urls, ends, strict=True) if is_retried(*end)]
 
 
 def cut_rows(rows: Iterable[Row], *, n_rows: int | None = None, n_bytes: int) -> Generator[list[Row]]:
@@ -151,32 +181,18 @@ def weigh(row: Row) -> int:
     return len(row["bytes"] or b"")
 
 
-def open_examiners(count: int) -> Executor:
-    """Workers that examine `count` images: separate processes if there are enough images, else a thread."""
-    if count < FEW:
-        return ThreadPoolExecutor(1)
-    n_processes = min(4, max(1, (os.cpu_count() or 1) // 2))
-    examiners = ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=pictures.follow_parent)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the processes inherit it: Ctrl-C reaches only us
-    for _ in range(n_processes):
-        examiners.submit(int)  # any call starts one process
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return examiners
-
-
-def examine_rows(rows: Iterable[Row], examiners: Executor, settings: Crawl) -> Generator[Row]:
+def examine_rows(rows: Iterable[Row], examiners: Examiners) -> Generator[Row]:
     """Yield the fetched rows in order with their verdicts; only images keep their bytes."""
-    judge = partial(pictures.examine_all, max_pixels=settings.max_pixels, min_side_px=settings.min_side_px)
-    under_way = deque[tuple[list[Row], Future[list[pictures.Verdict | None]]]]()
+    under_way = deque[tuple[list[Row], Future[list[Verdict | None]]]]()
     for batch in cut_rows(rows, n_rows=AT_ONCE, n_bytes=AT_ONCE_BYTES):
-        under_way.append((batch, examiners.submit(judge, [row["bytes"] for row in batch])))
+        under_way.append((batch, examiners.submit([row["bytes"] for row in batch])))
         while under_way and (len(under_way) > AHEAD or under_way[0][1].done()):
             yield from judge_rows(*under_way.popleft())
     while under_way:
         yield from judge_rows(*under_way.popleft())
 
 
-def judge_rows(rows: list[Row], verdicts: Future[list[pictures.Verdict | None]]) -> Iterator[Row]:
+def judge_rows(rows: list[Row], verdicts: Future[list[Verdict | None]]) -> Iterator[Row]:
     """Join rows with their verdicts; only images keep their bytes."""
     for row, verdict in zip(rows, verdicts.result(), strict=True):
         judged = {} if verdict is None else verdict._asdict()
@@ -188,7 +204,7 @@ def write_shard(path: Path, urls: Sequence[str], todo: Sequence[str], fetched: I
 
     Holds the images of a row group in memory.
     """
-    asked, known = set(todo), read_rows(path) if path.exists() else iter(())
+    asked, known = set(todo), read_rows(path) if len(todo) < len(urls) else iter(())
     rows = (next(fetched) if url in asked else old for url, old in zip_longest(urls, known))
     numbered = ({**row, "row": number} for number, row in enumerate(rows))
     with files.table_writer(path, "image_shard") as write:
@@ -208,18 +224,21 @@ def open_images(items: pl.DataFrame, job: decides.Crawl) -> tuple[pl.DataFrame, 
 
 
 def fetch_shards(
-    shards: Mapping[Path, Sequence[str]], settings: Crawl, source: Source, *, asks_again: bool
+    shards: Mapping[Path, Sequence[str]],
+    settings: Crawl,
+    source: Source,
+    is_retried: Callable[[str, int | None], bool],
 ) -> pl.DataFrame:
     """Complete all shards; returns their outcomes."""
-    todo = {path: find_todo(path, urls, asks_again=asks_again) for path, urls in shards.items()}
+    todo = {path: find_todo(path, urls, is_retried) for path, urls in shards.items()}
     urls = [url for part in todo.values() for url in part]
     log.note(f"{len(urls):,} of {sum(map(len, shards.values())):,} images to fetch")
     outcomes = [no_outcomes()]
-    with open_examiners(len(urls)) as examiners:
+    with Examiners(max_pixels=settings.max_pixels, min_side_px=settings.min_side_px) as examiners:
         limits = {"n_at_once": settings.threads, "n_ahead": settings.shard_size, "max_bytes": HELD}
         with closing(fetch_ahead(source, urls, **limits)) as answers:
             shown = log.progress(map(make_row, urls, answers), what="images", total=len(urls))
-            with closing(examine_rows(shown, examiners, settings)) as rows:
+            with closing(examine_rows(shown, examiners)) as rows:
                 for path, part in todo.items():
                     if part:
                         write_shard(path, shards[path], part, rows)
@@ -241,25 +260,29 @@ def describe(images: pl.DataFrame) -> str:
     return ", ".join(parts) + (f" (among them {', '.join(noted)})" if noted else "")
 
 
-def run(job: decides.Crawl, at: At, *, retry_failed: bool = False) -> None:
+def run(job: decides.Crawl, at: At) -> None:
     """Fetch the images of one dataset and write the manifest."""
     path, settings = at("images"), job.crawl
+    is_retried, failed = choose_retries(at.names.get("retry"), path), path.with_name(FAILED)
     items = files.read_table(at("items"), "items", columns=["item", "asin", "image_url"])
     planned, source = open_images(items, job)
     urls = planned.filter(pl.col("status").is_null())["url"].unique(maintain_order=True).to_list()
     shards = {shard_folder(path) / name: cut for name, cut in name_shards(urls, settings).items()}
     with files.sole_writer(path.parent):
+        outcomes = fetch_shards(shards, settings, source, is_retried)
         try:
-            outcomes = fetch_shards(shards, settings, source, asks_again=retry_failed or not path.exists())
-        except BrokenProcessPool:
-            raise DataError(
-                "a process that examines images was killed, maybe because memory ran out; run again: shards are kept"
-            ) from None
-        require_share(outcomes, settings.min_ok)
+            require_share(outcomes, settings.min_ok)
+        except DataError as error:
+            files.write_text(failed, f"{error}\n")
+            raise
         images = build_manifest(planned, outcomes)
         files.write_table(path, "images", images)
+        failed.unlink(missing_ok=True)
         for stray in set(shard_folder(path).glob("*")) - set(shards):  # of other settings or URLs, or of a killed run
-            stray.unlink()
+            if stray.is_dir():
+                log.warn(f"{stray} is a folder, which crawl does not make; it stays")
+            else:
+                stray.unlink()
     log.account(f"{at.names['dataset']}: {len(urls)} URLs of {len(items)} items: {describe(images)}")
     if n_failed := sum(is_transient(*end) for end in outcomes.select("status", "http_code").iter_rows()):
-        log.note(f"{n_failed} transient failures; --retry-failed asks for their URLs again")
+        log.note(f"{n_failed} transient failures; --retry {TRANSIENT} fetches their URLs again")

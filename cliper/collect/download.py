@@ -14,8 +14,6 @@ import shutil
 import time
 from pathlib import Path
 
-import requests
-
 from cliper import files, log, web
 from cliper.collect.sources.mirrors import Place, check_lock, find_places
 from cliper.config import collect, decides
@@ -26,6 +24,9 @@ from cliper.layout import At
 def check(path: Path, place: Place) -> str:
     """Compare a fetched file with what is known of it and return its sha256. A wrong file is removed."""
     size, digest = path.stat().st_size, files.sha256(path)
+    if not size:
+        path.unlink()
+        raise SourceError(f"{place.mirror}/{path.name} is empty")
     for what, found, wanted in (("bytes", size, place.size_bytes), ("sha256", digest, place.sha256)):
         if wanted is not None and found != wanted:
             path.unlink()
@@ -47,10 +48,9 @@ def obtain(place: Place, file: str, target: Path, settings: collect.Download) ->
         try:
             web.fetch(url, target, timeout_s=settings.timeout_s)
             return check(target, place)
-        except (requests.RequestException, SourceError) as error:
-            is_final = isinstance(error, requests.HTTPError) and error.response.status_code < 500
-            if is_final or attempt == settings.attempts:
-                raise SourceError(f"{url}: {web.reason(error)}") from error
+        except SourceError as error:
+            if isinstance(error, web.RefusedError) or attempt == settings.attempts:
+                raise SourceError(f"{url}: {error}") from error
             time.sleep(2.0 ** (attempt - 2))
     raise AssertionError("attempts is at least 1")
 

@@ -53,7 +53,9 @@ class Dataset(Settings):
 class Download(Settings):
     """How raw files are fetched."""
 
-    timeout_s: Seconds = Field(description="longest time without data from a server")
+    timeout_s: Seconds = Field(
+        description="longest time until a server answers, and for each 1,000 x timeout_s bytes of a file"
+    )
     attempts: Count = Field(description="tries per mirror")
     lock: Annotated[str, Field(pattern=r"\.json$")] | None = Field(
         None, description="file that records the sha256 of each file at its first fetch; null: none"

@@ -15,7 +15,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Self
 
 import aiohttp
-import certifi
 from aiohttp import ClientHandlerType
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
@@ -23,6 +22,7 @@ from aiohttp.connector import AddrInfoType, Connection
 from yarl import URL
 
 from cliper.config.collect import Crawl
+from cliper.web import tls_context
 
 HOLD_IPV4 = (ip_network("::/96"), ip_network("64:ff9b::/96"))  # an IPv4 address in the last 32 bits: RFC 4291 and 6052
 LOCAL_NAT64 = ip_network("64:ff9b:1::/48")  # RFC 8215
@@ -86,10 +86,8 @@ class Connections:
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
-        """One TLS context for all connections: making one takes 30 ms of CPU."""
-        context = ssl.create_default_context()
-        context.load_verify_locations(certifi.where())
-        return context
+        """One TLS context for all connections."""
+        return tls_context()
 
 
 def open_public_socket(info: AddrInfoType) -> socket.socket:

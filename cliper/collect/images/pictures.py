@@ -1,4 +1,4 @@
-"""Examine fetched bytes: are they images that can be used? For `crawl`, in its own process or in others.
+"""Examine fetched bytes: are they images that can be used? For `crawl`, in processes of its own, see `examiners`.
 
 Imports only Pillow, so that such a process starts quickly.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
-import os
-import threading
-from collections.abc import Sequence
+import re
+import resource
+import time
 from contextlib import suppress
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from PIL import ExifTags, Image
@@ -20,6 +20,9 @@ from cliper.broken import BROKEN_IMAGE
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # of these formats; BMP's two letters could start a text
+MAX_SCANS = 100  # of a JPEG; encoders write about 10, and an empty one takes 20 ms with 40 megapixels
+MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # of a JPEG's segment; the others stand within image data
+SCAN, END = 0xDA, 0xD9
 
 
 class Verdict(NamedTuple):
@@ -55,6 +58,9 @@ def examine(body: bytes, *, max_pixels: int, min_side_px: int) -> Verdict:
         return Verdict("too_large", width, height, f"more than {max_pixels} pixels")
     if min(width, height) < min_side_px:
         return Verdict("too_small", width, height, f"a side of less than {min_side_px} px")
+    is_jpeg = image.format in ("JPEG", "MPO")
+    if is_jpeg and body.count(b"\xff\xda") > MAX_SCANS and count_scans(body) > MAX_SCANS:
+        return Verdict("undecodable", width, height, f"more than {MAX_SCANS} scans")
     mode = image.mode
     try:
         image.draft(None, (1, 1))  # JPEG: decode to 1/8, which still reads the file to its end
@@ -73,18 +79,32 @@ def _orientation(image: Image.Image) -> int | None:
     return None
 
 
-def examine_all(bodies: Sequence[bytes | None], *, max_pixels: int, min_side_px: int) -> list[Verdict | None]:
-    """Examine several files; None stays None."""
-    return [body if body is None else examine(body, max_pixels=max_pixels, min_side_px=min_side_px) for body in bodies]
+def count_scans(jpeg: bytes) -> int:
+    """Number of a JPEG's scans, without those of pictures in its metadata or behind its end."""
+    place, n_scans = 0, 0
+    while (marker := MARKER.search(jpeg, place + 2)) and (kind := marker[0][-1]) != END:
+        n_scans += kind == SCAN
+        place = marker.end() - 2 + int.from_bytes(jpeg[marker.end() : marker.end() + 2])
+    return n_scans
 
 
-def follow_parent() -> None:
-    """Run at the start of a process that examines: let it end with its parent, even if that is killed."""
-    threading.Thread(target=_wait_and_end, daemon=True).start()
+def serve(pipe: int, max_cpu_s: int, **limits: int) -> None:
+    """Answer each list of files with their verdicts, until the pipe of this number ends. None stays None.
+
+    A file that takes more CPU time ends the process with SIGXCPU, which no decoder can catch or delay.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with Connection(pipe) as questions, suppress(EOFError, OSError):
+        while True:
+            verdicts = list[Verdict | None]()
+            for body in questions.recv():
+                _limit_cpu(max_cpu_s)
+                verdicts.append(None if body is None else examine(body, **limits))
+            questions.send(verdicts)
 
 
-def _wait_and_end() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+def _limit_cpu(seconds: int) -> None:
+    """Let this process end when it has used so much more CPU time, or up to a second more."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    soft = int(time.process_time()) + 1 + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import polars as pl
 import pyarrow as pa
 
 from cliper import files
+from cliper.errors import DataError
 from cliper.schemas import TABLES
 
 OUTCOME = {name: kind for name, kind in TABLES["image_shard"].columns.items() if name != "bytes"}
@@ -47,6 +49,27 @@ def read_rows(shard: Path) -> Iterator[dict[str, Any]]:
         yield from frame.iter_rows(named=True)
 
 
+def check_shard(shard: Path, urls: Sequence[str]) -> list[tuple[str, int | None]]:
+    """Read a shard whole; returns status and HTTP code of each URL.
+
+    Raises DataError if it cannot be read, is of other URLs, or has an image that is not the one that was fetched.
+    """
+    ends = list[tuple[str, int | None]]()
+    for url, row in zip_longest(urls, read_rows(shard)):
+        if row is None or row["url"] != url:
+            raise DataError(f"{shard} is not of the URLs that its name says")
+        if row["status"] == "ok":
+            _require_same(row["bytes"], row["sha256"], shard)
+        ends.append((row["status"], row["http_code"]))
+    return ends
+
+
+def _require_same(image: bytes | None, sha256: str, shard: Path) -> None:
+    if image is None or hashlib.sha256(image).hexdigest() != sha256:
+        place = f"crawl/{shard.parents[1].name}"
+        raise DataError(f"{shard} has other images than crawl fetched. Run: python -m cliper crawl --place {place}")
+
+
 def no_outcomes() -> pl.DataFrame:
     """A table as `read_outcomes` returns it, without rows."""
     table = pl.from_arrow(
@@ -63,9 +86,10 @@ def read_images(manifest: Path, *, items: Collection[int] | None = None) -> Iter
 
     items  the items to read; default: all
 
-    Holds one row group of a shard in memory. Raises DataError if the manifest or a shard is missing or broken.
+    Holds one row group of a shard in memory. Raises DataError if the manifest or a shard is missing or damaged.
     """
-    rows = files.read_table(manifest, "images", columns=["item", "status", "shard", "row"]).filter(status="ok")
+    columns = ["item", "status", "shard", "row", "sha256"]
+    rows = files.read_table(manifest, "images", columns=columns).filter(status="ok")
     if items is not None:
         rows = rows.filter(pl.col("item").is_in(list(items)))
     yield from zip(rows["item"], read_bytes(manifest, rows), strict=True)
@@ -74,12 +98,13 @@ def read_images(manifest: Path, *, items: Collection[int] | None = None) -> Iter
 def read_bytes(manifest: Path, rows: pl.DataFrame) -> Iterator[bytes]:
     """The images' bytes of some rows of the manifest, all of status ok, in their order.
 
-    Holds one row group of a shard in memory. Raises DataError if a shard is missing or broken.
+    Holds one row group of a shard in memory. Raises DataError if a shard is missing or damaged.
     """
     held, first, images = None, 0, pl.Series(dtype=pl.Binary)
-    for shard, row in rows.select("shard", "row").iter_rows():
+    for shard, row, sha256 in rows.select("shard", "row", "sha256").iter_rows():
+        path = shard_folder(manifest) / shard
         if shard != held or not first <= row < first + len(images):
-            path = shard_folder(manifest) / shard
             first, table = files.read_row_group(path, "image_shard", row, columns=["bytes"])
             held, images = shard, table["bytes"]
+        _require_same(images[row - first], sha256, path)
         yield images[row - first]

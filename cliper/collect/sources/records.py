@@ -41,7 +41,7 @@ def open_bytes(path: Path) -> IO[bytes]:
 def read_blocks(path: Path) -> Iterator[bytes]:
     """A file in blocks of whole lines.
 
-    Raises SourceError if the file is cut or has an overlong line.
+    Raises SourceError if the file is empty, cut or has an overlong line.
     """
     rest, n_lines = b"", 0
     try:
@@ -63,6 +63,8 @@ def read_blocks(path: Path) -> Iterator[bytes]:
         raise SourceError(f"{path} is cut or broken ({error}); delete it and fetch it again") from error
     if rest:
         yield rest
+    elif not n_lines:
+        raise SourceError(f"{path} is empty; delete it and fetch it again")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:

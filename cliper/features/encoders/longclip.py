@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-import requests
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import save_file
@@ -131,8 +130,8 @@ def _obtain(source: str, folder: Path) -> Path:
     if not path.is_file():
         try:
             web.fetch(source, path, timeout_s=TIMEOUT_S)
-        except (requests.RequestException, SourceError) as error:
+        except SourceError as error:
             raise SourceError(
-                f"cannot fetch the weights ({web.reason(error)}); by hand, put {source} into {folder} and run again"
+                f"cannot fetch the weights ({error}); by hand, put {source} into {folder} and run again"
             ) from error
     return path
