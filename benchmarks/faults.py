@@ -332,8 +332,11 @@ def see_resumed(whole: dict[Path, bytes], status: str) -> Seen:
     return seen._replace(status=status if seen.status == "ok" and read_results() == whole else "other bytes")
 
 
+STOPPED = "cliper crawl: 4 of 4 images to fetch\ncrawl was stopped\n"
+
+
 def see_ctrl_c() -> Seen:
-    """Stopped by Ctrl-C while a server hangs: one line, and the next run ends well."""
+    """Stopped by Ctrl-C while a server hangs: a line of its own, and the next run ends well."""
     with sound_shop() as shop:
         shop.pages["/0"] = in_turn(hang, answer())
         process = start("leave_alone")
@@ -342,7 +345,7 @@ def see_ctrl_c() -> Seen:
         process.send_signal(signal.SIGINT)
         process.wait()
         said = Path("stderr.txt").read_text()
-        if said != "crawl was stopped\n":
+        if said != STOPPED:
             return Seen(said)
         return look(crawl_here(), 0)._replace(status=f"exit {process.returncode}")
 
@@ -358,7 +361,7 @@ def see_ctrl_c_while_stalled(hinder: str) -> Seen:
         process.send_signal(signal.SIGINT)
         process.wait()
         seconds, said = time.perf_counter() - began, Path("stderr.txt").read_text()
-        if said != "crawl was stopped\n" or seconds > 2:
+        if said != STOPPED or seconds > 2:
             return Seen(f"{said} after {seconds:.1f} s")
         return see_resumed(whole, f"exit {process.returncode}")
 

@@ -33,5 +33,4 @@ def pin(kernels: str) -> None:
         return
     os.environ.update(PORTABLE)
     if "numpy" in sys.modules:
-        sys.stdout.flush()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very command

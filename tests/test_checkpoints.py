@@ -7,7 +7,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -247,10 +247,11 @@ LARGE = {"width": 16_384, "layers": 100}
 
 
 def is_refused(capsys: pytest.CaptureFixture[str], said: str, *command: str) -> None:
-    """One line with what was said and exit code 2; nothing was run."""
+    """The last line is what was said, and the exit code 2; nothing was run."""
     capsys.readouterr()
     assert main([*command, *CONFIG]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *before, line = capsys.readouterr().err.splitlines()
+    assert all(told.startswith("cliper ") for told in before)
     assert line.startswith(("SourceError: ", "ConfigError: "))
     assert said in line
     assert not Path(CANARY).exists()
@@ -277,9 +278,9 @@ def test_one_among_the_results_is_refused_too_wherever_it_is_read(
     toy.run("weights", run, encoder="mine")
     path = toy.path(run, "weights", encoder="mine")
     damage(path.parent / "local")
-    noted = files.read_json(path, made_by="weights")
-    noted["files"] = {f"local/{each.name}": files.sha256(each) for each in (path.parent / "local").iterdir()}
-    files.write_json(path, noted)
+    weights = loading.read_weights(run.encoder("mine"), path, name="mine")
+    hashes = {f"local/{each.name}": files.sha256(each) for each in (path.parent / "local").iterdir()}
+    files.write_json(path, loading.note(run.encoder("mine"), replace(weights, files=hashes)))
     is_refused(capsys, said, "encode-text", *VIEW)
     assert main(["prompt", *CONFIG, "--preview", "1"]) in (0, 2)  # 0 if the damage is not in what a preview reads
     assert not Path(CANARY).exists()

@@ -115,7 +115,7 @@ def test_the_log_of_a_job_that_is_done_is_not_shown(settings: Config, capsys: py
 def test_a_log_cannot_write_to_the_terminal(settings: Config, capsys: pytest.CaptureFixture[str]) -> None:
     layout = Layout(settings)
     write(layout.log("train", layout.place("train", **CELL)), "cliper train: \x1b[2Jgone\n")
-    assert lines(settings, capsys)[-1] == "    [2Jgone"
+    assert lines(settings, capsys)[-1] == r"    \x1b[2Jgone"
 
 
 def test_it_answers_at_once(workdir: Path) -> None:
