@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cliper import kernels
+from cliper import kernels, products
 from cliper.errors import ConfigError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -23,10 +23,13 @@ PROBE_S = 1.0
 def compute_with(*, threads: int, kernels_are: str) -> None:
     """Compute with so many threads. Raises ConfigError if the kernels are to be portable and cannot be here."""
     torch.set_num_threads(threads)
-    if kernels_are == "portable" and not kernels.are_pinned():
+    if kernels_are == "fastest":
+        return
+    if not kernels.are_pinned():
         raise ConfigError("kernels are portable, but torch was loaded before they were pinned; run: python -m cliper")
-    if kernels_are == "portable" and torch.backends.cpu.get_cpu_capability() != "AVX2":
-        raise ConfigError("kernels are portable, which needs a CPU with AVX2; write kernels: fastest")
+    if torch.backends.cpu.get_cpu_capability() != "AVX2" or not torch.backends.mkldnn.is_available():
+        raise ConfigError("kernels are portable, which needs a CPU with AVX2, and torch for it; write kernels: fastest")
+    products.take_over()
 
 
 def describe_cpu() -> dict[str, str]:

@@ -11,9 +11,9 @@ import os
 import sys
 
 PORTABLE = {
-    "MKL_CBWR": "COMPATIBLE",  # torch's matrix products; its other branches are not taken on CPUs of other makers
+    "MKL_CBWR": "COMPATIBLE",  # torch's small matrix products; other branches are not taken on CPUs of other makers
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
-    "ONEDNN_MAX_CPU_ISA": "AVX2",  # torch's convolutions
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # torch's convolutions, and its large products, see `products`
     "OPENBLAS_CORETYPE": "Haswell",  # numpy's matrix products
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # numpy's own kernels, by their names from 2.4 on
 }

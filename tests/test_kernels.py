@@ -19,17 +19,17 @@ CPUINFO = Path("/proc/cpuinfo")
 HAS_AVX2 = CPUINFO.exists() and " avx2 " in CPUINFO.read_text()
 # Of tests/portable_cells.py with the versions of constraints.txt.
 HASHES = {
-    "mmgcn": "25f9084a0ebd",
+    "mmgcn": "39721b432e64",
     "dualgnn": "4e3931aee81b",
-    "lattice": "a71a9cbb900e",
-    "slmrec": "21032222e039",
-    "freedom": "d70f820decb1",
-    "vbpr": "51a0cce1956d",
+    "lattice": "d35478f249b7",
+    "slmrec": "39fb7d53933b",
+    "freedom": "32d6d4901449",
+    "vbpr": "5e841e26b5cf",
     "lightgcn": "79055bcbc671",
     "bpr": "e692fb9fb0eb",
     "fused": "f690de71768c",
     "lite0": "a2c7fb7dcc55",
-    "attention": "b1bc498e4711",
+    "attention": "fe45d7b844f1",
 }
 
 
