@@ -23,7 +23,7 @@ HASHES = {
     "dualgnn": "4e3931aee81b",
     "lattice": "d35478f249b7",
     "slmrec": "39fb7d53933b",
-    "freedom": "32d6d4901449",
+    "freedom": "177b0fe7e272",
     "vbpr": "5e841e26b5cf",
     "lightgcn": "79055bcbc671",
     "bpr": "e692fb9fb0eb",

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
 from cliper.arrays import Vectors
+from cliper.kernels import are_pinned
 
 PADDING = 16  # values, a cache line
 
@@ -98,10 +99,11 @@ class _Projection(torch.autograd.Function):
 def empty_apart(n: int, like: Tensor) -> Tensor:
     """Make room for n rows as wide as those of `like` (m, D), a cache line apart.
 
-    End to end, rows of 4096 values fall on the same few places of the cache, which slows products two to three times.
+    End to end, rows of 4096 values fall on the same few places of the cache, which slows MKL's products two to three
+    times. Those of portable kernels would copy rows that are apart.
     """
     width = like.shape[1]
-    return like.new_empty(n, width + PADDING)[:, :width]
+    return like.new_empty(n, width + (0 if are_pinned() else PADDING))[:, :width]
 
 
 class _Undrawn(nn.Linear):
