@@ -18,6 +18,7 @@ import pyarrow as pa
 from cliper import files
 from cliper.errors import DataError
 from cliper.schemas import TABLES
+from cliper.stages import command
 
 OUTCOME = {name: kind for name, kind in TABLES["image_shard"].columns.items() if name != "bytes"}
 
@@ -66,8 +67,8 @@ def check_shard(shard: Path, urls: Sequence[str]) -> list[tuple[str, int | None]
 
 def _require_same(image: bytes | None, sha256: str, shard: Path) -> None:
     if image is None or hashlib.sha256(image).hexdigest() != sha256:
-        place = f"crawl/{shard.parents[1].name}"
-        raise DataError(f"{shard} has other images than crawl fetched. Run: python -m cliper crawl --place {place}")
+        again = command("crawl", TABLES["image_shard"].file, shard)
+        raise DataError(f"{shard} has other images than crawl fetched. Run: {again}")
 
 
 def no_outcomes() -> pl.DataFrame:
