@@ -35,14 +35,12 @@ def add(path: Path) -> None:
         file.write(b"".join(map(SUM.pack, sums)) + SEAL.pack(MARK, zlib.crc32(footer)) + footer)
 
 
-def check_footer(path: Path) -> bool:
-    """Whether a Parquet file has checksums. Raises ValueError if it is cut, or its footer is not what was written."""
+def check_footer(path: Path) -> None:
+    """Raise ValueError if a Parquet file is cut, or its footer is not what was written."""
     with path.open("rb") as file:
-        file.seek(max(_find_footer(file) - SEAL.size, 0))
-        mark, written = SEAL.unpack(file.read(SEAL.size))
+        mark, written = _read_seal(file)
         if mark == MARK and zlib.crc32(file.read()) != written:
             raise ValueError("its footer is not what was written")
-    return bool(mark == MARK)
 
 
 def check_columns(path: Path, described: pq.FileMetaData, groups: Iterable[int], names: Collection[str] | None) -> None:
@@ -50,11 +48,12 @@ def check_columns(path: Path, described: pq.FileMetaData, groups: Iterable[int],
 
     described  the file's footer
     """
-    if not check_footer(path):
-        return
     n_columns = described.num_columns
     with path.open("rb") as file:
-        sums = _find_footer(file) - SEAL.size - SUM.size * described.num_row_groups * n_columns
+        mark, _ = _read_seal(file)
+        if mark != MARK:
+            return
+        sums = file.tell() - SEAL.size - SUM.size * described.num_row_groups * n_columns
         for group, column in product(groups, range(n_columns)):
             name = described.schema.column(column).path.partition(".")[0]
             if names is None or name in names:
@@ -72,6 +71,13 @@ def _sum(file: BinaryIO, described: pq.FileMetaData, group: int, column: int) ->
     while piece := file.read(min(n_left, PIECE)):
         found, n_left = zlib.crc32(piece, found), n_left - len(piece)
     return found
+
+
+def _read_seal(file: BinaryIO) -> tuple[bytes, int]:
+    """What stands where the mark and the footer's checksum belong; the file is then at its footer."""
+    file.seek(max(_find_footer(file) - SEAL.size, 0))
+    mark, written = SEAL.unpack(file.read(SEAL.size))
+    return mark, written
 
 
 def _find_footer(file: BinaryIO) -> int:
