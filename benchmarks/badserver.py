@@ -36,7 +36,7 @@ def bomb(side: int) -> bytes:
 
 
 def scans(count: int, *, side: int = 40) -> bytes:
-    """A grey progressive JPEG with so many more scans that change nothing; a few bytes each."""
+    """A grey progressive JPEG with `count` more scans, which change nothing; a few bytes each."""
     file = io.BytesIO()
     Image.new("L", (side, side), 128).save(file, "JPEG", progressive=True)
     image = file.getvalue()
@@ -45,7 +45,7 @@ def scans(count: int, *, side: int = 40) -> bytes:
 
 
 def chunks(count: int) -> bytes:
-    """A PNG with so many chunks of no meaning before its image: 2 to 3 s of CPU a million."""
+    """A PNG with `count` chunks without meaning before its image: 2 to 3 s of CPU a million."""
     image, head = picture("PNG"), 33  # bytes of the signature and the first chunk
     chunk = struct.pack(">I", 0) + b"prIv" + struct.pack(">I", zlib.crc32(b"prIv"))
     return image[:head] + chunk * count + image[head:]

@@ -21,7 +21,7 @@ PROBE_S = 1.0
 
 
 def compute_with(*, threads: int, kernels_are: str) -> None:
-    """Compute with so many threads. Raises ConfigError if the kernels are to be portable and cannot be here."""
+    """Set the number of threads. Raises ConfigError if the config asks for portable kernels that cannot be had here."""
     torch.set_num_threads(threads)
     if kernels_are == "fastest":
         return

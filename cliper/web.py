@@ -119,7 +119,7 @@ def _chunks(runner: asyncio.Runner, response: ClientResponse, timeout_s: float) 
 
 
 async def _read_up_to(response: ClientResponse, size: int) -> bytes:
-    """So many bytes of the body, or fewer at its end."""
+    """Bytes of the body: `size` of them, or fewer at its end."""
     try:
         return await response.content.readexactly(size)
     except asyncio.IncompleteReadError as error:
