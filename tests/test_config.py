@@ -35,8 +35,16 @@ def test_shipped_config_holds_the_papers_settings() -> None:
     assert [shipped.datasets[name].title for name in shipped.run.datasets] == ["Baby", "Sports", "Clothing"]
     assert shipped.run.arms == ("vanilla", "cliper")
     assert (shipped.arms["vanilla"].d, shipped.arms["cliper"].d) == (64, 512)
-    assert (shipped.arms["cliper"].temperature, shipped.arms["cliper"].fusion) == (0.1, "sa")
+    cliper = shipped.features("baby", "cliper")
+    assert isinstance(cliper, MadeFeatures)
+    assert (cliper.temperature, cliper.fusion) == (0.1, "sa")
+    assert (cliper.image, cliper.text, shipped.encoder("longclip-l").settings.context) == (*["longclip-l"] * 2, 248)
+    assert {shipped.encode.overflow, shipped.encoder("longclip-l").settings.overflow} == {"truncate", None}
+    for dataset in shipped.datasets.values():
+        features = f"image_features_{dataset.source.settings.category}.b"
+        assert dataset.given("vanilla") == (features, None)
     assert (shipped.train.patience, shipped.train.weight_decay) == (10, 1e-4)
+    assert shipped.train.learning_rate in {a * b for a in (1, 3, 5) for b in (1e-4, 1e-5)}
     assert list(shipped.prompt_set("as_described")) == ["title", "brand", "categories", "description", "global"]
 
 
@@ -382,13 +390,15 @@ def test_given_features_lie_inside_the_mirror(name: str) -> None:
     assert f"datasets.g.source.features.cliper.text: '{name}' does not have the form" in said
 
 
-def with_image_file(arm: str, **more: object) -> dict[str, object]:
+def with_image_file(arm: str, **more: object) -> dict[str, Any]:
     source = {"features": {arm: {"image": "image_features_Baby.b"}}}
     return {"datasets": {"baby": {"source": source}}, "arms": {arm: more}}
 
 
 def test_given_image_features_leave_the_text_to_the_arm() -> None:
-    chosen = toy.settings(**with_image_file("vanilla"))
+    overlay = with_image_file("vanilla")
+    overlay["datasets"]["sports"] = {"source": {"features": None}}
+    chosen = toy.settings(**overlay)
     given, made = (chosen.features(name, "vanilla") for name in ("baby", "sports"))
     assert isinstance(given, MadeFeatures)
     assert isinstance(made, MadeFeatures)
