@@ -36,6 +36,7 @@ WIDTH = 768  # of CLIP ViT-L/14's embeddings, the widest of those that the confi
 BABY_ROWS = 118_551  # train interactions of Baby, on which epochs were timed
 TIMED_D = 64  # d of these epochs
 N_EPOCHS = 100  # for the estimate; backbones stop between 50 and 200
+N_PARTS = 4  # of an estimate that are named
 TIMEOUT_S = 5
 
 
@@ -261,12 +262,14 @@ def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
 
 
 def _by_part(hours: Mapping[str, float]) -> str:
-    """The sum, and what it is made of.
+    """The sum, and its largest parts.
 
-    >>> _by_part({"vanilla": 1.5, "cliper": 1200})
-    '1,201.5 h (vanilla 1.5, cliper 1,200.0)'
+    >>> _by_part({"vanilla": 1.5, "cliper": 1200, "a": 1, "b": 1, "c": 1, "d": 1})
+    '1,205.5 h (cliper 1,200.0, vanilla 1.5, a 1.0, b 1.0, others 2.0)'
     """
-    parts = ", ".join(f"{name} {value:,.1f}" for name, value in hours.items())
+    largest = sorted(hours.items(), key=lambda part: -part[1])
+    shown, rest = largest[:N_PARTS], sum(value for _, value in largest[N_PARTS:])
+    parts = ", ".join(f"{name} {value:,.1f}" for name, value in [*shown, *([("others", rest)] if rest else [])])
     return f"{sum(hours.values()):,.1f} h ({parts})" if parts else "0.0 h"
 
 
