@@ -410,6 +410,21 @@ def test_given_image_features_cannot_be_compared_with_texts_or_replaced_by_a_pic
     assert "datasets.baby.source.features.vanilla: the default image has no such features" in said
 
 
+def test_a_control_that_changes_nothing_or_drops_every_item_is_refused() -> None:
+    said = faults(**given(run={}, arms={"cliper": {"control": "noise"}}, features={"cliper": FILES}))
+    assert "datasets.g.source.features.cliper: given features are used as they are, so control noise changes" in said
+    said = faults(arms={"cliper": {"control": "text_only", "missing_image": "drop_item"}})
+    assert "arms.cliper.control: with text_only no item has an image, and missing_image drop_item drops" in said
+    said = faults(arms={"cliper": {"control": "shuffled"}})
+    assert "'shuffled' is not known; known: shuffled_images, noise, text_only, image_only" in said
+
+
+def test_a_control_changes_the_key_of_the_features_and_stands_in_their_folders_name() -> None:
+    plain, noise = toy.settings(), toy.settings(arms={"cliper": {"control": "noise"}})
+    paths = [toy.path(chosen, "features", dataset="baby", arm="cliper").parent.name for chosen in (plain, noise)]
+    assert paths[1].rpartition("-")[0] == paths[0].rpartition("-")[0] + ".noise"
+
+
 def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
     assert "backbones.freedom.k: 21 is more than neighbours.items" in faults(backbones={"freedom": {"k": 21}})
 

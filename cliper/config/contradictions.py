@@ -161,6 +161,8 @@ def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:
             yield f": {unknown('arm', name, known)}"
         elif given.text is None and (fault := _of_given_images(config.arms[name])):
             yield f".{name}: {fault}"
+        elif given.text is not None and (control := getattr(config.arms[name], "control", None)):
+            yield f".{name}: given features are used as they are, so control {control} changes nothing; remove one"
 
 
 def _of_given_images(arm: Arm) -> str | None:
@@ -199,6 +201,8 @@ def _of_arm(config: Config, arm: MadeArm) -> Iterator[str]:
         yield f"temperature: given with fusion {weighers}, and only there"
     if compares and arm.image != base_of(arm.text):
         yield f"fusion: {arm.fusion} compares image and text, so both need the same encoder"
+    if arm.control == "text_only" and arm.missing_image == "drop_item":
+        yield "control: with text_only no item has an image, and missing_image drop_item drops them all; choose another"
 
 
 def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = ()) -> bool:
