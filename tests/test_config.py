@@ -15,6 +15,7 @@ from cliper.config import GivenFeatures, MadeFeatures, decides
 from cliper.config.collect import Split
 from cliper.config.features import BareArm, MadeArm
 from cliper.errors import ConfigError
+from cliper.resources import read_csv
 from cliper.settings import plain
 
 
@@ -375,7 +376,7 @@ def test_given_features_go_before_an_arms_encoders() -> None:
 @pytest.mark.parametrize("arm", ["clipper", "content_free"])
 def test_features_of_an_unknown_arm_are_answered_with_the_known_ones(arm: str) -> None:
     said = faults(**given(run={}, arms={}, features={arm: FILES}))
-    assert f"datasets.g.source.features: unknown arm '{arm}'; known: cliper, vanilla" in said
+    assert f"datasets.g.source.features: unknown arm '{arm}'; known: as_released, cliper, " in said
 
 
 @pytest.mark.parametrize(
@@ -479,10 +480,46 @@ def test_content_free_backbones_run_once_a_seed() -> None:
     ]
 
 
+def test_a_fault_of_an_arm_is_not_repeated_for_those_that_extend_it() -> None:
+    said = faults(arms={"cliper": {"image": "clop", "temperature": 0}})
+    assert said == "toy: arms.cliper.temperature: 0 must be at least 1e-09"
+    said = faults(arms={"cliper": {"image": "clop", "text": "clop"}})
+    assert said.count("arms.") == 2
+    said = faults(arms={"as_released": {"views": ["title", "colour"]}})  # its own
+    assert said.startswith("toy: arms.as_released.views: unknown view of as_released 'colour'")
+
+
+def test_no_studies_is_a_line() -> None:
+    assert toy.settings(studies=None).studies == {}
+    whole = config.load([toy.REPOSITORY / "config.yaml"])
+    assert {cell.arm for cell in toy.settings(studies=None).cells} < {cell.arm for cell in whole.cells}
+
+
+def test_the_shipped_studies_are_the_papers_and_more() -> None:
+    shipped = config.load([toy.REPOSITORY / "config.yaml"])
+    assert list(shipped.studies)[:5] == ["table3", "fig2", "fig3", "fig4", "fig6"]
+    assert shipped.studies_of_run == shipped.studies
+    for name in ("table3", "fig2", "fig3", "fig4", "fig6", "controls", "slips", "missing"):
+        first = shipped.variations(name)[0]
+        assert (first.backbone, first.arm) == ("freedom", "cliper")
+    printed = [float(row["temperature"]) for row in read_csv("paper/table3.csv")]
+    assert list(shipped.studies["table3"].vary.temperature or ()) == list(dict.fromkeys(printed))
+    square = {(shipped.features("baby", arm), shipped.arm(arm).d) for _, _, _, _, arm in shipped.variations("capacity")}
+    assert len(square) == 4
+    assert {shipped.features("sports", arm).given for arm in ("vanilla", "vanilla_matched")} == {  # type: ignore[union-attr]
+        "image_features_Sports_and_Outdoors.b"
+    }
+    released = shipped.features("baby", shipped.variations("slips")[-1].arm)
+    assert isinstance(released, MadeFeatures)
+
+
+DEMO = ["../cliper/data/demo"]
+
+
 def test_every_overlay_in_the_repository_fits_the_shipped_config() -> None:
-    for overlays in (["films"], ["films", "films_fusions"], ["line"], ["../cliper/data/demo"]):
+    for overlays in (["films"], ["films", "films_fusions"], [*DEMO, "line"], DEMO, ["../cliper/data/quick"]):
         paths = [toy.REPOSITORY / "config.yaml", *(toy.REPOSITORY / f"tests/{name}.yaml" for name in overlays)]
-        assert config.load(paths).name in ("films", "films-fusions", "demo", "paper")
+        assert config.load(paths).name in ("films", "films-fusions", "demo", "quick")
 
 
 @pytest.mark.parametrize("more", [[], ["reference_films_norm.yaml"], ["reference_films_slmrec.yaml"]])

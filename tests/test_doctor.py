@@ -250,12 +250,13 @@ def test_estimates_follow_items_interactions_and_cells(workdir: Path) -> None:
     run = {"datasets": ["baby"], "backbones": ["freedom", "lightgcn"], "seeds": [1]}
     one, two = (Layout(toy.settings(run=run | {"seeds": seeds})) for seeds in ([1], [1, 2]))
     hours = doctor.estimate_hours(one)
-    # Baby has 7,050 items, 160,792 interactions; two arms of FREEDOM at 14.9 s an epoch of 118,551, more at d 512
+    # Baby has 7,050 items, 160,792 interactions; two arms of FREEDOM at 14.9 s an epoch of 118,551, and at d 512
     assert hours["crawl"] == pytest.approx({"baby": 7050 / 100 / 3600})
     own = Layout(toy.settings(run=run | {"seeds": [1]}, datasets={"baby": {"image_folder": "pictures"}}))
     assert doctor.estimate_hours(own)["crawl"] == {}
     vanilla = 14.9 * 100 * 160_792 / 118_551 / 3600
-    assert hours["train"] == pytest.approx({"vanilla": vanilla, "cliper": vanilla * 8**0.47})
+    small, wide = dict.fromkeys(["vanilla", "cliper_small"], vanilla), ["vanilla_matched", "cliper"]
+    assert hours["train"] == pytest.approx(small | dict.fromkeys(wide, vanilla * 8**0.47))
     assert doctor.estimate_hours(two)["train"] == pytest.approx({arm: 2 * h for arm, h in hours["train"].items()})
     # vanilla: one text, its images' features come with the data; cliper: an image and five texts of ViT-L
     long = 7050 * (1.5 + 5 * 0.15) / 3600
@@ -288,7 +289,8 @@ def test_the_features_of_2014_are_asked_for_with_their_size(workdir: Path, capsy
 
     with serve(head, method="HEAD") as url:
         baby = {"source": {"mirrors": [url]}}
-        overlaid = {"run": {"datasets": ["baby"], "arms": ["vanilla"], "seeds": [1]}, "datasets": {"baby": baby}}
+        run = {"datasets": ["baby"], "arms": ["vanilla"], "seeds": [1]}
+        overlaid = {"run": run, "datasets": {"baby": baby}, "studies": None}
         examine(workdir, overlaid)
     shown = capsys.readouterr().out
     assert f"can be fetched  image_features_Baby.b of baby: {url}/image_features_Baby.b, 19,800,000,000 bytes" in shown

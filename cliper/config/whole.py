@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
@@ -85,7 +85,9 @@ class Config(Settings):
 
     name: Name = Field(description="name of the run; its cells and tables are below results/<name>/")
     run: Run
-    studies: dict[Name, Study] = Field(description="what is varied, one thing at a time")
+    studies: Annotated[dict[Name, Study], BeforeValidator(lambda given: {} if given is None else given)] = Field(
+        description="what is varied, one thing at a time; null: none, whatever the files below say"
+    )
     datasets: dict[Derived, Dataset]
     download: Download
     crawl: Crawl
