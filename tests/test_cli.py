@@ -72,7 +72,7 @@ def test_a_mistake_of_the_users_is_one_line_and_exit_code_2(workdir: Path, capsy
         (["crawl", "--dataset", "bany"], "unknown dataset 'bany'; known: baby, clothing, sports"),
         (
             ["fuse", "--dataset", "baby", "--arm", "cliperr"],
-            "unknown arm 'cliperr'; known: as_released, cliper, cliper_small, content_free",
+            "unknown arm 'cliperr'; known: as_released, cliper, ",
         ),
         (["weights", "--encoder", "clip"], "unknown encoder 'clip'; known: bridge"),
     ],
