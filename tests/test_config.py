@@ -426,6 +426,22 @@ def test_a_control_changes_the_key_of_the_features_and_stands_in_their_folders_n
     assert paths[1].rpartition("-")[0] == paths[0].rpartition("-")[0] + ".noise"
 
 
+def test_an_arm_takes_the_image_features_of_the_one_that_it_extends_unless_its_encoder_is_another() -> None:
+    noisy = {"extends": "vanilla", "control": "noise", "d": 8}
+    chosen = toy.settings(arms={"noisy": noisy, "other": {"extends": "vanilla", "image": "clip-vit-l14"}})
+    assert [chosen.given("baby", arm) for arm in ("vanilla", "noisy", "other")] == [
+        ("image_features_Baby.b", None)
+    ] * 2 + [None]
+    said = faults(arms={"grey": {"extends": "vanilla", "missing_image": "default_image"}})
+    assert said.startswith("toy: datasets.baby.source.features.grey: the default image has no such features")
+
+
+def test_an_arm_takes_whole_features_of_the_one_that_it_extends_in_d_alone() -> None:
+    arms = {"wide": {"extends": "vanilla", "d": 8}, "zero": {"extends": "vanilla", "missing_image": "zero"}}
+    chosen = toy.settings(**given(run={}, arms=arms, features={"vanilla": FILES}))
+    assert [chosen.given("g", arm) is None for arm in ("wide", "zero")] == [False, True]
+
+
 def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
     assert "backbones.freedom.k: 21 is more than neighbours.items" in faults(backbones={"freedom": {"k": 21}})
 
