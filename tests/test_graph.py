@@ -58,6 +58,14 @@ def test_knn_links_each_item_to_itself_and_the_closest():
     assert dense(edges, 4, 4) == pytest.approx(np.array(expected), abs=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e-36, 1e-20, 1e20, 1e37])
+def test_neighbours_do_not_depend_on_lengths_that_float32_cannot_square(scale):
+    features, none = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32), np.zeros(9, dtype=bool)
+    near, far = (nearest_items(features * factor, none, 3) for factor in (np.float32(1), np.float32(scale)))
+    assert np.array_equal(near.nearest, far.nearest)
+    np.testing.assert_allclose(near.closeness, far.closeness, rtol=1e-5)
+
+
 def test_knn_breaks_ties_by_the_lower_item():
     edges = knn(np.ones((4, 3), dtype=np.float32), NONE_FILLED, k=2)
     assert edges.columns.tolist() == [0, 1] * 4

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-from cliper.arrays import Vectors
+from cliper.arrays import Vectors, bring_near_one
 from cliper.models.backbones.base import Backbone, Given, LastForward, Triples, xavier_embeddings
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.backbones.slmrec_settings import SlmrecSettings
@@ -137,9 +137,10 @@ def spread(
 
 
 def unit_rows(features: Vectors) -> Vectors:
-    """Scale rows (n, D) to unit length; a row of zeros stays."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", features, features))
-    unit: Vectors = features / np.maximum(lengths, 1e-12)[:, None]
+    """Scale rows (n, D) of any length to unit length; a row of zeros stays."""
+    scaled, _ = bring_near_one(features)
+    lengths = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
+    unit: Vectors = scaled / np.maximum(lengths, 1e-12)[:, None]
     return unit
 
 
