@@ -24,6 +24,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
     if config.kernels == "portable" and config.encode.precision == "auto":
         yield "encode.precision: auto is chosen by speed, but kernels are portable; write fp32"
     yield from _of_run(config)
+    yield from _of_decay(config)
     for name, dataset in config.datasets.items():
         yield from (f"datasets.{name}{fault}" for fault in _of_split(dataset))
         yield from (f"datasets.{name}.source{fault}" for fault in _of_files(config, dataset))
@@ -56,6 +57,18 @@ def _of_run(config: Config) -> Iterator[str]:
         yield f"run.arms: {CONTENT_FREE} is added automatically for backbones without features; remove it"
     if CONTENT_FREE not in config.arms:
         yield f"arms: {CONTENT_FREE} is missing; backbones without features take their d from it"
+
+
+def _of_decay(config: Config) -> Iterator[str]:
+    """An L2 term of the batch for backbones whose loss has none in the toolbox, where all is to be as there."""
+    train = config.train
+    if train.behaviour == "as_mmrec" and train.weight_decay_on == "batch" and train.weight_decay:
+        chosen = {name: config.backbones[name].settings for name in config.run.backbones if name in config.backbones}
+        if others := [name for name, settings in chosen.items() if settings.decays_by_adam]:
+            yield (
+                f"train.weight_decay_on: batch, but as_mmrec Adam decays the weights of {', '.join(others)}; "
+                "write parameters, or weight_decay: 0, and run backbones with an L2 term of their own by themselves"
+            )
 
 
 def _of_split(dataset: Dataset) -> Iterator[str]:

@@ -46,10 +46,11 @@ class Dualgnn(Backbone):
         self.text_preferences = nn.Parameter(xavier_normal(n_users, self.d, generator))
         self.user_weights = nn.Parameter(xavier_normal(n_users, 2, generator).softmax(dim=1))  # image, text
         self.item_weights = nn.Parameter(xavier_normal(n_items, 2, generator).softmax(dim=1))
+        hidden_width = settings.hidden_width or 4 * self.d
         self.image = FeatureRows(features.image, is_trained=False, generator=generator)
-        self.image_projection = projection(self.image.width, settings.hidden_width, self.d, generator)
+        self.image_projection = projection(self.image.width, hidden_width, self.d, generator)
         self.text = FeatureRows(features.text, is_trained=False, mlp_width=features.mlp_width, generator=generator)
-        self.text_projection = projection(self.text.width, settings.hidden_width, self.d, generator)
+        self.text_projection = projection(self.text.width, hidden_width, self.d, generator)
         self.graph = interaction_graph(*interactions)
         self.n_neighbours = n = settings.n_neighbours
         nearest, closeness = given.user_neighbours
