@@ -18,7 +18,7 @@ SQUARABLE = 40  # values between 2^-40 and 2^40: their squares, and sums of many
 
 
 def bring_near_one(vectors: Vectors) -> tuple[Vectors, Int32s]:
-    """Scale vectors that are too long or too short for float32 to square, by powers of two: their values keep all digits.
+    """Scale vectors that are too long or too short for float32 to square, by powers of two, which round nothing.
 
     vectors  (…, D)
     returns  (…, D) ordinary vectors as they are, of others the largest value in [0.5, 1); (…, 1) the exponents:

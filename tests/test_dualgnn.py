@@ -93,7 +93,7 @@ def test_as_published_d_and_n_layers_count_and_as_mmrec_they_do_not():
 
 @pytest.mark.parametrize(
     ("behaviour", "hidden_width", "expected"),
-    [("as_published", None, 24), ("as_published", 5, 5), ("as_mmrec", None, 256)],
+    [("as_published", None, 24), ("as_published", 5, 5), ("as_mmrec", None, 256), ("as_mmrec", 5, 256)],
 )
 def test_the_hidden_width_is_four_times_that_of_the_embeddings(behaviour, hidden_width, expected):
     model = build_dualgnn(behaviour, d=6, hidden_width=hidden_width)

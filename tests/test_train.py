@@ -283,6 +283,18 @@ def test_a_backbone_that_names_no_rows_is_trained_without_an_l2_term(settings, m
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
+@pytest.mark.parametrize(("behaviour", "best"), [("as_published", 2), ("as_mmrec", 1)])
+def test_the_best_epoch_is_chosen_by_rounded_recall_as_mmrec_only(settings, monkeypatch, behaviour, best):
+    interactions = Interactions(np.array([0, 1, 1]), np.array([0, 1, 2]), n_users=2, n_items=9)
+    recalls = iter([0.12341, 0.12344, 0.1])
+    monkeypatch.setattr(fitting, "mean_recall", lambda *_: next(recalls))
+    short = changed(settings.train, max_epochs=3, behaviour=behaviour)
+    keep = checkpoint.Checkpoint(Path("none.pt"), key="")
+    model, generators = build("lightgcn", interactions), fitting.spawn_generators(0)
+    history = fitting.fit(model, interactions, pl.DataFrame({"user": [0], "item": [1]}), short, generators, keep)
+    assert fitting.best_epoch(history).epoch == best
+
+
 @of_each_kind
 def test_adam_gets_the_decay_only_where_the_config_says_so(settings, monkeypatch, cell):
     decays = []

@@ -139,7 +139,7 @@ def require_record(found: object, key: str, where: str) -> dict[str, Any]:
 
 
 def as_text(value: object, where: str) -> str | None:
-    """A field's text; null where it is empty, or JSON's NaN or infinity. Raises SourceError if it is no text or number."""
+    """A field's text; null where it is empty, NaN or infinite. Raises SourceError if it is no text or number."""
     if value is None or isinstance(value, str):
         return unbroken((value or "").strip()) or None
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,8 +1,10 @@
 """SLMRec: LightGCN on ids and on each modality, fused; contrastive losses align the modalities of an item.
 
 Source: Tao et al., Self-Supervised Learning for Multimedia Recommendation, IEEE TMM 2022, by the authors' code: its
-task FAC (fine and coarse alignment of an item's modalities), without sound. Departs from it: degrees have FREEDOM's
-floor of 1e-7 for 1e-8, the same in float32.
+task FAC (fine and coarse alignment of an item's modalities), without sound. Departs from it: ranks by the dot product
+of the current embeddings (there by its sigmoid, which ties high scores, of the last training forward's). Degrees have
+FREEDOM's floor of 1e-7 (the authors' code has none, the toolbox 1e-8), which changes an edge's weight by less than
+1e-7 of it.
 """
 
 from __future__ import annotations
