@@ -144,7 +144,10 @@ STAGES: dict[str, Stage] = {
     ),
     "tabulate": Stage("cliper.report.tabulate", "write one table of the paper", ("table",), "tabulate"),
     "export": Stage(
-        "cliper.tools.export", "write a dataset and features for another toolbox", ("dataset", "arm", "format")
+        "cliper.tools.export",
+        "write features for another toolbox, or rankings for another framework",
+        ("format",),
+        options=("dataset", "arm", "backbone", "seed"),
     ),
     "doctor": Stage("cliper.tools.doctor", "say whether a run can start, and what is missing", ()),
     "inspect": Stage(
@@ -152,6 +155,12 @@ STAGES: dict[str, Stage] = {
         "show what one item's features were made of",
         ("item",),
         options=("dataset", "arm", "html"),
+    ),
+    "recommend": Stage(
+        "cliper.tools.recommend",
+        "show what a user is recommended, or which items are similar to one",
+        (),
+        options=("user", "item", "dataset", "backbone", "arm", "seed"),
     ),
     "schema": Stage("cliper.tools.schema", "print the JSON schema of the config, for editors", ()),
     "status": Stage("cliper.tools.status", "say what of a run is done, what runs, and what is left", ()),
@@ -169,7 +178,8 @@ NAME_HELP = {
     "backbone": "name of a backbone",
     "seed": "seed of everything random in the cell, a whole number",
     "table": "table1 or table2",
-    "format": "mmrec",
+    "format": "mmrec, mrlib or lists",
+    "user": "the shop's own id of a user",
     "item": "the shop's own id of an item (asin)",
     "retry": "statuses to fetch again, as a,b; transient means timeouts, broken connections, 429, 5xx, given_up",
     "html": "also write a page with the image to this file",
