@@ -97,7 +97,7 @@ def test_our_own_source_reads_it_back_to_equal_tables_and_features(workdir: Path
     source = {"kind": "mmrec", "inter": "toy.inter", "item_ids": "i_id_mapping.csv", "features": given}
     again = {"title": "Again", "source": source | {"mirrors": [str(FOLDER)]}}
     theirs = toy.settings(name="again", run={"datasets": ["toy"]}, datasets={"toy": again})
-    for file in theirs.datasets["toy"].raw_files(["cliper"]):
+    for file in theirs.raw_files("toy", ["cliper"]):
         toy.run("download", theirs, dataset="toy", file=file)
     toy.run("catalogue", theirs, dataset="toy")
     toy.run("fuse", theirs, dataset="toy", arm="cliper")

@@ -41,10 +41,16 @@ def run(
         export_lists(layout, lists.cells_of(layout.config, dataset=dataset, arm=arm, backbone=backbone, seed=seed))
     elif backbone is not None or seed is not None:
         raise ConfigError(f"--backbone and --seed choose lists; leave them out, {format} takes features")
+    elif dataset is not None and arm is not None:  # of the run or not
+        export_features(layout, toolbox.TOOLBOXES[format], dataset, arm)
     else:
-        for each in [dataset] if dataset else layout.config.run.datasets:
-            for name in [arm] if arm else layout.config.arms_in_use:
-                export_features(layout, toolbox.TOOLBOXES[format], each, name)
+        for each in with_features(lists.cells_of(layout.config, dataset=dataset, arm=arm)):
+            export_features(layout, toolbox.TOOLBOXES[format], *each)
+
+
+def with_features(cells: list[Cell]) -> list[tuple[str, str]]:
+    """Datasets and arms of the cells that use features."""
+    return list(dict.fromkeys((cell.dataset, cell.arm) for cell in cells if cell.arm != CONTENT_FREE))
 
 
 def export_features(layout: Layout, to: toolbox.Toolbox, dataset: str, arm: str) -> None:
@@ -60,7 +66,7 @@ def export_lists(layout: Layout, cells: list[Cell]) -> None:
     folder = layout.root / "export"
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         lists.write_splits(folder / dataset, At(layout, {"dataset": dataset}))
-    for dataset, arm in dict.fromkeys((cell.dataset, cell.arm) for cell in cells if cell.arm != CONTENT_FREE):
+    for dataset, arm in with_features(cells):
         card.write(folder / dataset / arm, layout.config, At(layout, {"dataset": dataset, "arm": arm}))
     for cell in cells:
         path = folder / cell.dataset / cell.arm / "lists" / f"{cell.backbone}-{cell.seed}.csv"
