@@ -54,6 +54,6 @@ def control_features(
 
 def noise_like(vectors: Vectors, generator: np.random.Generator) -> Vectors:
     """Draw normal values with mean 0 and the root mean square of others, in their shape."""
-    size = np.sqrt(np.mean(np.square(vectors, dtype=np.float64)))
+    size = np.sqrt(np.mean([np.square(row, dtype=np.float64).mean() for row in vectors]))  # by rows, for memory
     drawn: Vectors = generator.standard_normal(vectors.shape, dtype=np.float32) * np.float32(size)
     return drawn
