@@ -329,11 +329,11 @@ TABLES: dict[str, Table] = {
             "d_z": F64,  # difference / user_sd
             "d_z_low": F64,
             "d_z_high": F64,
+            "user_sd": F64,  # over users, of the difference
             "p": F64,  # paired t-test of users' means over seeds
             "p_randomised": F64,  # randomisation test of the same
             "band": F64,  # how far means of n runs differ by seed and split alone; null for one run
             "p_better": F64,  # P(A > B): share of runs that beat the base's; ties count half
-            "user_sd": F64,  # over users, of the difference
         },
         nullable=frozenset(
             {"sd", "base_sd", "low", "high", "gain", "gain_low", "gain_high", "d_z", "d_z_low", "d_z_high"}

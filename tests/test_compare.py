@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import polars as pl
 import pytest
 
 from cliper import files
+from cliper.config import Cell, decides
 from cliper.errors import DataError
 from cliper.report import compare
 
@@ -28,15 +28,13 @@ class Places:
         return self.folder.joinpath(*map(str, names.values()), f"{result}.parquet")
 
 
-def job(*runs: tuple[str, int]) -> Any:
+def job(*runs: tuple[str, int], cutoffs: tuple[int, ...] = (20,)) -> decides.Compare:
     """A job that compares cliper with vanilla on pairs of dataset and seed."""
-    cells = {arm: tuple((dataset, "freedom", arm, seed) for dataset, seed in runs) for arm in ("cliper", "vanilla")}
-    return SimpleNamespace(
-        runs=cells["cliper"], base_runs=cells["vanilla"], metrics=("recall", "ndcg"), cutoffs=(20,), resamples=199
-    )
+    own, base = (tuple(Cell(dataset, "freedom", arm, seed) for dataset, seed in runs) for arm in ("cliper", "vanilla"))
+    return decides.Compare(own, base, ("recall", "ndcg"), cutoffs, resamples=199)
 
 
-def write(at: Places, cell: tuple[str, str, str, int], recalls: dict[int, float]) -> None:
+def write(at: Places, cell: Cell, recalls: dict[int, float]) -> None:
     """Users' recalls of one cell; NDCG is half of them, and of another cutoff nothing is asked."""
     rows = [
         (user, metric, k, value * factor)
@@ -46,14 +44,14 @@ def write(at: Places, cell: tuple[str, str, str, int], recalls: dict[int, float]
     table = pl.DataFrame(
         rows, schema={"user": pl.Int32, "metric": pl.String, "k": pl.Int32, "value": pl.Float64}, orient="row"
     )
-    path = at("user_metrics", **dict(zip(("dataset", "backbone", "arm", "seed"), cell, strict=True)))
+    path = at("user_metrics", **cell._asdict())
     files.write_table(path, "user_metrics", table)
 
 
-def compared(at: Places, chosen: Any) -> dict[str, Any]:
+def compared(at: Places, chosen: decides.Compare) -> dict[str, Any]:
     """The row of Recall@20."""
     compare.run(chosen, at)
-    table = pl.read_parquet(at("comparison"))
+    table = files.read_table(at("comparison"), "comparison")
     assert table.select("metric", "k").rows() == [("ndcg", 20), ("recall", 20)]
     return table.row(1, named=True)
 
@@ -69,7 +67,7 @@ def test_users_are_compared_on_the_own_split_and_other_splits_count_as_runs(tmp_
         (SPLIT, "vanilla", 1): {4: 0.6},
     }
     for (dataset, arm, seed), recalls in by_cell.items():
-        write(at, (dataset, "freedom", arm, seed), recalls)
+        write(at, Cell(dataset, "freedom", arm, seed), recalls)
     row = compared(at, chosen)
     # users' means over seeds: .5 .6 .8 against .3 .4 .5; differences .2 .2 .3
     assert (row["n_users"], row["n_runs"]) == (3, 3)
@@ -123,8 +121,7 @@ def test_a_value_that_is_no_number_is_refused_with_its_cell(tmp_path: Path) -> N
 
 
 def test_a_cutoff_that_was_not_measured_is_refused(tmp_path: Path) -> None:
-    at, chosen = Places(tmp_path), job(("baby", 1))
+    at, chosen = Places(tmp_path), job(("baby", 1), cutoffs=(20, 50))
     write(at, chosen.runs[0], {1: 0.1, 2: 0.2})
-    chosen.cutoffs = (20, 50)
     with pytest.raises(DataError, match="baby/freedom/cliper/1 lack a metric or a cutoff"):
         compare.run(chosen, at)

@@ -90,17 +90,17 @@ def compare(
         "d_z": d_z.value,
         "d_z_low": d_z.low,
         "d_z_high": d_z.high,
+        "user_sd": spread.deviation((values - base_values).T),
         "p": paired.paired_t(values, base_values),
         "p_randomised": paired.randomised(values, base_values, resamples=resamples, rng=rng),
         "band": spread.band(runs, base_runs),
         "p_better": spread.better(runs, base_runs),
-        "user_sd": spread.deviation((values - base_values).T),
     }
 
 
 def run(job: decides.Compare, at: At) -> None:
     """Read the users' metrics of both arms and write their comparison. Raises DataError if their users differ."""
-    cells = [Cell(*cell) for cell in (*job.runs, *job.base_runs)]
+    cells = [*job.runs, *job.base_runs]
     log.note(f"compares {len(job.runs)} runs of each arm, with {job.resamples:,} resamples of the users")
     read = [
         users_values(files.read_table(at("user_metrics", **cell._asdict()), "user_metrics"), job, cell=cell)
@@ -120,4 +120,4 @@ def run(job: decides.Compare, at: At) -> None:
         pl.lit(own.shape[2]).alias("n_users"), pl.lit(n).alias("n_runs"), **columns
     )
     files.write_table(at("comparison"), "comparison", table.with_columns(pl.selectors.float().fill_nan(None)))
-    log.account(f"{at.names['arm']} against {at.names['base']}: {table.height} comparisons over {own.shape[2]:,} users")
+    log.account(f"{at.names['arm']} against {at.names['base']}: {table.height} numbers of {own.shape[2]:,} users")
