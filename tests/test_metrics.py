@@ -71,8 +71,8 @@ def test_metrics_equal_mmrec_golden(split):
 def test_metrics_equal_those_of_ir_measures(name: str, k: int) -> None:
     """On random rankings of 12 of 60 items, of users with 1 to 30 relevant items; lists end before the cut-off 20.
 
-    Recall, NDCG and precision are defined alike. Average precision is not: trec_eval, which ir_measures asks, divides by
-    all relevant items; ours, as MMRec's, by the hits that a list of k can have, so that the best list has 1.
+    Recall, NDCG and precision are defined alike. Average precision is not: trec_eval, which ir_measures asks, divides
+    by all relevant items; ours, as MMRec's, by the hits that a list of k can have, so that the best list has 1.
     """
     generator = np.random.default_rng(k)
     ranking = np.array([generator.permutation(60)[:12] for _ in range(40)])
