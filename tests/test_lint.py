@@ -98,6 +98,7 @@ def test_a_plausible_value_in_its_place_is_not_found(tmp_path: Path) -> None:
     [
         ({("ndcg", 50): 4.44}, "N rises by 0.24 from K = 20, but R's 5.39 are worth 0.9502 or more"),
         ({("ndcg", 50): 4.10}, "N rises by -0.1 from K = 20, but R's 5.39 are worth"),
+        ({("ndcg", 20): 2.0, ("ndcg", 50): 3.1}, "N rises by 2 from K = 0, but R's 9.41 are worth 2.142 or more"),
         ({("recall", 50): 9.30}, "R falls by 0.11 from K = 20"),
         ({("ndcg", 50): float("nan")}, "ndcg is nan, which is no percentage"),
         ({("recall", 50): 100.2, ("ndcg", 50): 50.0}, "recall is 100.2, which is no percentage"),

@@ -63,7 +63,7 @@ def least_rise(recall_rise: float, a: int, b: int, *, above_a: float) -> float:
     """Least rise of NDCG from cut-off a to b, in percent: each further hit is at rank b or better.
 
     above_a  share of users with more than a test items; their ideal list is longer at b, which takes away
-             1 - ideal(a) / ideal(b) at most
+             1 - ideal(a) / ideal(b) at most. From a = 0 on there is nothing to take away, so it is 0 there
     """
     return recall_rise / math.log2(b + 1) - 100 * above_a * (1 - ideal_gain(a) / ideal_gain(b))
 
@@ -159,7 +159,9 @@ def _steps(dataset: str, column: pl.DataFrame, half_digit: float) -> Iterator[tu
     """Cut-off, sentence, and whether it is a fault, of what a column's steps from cut-off to cut-off show."""
     known = column.filter(pl.col("mean").is_finite())
     values = {(metric, k): mean for metric, k, mean in known.select("metric", "k", "mean").iter_rows()}
+    values |= {("recall", 0): 0.0, ("ndcg", 0): 0.0}
     above = dict(column.select("k", "above_k").iter_rows()) if "above_k" in column.columns else {}
+    above[0] = 0.0
     largest = column["max_relevant"][0] if "max_relevant" in column.columns else None
     is_few = dataset.casefold() in KNOWN_FEW
     slack = 2 * half_digit
@@ -181,7 +183,7 @@ def _steps(dataset: str, column: pl.DataFrame, half_digit: float) -> Iterator[tu
             yield b, f"{said} {least:.4g} or more", True
         if largest and ndcg - slack > (most := largest_rise(recall + slack, a, b, max_relevant=largest)):
             yield b, f"{said} {most:.4g} or less", True
-    if largest is None:
+    if largest is None and any(metric == "ndcg" and k for metric, k in values):
         yield None, "not checkable: the largest rise of N, as the largest number of test items is unknown", False
 
 
