@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from cliper.media import picture
-from cliper.report.figures.canvas import COLUMN, legend, look, over_seeds, panels
+from cliper.report.figures.canvas import COLUMN, PALE, legend, look, over_seeds, panels
 from cliper.report.figures.points import PRINTED, metric_title
 
 ROW, FRAME = 1.3, 0.55  # inches: the height of a panel, and of all below it
@@ -21,12 +21,12 @@ CLOSE = 0.2  # of the axis: labels of ticks that are closer stand in two lines
 
 
 def draw(frame: pl.DataFrame, *, what: str) -> Figure:
-    """A panel for each dataset and backbone (down) and each metric (across); the paper's points where it prints them.
+    """A panel for each group of a study (down) and each metric (across); the paper's points where it prints them.
 
-    frame  as of `points.draw`, and value: the number that varies
+    frame  as of `points.draw`, and value: the number that varies; null for a base that has none of the values
     what   varies: the title of the axis
     """
-    groups = frame.partition_by("dataset", "backbone", maintain_order=True)
+    groups = frame.partition_by("group", maintain_order=True)
     columns = list(dict.fromkeys(frame.select("metric", "k").iter_rows()))
     figure, axes = panels(
         len(groups), len(columns), width=COLUMN, height=ROW * len(groups) + FRAME, sharex=True, sharey="none"
@@ -35,15 +35,18 @@ def draw(frame: pl.DataFrame, *, what: str) -> Figure:
         for axis, (metric, k) in zip(line, columns, strict=True):
             _draw_line(axis, group.filter(metric=metric, k=k).sort("value"))
             axis.set_ylabel(f"{metric_title(metric)}@{k} (%)")
-        line[0].set_title(picture(" · ".join(group.select("dataset", "backbone").row(0))), loc="left")
+        line[0].set_title(picture(group["group"][0]), loc="left")
     for axis in axes[-1]:
-        _scale(axis, frame["value"].unique().sort().to_list())
+        _scale(axis, frame["value"].drop_nulls().unique().sort().to_list())
         axis.set_xlabel(picture(what))
     legend(figure, _marks(frame), f"{over_seeds(frame)}. Axes do not start at 0.")
     return figure
 
 
-def _draw_line(axis: Axes, line: pl.DataFrame) -> None:
+def _draw_line(axis: Axes, rows: pl.DataFrame) -> None:
+    for mean in rows.filter(pl.col("value").is_null()).drop_nulls("mean")["mean"]:
+        axis.axhline(mean, color=PALE, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    line = rows.drop_nulls("value")
     run, printed, own = line.drop_nulls("mean"), line.drop_nulls("paper"), look(0)
     spread = None if run["sd"].is_null().all() else run["sd"].fill_null(0).to_numpy()
     axis.errorbar(
@@ -77,8 +80,10 @@ def _scale(axis: Axes, values: list[float]) -> None:
 
 
 def _marks(frame: pl.DataFrame) -> list[Line2D]:
-    """The legend, where the paper's points have to be told from ours."""
-    if frame["paper"].is_null().all():
-        return []
-    own = look(0)
-    return [Line2D([], [], color=own.colour, marker=own.marker, label="ours"), Line2D([], [], **PRINTED, label="paper")]
+    """The legend, where there is more than one line."""
+    own, marks = look(0), []
+    if frame["paper"].is_not_null().any():
+        marks = [Line2D([], [], color=own.colour, marker=own.marker, label="ours"), Line2D([], [], **PRINTED, label="paper")]
+    if frame["value"].is_null().any():
+        marks.append(Line2D([], [], color=PALE, linewidth=0.8, linestyle=(0, (3, 2)), label="base"))
+    return marks

@@ -30,14 +30,14 @@ PRINTED: dict[str, Any] = {  # a point of the paper: it lies over ours and lets 
 
 
 def draw(frame: pl.DataFrame) -> Figure:
-    """A panel for each dataset and backbone (down) and each metric (across); the first arm is the base.
+    """A panel for each group of a study (down) and each metric (across).
 
-    frame  dataset, backbone, label, metric, k, mean, sd (null: one seed), n_seeds, paper (null: not printed),
+    frame  group, variation, is_base, metric, k, mean, sd (null: one seed), n_seeds, paper (null: not printed),
            established (null: not compared); percent; a mean that is null was not run
     """
-    groups = frame.partition_by("dataset", "backbone", maintain_order=True)
+    groups = frame.partition_by("group", maintain_order=True)
     columns = list(dict.fromkeys(frame.select("metric", "k").iter_rows()))
-    n_rows = [group["label"].n_unique() for group in groups]
+    n_rows = [group["variation"].n_unique() for group in groups]
     figure, axes = panels(
         len(groups),
         len(columns),
@@ -50,7 +50,7 @@ def draw(frame: pl.DataFrame) -> Figure:
             _draw_panel(axis, group.filter(metric=metric, k=k))
             axis.set_xlabel(f"{metric_title(metric)}@{k} (%)")
             axis.tick_params(labelleft=place == 0)
-        line[0].set_title(picture(" · ".join(group.select("dataset", "backbone").row(0))), loc="left")
+        line[0].set_title(picture(group["group"][0]), loc="left")
     legend(figure, _marks(frame), f"{over_seeds(frame)}. Axes do not start at 0.")
     return figure
 
@@ -61,27 +61,26 @@ def metric_title(metric: str) -> str:
 
 
 def _draw_panel(axis: Axes, rows: pl.DataFrame) -> None:
-    base = rows.row(0, named=True)
-    if base["mean"] is not None:
-        axis.axvline(base["mean"], color=PALE, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    for mean in rows.filter("is_base").drop_nulls("mean")["mean"]:
+        axis.axvline(mean, color=PALE, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
     for y, row in enumerate(rows.iter_rows(named=True)):
         if row["paper"] is not None:
             axis.plot(row["paper"], y, **PRINTED)
         if row["mean"] is None:
             axis.annotate("not run", (0.03, y), xycoords=("axes fraction", "data"), va="center", color=PALE, fontsize=6)
             continue
-        colour = INK if y == 0 else OWN
+        colour = INK if row["is_base"] else OWN
         axis.errorbar(
             row["mean"],
             y,
             xerr=row["sd"],
             color=colour,
-            marker="s" if y == 0 else "o",
+            marker="s" if row["is_base"] else "o",
             elinewidth=1,
             markeredgewidth=1,
-            markerfacecolor=colour if y == 0 or row["established"] else "white",
+            markerfacecolor=colour if row["is_base"] or row["established"] else "white",
         )
-    axis.set_yticks(range(rows.height), [picture(label) for label in rows["label"]])
+    axis.set_yticks(range(rows.height), [picture(name) for name in rows["variation"]])
     axis.set_ylim(rows.height - 0.5, -0.5)
     axis.margins(x=0.12)
     axis.grid(visible=False, axis="y")
@@ -95,7 +94,7 @@ def _marks(frame: pl.DataFrame) -> list[Line2D]:
     marks = [Line2D([], [], **{**own, "color": INK}, marker="s", label="base")]
     if (frame["established"].fill_null(value=False)).any():
         marks.append(Line2D([], [], **own, marker="o", label="established"))
-    if frame["label"].n_unique() > 1:
+    if frame.filter(~pl.col("is_base")).height:
         marks.append(Line2D([], [], **own, marker="o", markerfacecolor="white", label="not established"))
     if frame["paper"].is_not_null().any():
         marks.append(Line2D([], [], **PRINTED, label="paper"))
