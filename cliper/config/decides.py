@@ -211,6 +211,7 @@ class Curves:
     titles: dict[str, str]  # dataset -> title
     backbones: dict[str, str]  # backbone -> title
     cells: tuple[Cell, ...]
+    mask_valid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,7 +421,13 @@ def of_plot(config: Config, *, figure: str) -> Study | Ranks | Curves:
         raise ConfigError(unknown("figure", figure, [*config.studies_of_run, *FIGURES]))
     titles = _titles(config, config.run.datasets)
     if figure != "fig5":
-        return Curves(figure, titles, _backbones(config, config.run.backbones), tuple(config.run_cells))
+        return Curves(
+            figure=figure,
+            titles=titles,
+            backbones=_backbones(config, config.run.backbones),
+            cells=tuple(config.run_cells),
+            mask_valid=config.evaluate.mask_valid,
+        )
     made = {(dataset, arm): config.features(dataset, arm) for dataset in titles for arm in config.run.arms}
     weighted = [key for key, each in made.items() if isinstance(each, MadeFeatures) and each.temperature is not None]
     drops, seeds = _drops(config, weighted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,10 +16,11 @@ ROW, FRAME = 1.2, 0.6  # inches: the height of a panel, and of all below it
 QUANTITIES = {"valid_recall@20": ("validation Recall@20 (%)", 100), "loss": ("loss", 1)}
 
 
-def draw(frame: pl.DataFrame) -> Figure:
+def draw(frame: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str, str]) -> Figure:
     """Two panels (down) for each dataset and backbone (across, four at most in a row).
 
-    frame  dataset, backbone, arm, seed, epoch, loss, valid_recall@20 (a share)
+    frame              dataset, backbone, arm, seed, epoch, loss, valid_recall@20 (a share)
+    titles, backbones  titles of both
 
     The mean goes as far as the seed that stops first: later, it would be that of other seeds.
     """
@@ -43,7 +46,7 @@ def draw(frame: pl.DataFrame) -> Figure:
             _draw_panel(axis, group, name, scale, arms)
             if column == 0:
                 axis.set_ylabel(title)
-        pair[0].set_title(picture(" · ".join(group.select("dataset", "backbone").row(0))), loc="left")
+        pair[0].set_title(picture(f"{titles[group['dataset'][0]]} · {backbones[group['backbone'][0]]}"), loc="left")
         pair[1].set_xlabel("epoch")
     handles = [
         Line2D([], [], color=own.colour, linestyle=own.dashes, linewidth=1.6, label=picture(arm))

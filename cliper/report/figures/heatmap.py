@@ -5,6 +5,8 @@ Follows the paper's Figure 5, whose ranks start at 0; `view_weights` has 1 for t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -45,28 +47,31 @@ def count_ranks(weights: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def correlate(ranks: pl.DataFrame, drops: pl.DataFrame) -> tuple[float, float, int]:
-    """Rank correlation of the views' mean ranks with how much the metric falls without them: Spearman, Kendall, views.
+def correlate(ranks: pl.DataFrame, drops: pl.DataFrame) -> tuple[float | None, float | None]:
+    """Rank correlation of the views' closeness with how much the metric falls without them: Spearman's, Kendall's.
 
     ranks  view, mean_rank
     drops  view, drop: the base's mean less the mean without the view
 
-    Positive where the view that is closer to the image is missed more. NaN for fewer than three views.
+    Positive where the view that is closer to the image is missed more. None for fewer than three views, and where all
+    drops or ranks are equal.
     """
     from scipy.stats import kendalltau, spearmanr
 
     both = ranks.select("view", "mean_rank").unique().drop_nulls().join(drops.drop_nulls(), on="view").sort("view")
     if both.height < 3:
-        return np.nan, np.nan, both.height
+        return None, None
     closeness, drop = -both["mean_rank"].to_numpy(), both["drop"].to_numpy()
-    return float(spearmanr(closeness, drop).statistic), float(kendalltau(closeness, drop).statistic), both.height
+    if np.ptp(closeness) == 0 or np.ptp(drop) == 0:
+        return None, None
+    return float(spearmanr(closeness, drop).statistic), float(kendalltau(closeness, drop).statistic)
 
 
-def draw(frame: pl.DataFrame, *, correlations: dict[tuple[str, str], tuple[float, float, int]]) -> Figure:
+def draw(frame: pl.DataFrame, titles: Mapping[str, str]) -> Figure:
     """Two panels for each dataset and arm: the shares, and the mean ranks with their intervals.
 
-    frame         dataset, arm, and the columns of `count_ranks`
-    correlations  of those (dataset, arm) for which the study of views was run
+    frame   dataset, arm, the columns of `count_ranks`, spearman and kendall (null: no study left views out)
+    titles  of datasets
     """
     groups = frame.partition_by("dataset", "arm", maintain_order=True)
     n_rows = [group["view"].n_unique() for group in groups]
@@ -79,13 +84,13 @@ def draw(frame: pl.DataFrame, *, correlations: dict[tuple[str, str], tuple[float
         width_ratios=[2.2, 1],
     )
     for (left, right), group in zip(axes, groups, strict=True):
-        key = group.select("dataset", "arm").row(0)
+        first = group.row(0, named=True)
         _draw_shares(left, group, largest=frame["share"].to_numpy().max() or 1)
         _draw_means(right, group.unique("view", maintain_order=True))
-        left.set_title(picture(" · ".join(key)), loc="left")
-        if key in correlations:
-            rho, tau, _ = correlations[key]
-            right.set_title(f"with Fig. 2: ρ {rho:.2f}, τ {tau:.2f}", loc="right", fontsize=6)
+        left.set_title(picture(f"{titles[first['dataset']]} · {first['arm']}"), loc="left")
+        if first["spearman"] is not None:
+            text = f"with Fig. 2: ρ {first['spearman']:.2f}, τ {first['kendall']:.2f}"
+            right.set_title(text, loc="right", fontsize=6)
     legend(figure, [], "Rank 0: the view closest to the item's image. Bars: 95 % bootstrap intervals over items.")
     return figure
 

@@ -83,7 +83,10 @@ def _marks(frame: pl.DataFrame) -> list[Line2D]:
     """The legend, where there is more than one line."""
     own, marks = look(0), []
     if frame["paper"].is_not_null().any():
-        marks = [Line2D([], [], color=own.colour, marker=own.marker, label="ours"), Line2D([], [], **PRINTED, label="paper")]
+        marks = [
+            Line2D([], [], color=own.colour, marker=own.marker, label="ours"),
+            Line2D([], [], **PRINTED, label="paper"),
+        ]
     if frame["value"].is_null().any():
         marks.append(Line2D([], [], color=PALE, linewidth=0.8, linestyle=(0, (3, 2)), label="base"))
     return marks

@@ -5,6 +5,8 @@ A gain that comes from popular items alone, or lists that collapse to a few item
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -32,6 +34,12 @@ def deciles(train: pl.DataFrame, *, n_items: int) -> pl.DataFrame:
     popularity = pl.col("n").fill_null(0).rank("average")
     joined = items.join(counts.cast({"item": pl.Int32}), on="item", how="left", maintain_order="left")
     return joined.select("item", decile=(popularity * DECILES / n_items).ceil().cast(pl.Int64))
+
+
+def leave_out(topk: pl.DataFrame, valid: pl.DataFrame) -> pl.DataFrame:
+    """Take validation items out of their users' lists, as `evaluate.mask_valid` asks; later items move up."""
+    kept = topk.join(valid, on=["user", "item"], how="anti", maintain_order="left")
+    return kept.with_columns(rank=pl.int_range(1, pl.len() + 1).over("user"))
 
 
 def measure(topk: pl.DataFrame, test: pl.DataFrame, popularity: pl.DataFrame) -> pl.DataFrame:
@@ -84,25 +92,25 @@ def summarise(measured: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def draw(frame: pl.DataFrame) -> Figure:
+def draw(frame: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str, str]) -> Figure:
     """A panel for each dataset (down) and backbone (across), a line for each arm.
 
-    frame  as `summarise` returns it
+    frame              as `summarise` returns it
+    titles, backbones  titles of both
     """
-    datasets, backbones = (list(dict.fromkeys(frame[name])) for name in ("dataset", "backbone"))
     arms = {arm: number for number, arm in enumerate(dict.fromkeys(frame["arm"]))}
     figure, axes = panels(
-        len(datasets),
+        len(titles),
         len(backbones),
         width=COLUMN if len(backbones) <= 2 else PAGE,
-        height=ROW * len(datasets) + FRAME + 0.12 * (len(arms) // 4),
+        height=ROW * len(titles) + FRAME + 0.12 * (len(arms) // 4),
         sharex=True,
         sharey="row",
     )
-    for line, dataset in zip(axes, datasets, strict=True):
-        for axis, backbone in zip(line, backbones, strict=True):
+    for line, (dataset, title) in zip(axes, titles.items(), strict=True):
+        for axis, (backbone, backbone_title) in zip(line, backbones.items(), strict=True):
             _draw_panel(axis, frame.filter(dataset=dataset, backbone=backbone), arms)
-            axis.set_title(picture(f"{dataset} · {backbone}"), loc="left")
+            axis.set_title(picture(f"{title} · {backbone_title}"), loc="left")
         line[0].set_ylabel(f"Recall@{K} (%)")
     for axis in axes[-1]:
         axis.set_xlabel("popularity decile")

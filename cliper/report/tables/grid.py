@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ EMPHASES = {  # place of a number among those that it is compared with -> form -
     1: {"markdown": "**{}**", "latex": r"\textbf{{{}}}"},
     2: {"markdown": "*{}*", "latex": r"\underline{{{}}}"},
 }
+SAFE: dict[str, Callable[[str], str]] = {"markdown": markdown, "latex": latex}
 
 
 class Entry(NamedTuple):
@@ -52,7 +53,7 @@ class Grid(NamedTuple):
 
     def as_markdown(self) -> str:
         """A Markdown table with the notes below it."""
-        lines = (_printed(row, "markdown", markdown) for row in [self.flat_heading, *self.rows])
+        lines = [_printed(self.flat_heading, "markdown"), *(_printed(row, "markdown") for row in self.rows)]
         heading, *rows = (f"| {' | '.join(line)} |\n" for line in lines)
         rule = f"|{' --- |' * len(self.heading)}\n"
         return "".join([heading, rule, *rows, *(f"\n{markdown(note)}\n" for note in (*self.signs, *self.notes))])
@@ -69,7 +70,13 @@ class Grid(NamedTuple):
         """A LaTeX tabular (package booktabs): signs explained below it, notes as comments."""
         columns = "l" * self.labels + "r" * (len(self.heading) - self.labels)
         lines = ["% needs \\usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-        lines += [*self._latex_groups(), _latex_row(self.heading), *self._latex_rows(), r"\bottomrule", r"\end{tabular}"]
+        lines += [
+            *self._latex_groups(),
+            _latex_row(self.heading),
+            *self._latex_rows(),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
         lines += [rf"\par\smallskip{{\footnotesize {latex(sign)}}}" for sign in self.signs]
         return "\n".join([*lines, *(f"% {latex(note)}" for note in self.notes)]) + "\n"
 
@@ -97,10 +104,11 @@ class Grid(NamedTuple):
             before = row
 
 
-def _latex_row(row: list[str] | list[str | Entry]) -> str:
-    return " & ".join(_printed(row, "latex", latex)) + r" \\"
+def _latex_row(row: Sequence[str | Entry]) -> str:
+    return " & ".join(_printed(row, "latex")) + r" \\"
 
 
-def _printed(row: list[str] | list[str | Entry], form: str, safe: Callable[[str], str]) -> list[str]:
+def _printed(row: Sequence[str | Entry], form: str) -> list[str]:
     entries = (cell if isinstance(cell, Entry) else Entry(cell) for cell in row)
+    safe = SAFE[form]
     return [EMPHASES[e.place][form].format(safe(e.number)) + safe(e.more) if e.place else safe(str(e)) for e in entries]

@@ -19,7 +19,20 @@ CELL = ["dataset", "backbone", "arm"]
 PAIR = [*CELL, "base_backbone", "base"]
 AT = ["metric", "k"]
 PERCENT = ("low", "high", "gain", "gain_low", "gain_high", "band")
-COMPARED = ["gain", "gain_low", "gain_high", "low", "high", "p", "p_holm", "p_bh", "d_z", "band", "p_better", "established"]
+COMPARED = [
+    "gain",
+    "gain_low",
+    "gain_high",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "p_bh",
+    "d_z",
+    "band",
+    "p_better",
+    "established",
+]
 
 
 def summarise(
@@ -31,7 +44,8 @@ def summarise(
     cells    that are wanted; one without any metrics has no mean and 0 seeds
     sd       with n - 1; null for one seed
 
-    Rows in the order of cells, names and cutoffs. Raises DataError if a value is not finite, or if some seeds are missing.
+    Rows in the order of cells, names and cutoffs. Raises DataError if a value is not finite, or if some seeds of a cell
+    are missing.
     """
     shown = metrics.filter((pl.col("split") == "test") & pl.col("metric").is_in(names) & pl.col("k").is_in(cutoffs))
     _require_finite(shown)
@@ -42,7 +56,9 @@ def summarise(
     )
     percent = pl.col("value") * 100
     found = shown.group_by(CELL + AT).agg(mean=percent.mean(), sd=percent.std(), n_seeds=pl.len())
-    long = grid.join(found, on=CELL + AT, how="left", maintain_order="left").with_columns(pl.col("n_seeds").fill_null(0))
+    long = grid.join(found, on=CELL + AT, how="left", maintain_order="left").with_columns(
+        pl.col("n_seeds").fill_null(0)
+    )
     some = long.filter((pl.col("n_seeds") > 0) & (pl.col("n_seeds") != pl.col("n_wanted")))
     if some.height:
         first = some.row(0, named=True)
@@ -74,7 +90,9 @@ def with_comparisons(long: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFr
     """
     known = comparisons.with_columns(pl.col(PERCENT) * 100)
     joined = long.join(known.drop("mean", "sd"), on=PAIR + AT, how="left", maintain_order="left")
-    p, low, high, band = (joined[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("p", "low", "high", "band"))
+    p, low, high, band = (
+        joined[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("p", "low", "high", "band")
+    )
     corrected = holm(p)
     added = {
         "p_holm": pl.Series(corrected),

@@ -10,8 +10,8 @@ from cliper.report.tables.grid import Entry
 METRIC_TITLES = {"recall": "R", "ndcg": "N", "precision": "P", "map": "MAP"}
 SHORT_K = 20  # cutoff where there is room for one, if the run has it
 ESTABLISHED = (
-    "† established: Holm-corrected p < 0.05 over the table, and the 95 % interval of the difference lies beyond what seeds "
-    "and splits alone move."
+    "† established: Holm-corrected p < 0.05 over the table, and the 95 % interval of the difference lies beyond what "
+    "seeds and splits alone move."
 )
 
 

@@ -12,21 +12,11 @@ import polars as pl
 
 from cliper.config import Cell, decides
 from cliper.report.tables.grid import Entry, Grid
-from cliper.report.tables.numbers import AT, CELL, COMPARED, PAIR, places, summarise, with_comparisons, with_verdicts
+from cliper.report.tables.numbers import AT, CELL, PAIR, places, summarise, with_comparisons, with_verdicts
 from cliper.report.tables.paper import paper_cells, paper_temperatures
 from cliper.report.tables.printed import ESTABLISHED, entry, metric_title, seeds_note, short_k
+from cliper.report.tables.variations import LABELS, NUMERIC
 
-NUMERIC = {"temperature": "temperature τ", "d": "embedding size d"}  # what varies -> title of its axis
-LABELS = {  # what varies -> how a value is called; others by the value alone
-    "temperature": "τ = {}",
-    "d": "d = {}",
-    "without": "without {}",
-    "only": "only {}",
-    "missing_image": "missing image: {}",
-    "overflow": "long texts: {}",
-    "split": "split: {}",
-    "split_seed": "split seed {}",
-}
 LAID_OUT = ["group", "varied", "variation", "value", "is_base"]
 
 
@@ -40,7 +30,7 @@ def long(metrics: pl.DataFrame, comparisons: pl.DataFrame, job: decides.Study) -
                  established, verdict
     """
     laid_out = _lay_out(job)
-    cells = [Cell(*cell, seed) for cell in laid_out.select(CELL).iter_rows() for seed in job.seeds]
+    cells = [Cell(d, b, a, seed) for d, b, a in laid_out.select(CELL).iter_rows() for seed in job.seeds]
     numbers = summarise(metrics, cells, names=job.shown.metrics, cutoffs=job.shown.cutoffs)
     temperatures = paper_temperatures(job.titles, job.backbones).with_columns(varied=pl.lit("temperature"))
     table3 = [*CELL[:2], "varied", "value", *AT]
@@ -61,17 +51,20 @@ def _lay_out(job: decides.Study) -> pl.DataFrame:
 
 
 def _rows(job: decides.Study) -> Iterator[tuple[object, ...]]:
-    """In each group the base comes first; where it is one of the variations, it stands among them. No cell comes twice."""
+    """In each group the base comes first; where it is one of the variations, it stands among them. No cell twice."""
     starts = [place for place, each in enumerate(job.variations) if not each.key]
-    for start, stop in zip(starts, [*starts[1:], None], strict=True):
-        base, *others = job.variations[start:stop]
-        by_cell = {each[2:]: each for each in reversed([*others, base])}
-        for cell, each in sorted(reversed(by_cell.items()), key=lambda pair: pair[1].key != ""):
+    bases = [job.variations[start] for start in starts]
+    groups = [f"{job.titles[each.dataset]} · {job.backbones[each.backbone]}" for each in bases]
+    for group, base, start, stop in zip(groups, bases, starts, [*starts[1:], None], strict=True):
+        others = job.variations[start + 1 : stop]
+        by_cell = {each[2:]: each for each in (base, *reversed(others))}
+        shown = sorted(by_cell.items(), key=lambda pair: job.variations.index(pair[1], start))
+        for cell, each in shown:
             value = job.backbones[each.value] if each.key == "backbone" else each.value
             title = LABELS.get(each.key, "{}").format(value) if each.key else base.arm
             pair = (*cell, base.backbone, base.arm)
             yield (
-                f"{job.titles[base.dataset]} · {job.backbones[base.backbone]}",
+                group if groups.count(group) == 1 else f"{group} ({base.dataset})",  # two datasets may have one title
                 each.key,
                 f"{title} (base)" if cell == base[2:] else title,
                 float(each.value) if each.key in NUMERIC else None,
@@ -80,15 +73,8 @@ def _rows(job: decides.Study) -> Iterator[tuple[object, ...]]:
             )
 
 
-def numeric_axis(numbers: pl.DataFrame) -> str | None:
-    """Title of the axis if all that varies is one number, else None."""
-    varied = numbers["varied"].unique().to_list()
-    names = [name for name in varied if name]
-    return NUMERIC.get(names[0]) if len(names) == 1 else None
-
-
 def grid(numbers: pl.DataFrame, job: decides.Study, *, cutoffs: tuple[int, ...]) -> Grid:
-    """A row for each variation, the paper's numbers in a row below; p of the first metric at the cutoff nearest to 20."""
+    """A row for each variation, the paper's numbers in a row below; p of the first metric at one cutoff."""
     columns = [(metric, k) for metric in job.shown.metrics for k in cutoffs]
     p_of = (job.shown.metrics[0], short_k(cutoffs))
     numbers = numbers.filter(pl.col("k").is_in(cutoffs))
