@@ -27,7 +27,7 @@ def deciles(train: pl.DataFrame, *, n_items: int) -> pl.DataFrame:
     Items with the same number of interactions stand in one decile, so deciles need not have the same size.
 
     >>> deciles(pl.DataFrame({"item": [0, 0, 0, 1]}), n_items=4)["decile"].to_list()
-    [10, 7, 4, 4]
+    [10, 8, 4, 4]
     """
     counts = train["item"].value_counts(name="n")
     items = pl.DataFrame({"item": pl.arange(n_items, eager=True, dtype=pl.Int32)})
