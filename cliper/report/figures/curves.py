@@ -13,11 +13,12 @@ from cliper.media import picture
 from cliper.report.figures.canvas import COLUMN, PAGE, legend, look, panels
 
 ROW, FRAME = 1.2, 0.6  # inches: the height of a panel, and of all below it
+ACROSS = 5  # the paper's backbones
 QUANTITIES = {"valid_recall@20": ("validation Recall@20 (%)", 100), "loss": ("loss", 1)}
 
 
 def draw(frame: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str, str]) -> Figure:
-    """Two panels (down) for each dataset and backbone (across, four at most in a row).
+    """Two panels (down) for each dataset and backbone (across).
 
     frame              dataset, backbone, arm, seed, epoch, loss, valid_recall@20 (a share)
     titles, backbones  titles of both
@@ -26,7 +27,7 @@ def draw(frame: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str,
     """
     groups = frame.partition_by("dataset", "backbone", maintain_order=True)
     arms = {arm: number for number, arm in enumerate(dict.fromkeys(frame["arm"]))}
-    width = min(len(groups), 4)
+    width = min(len(groups), ACROSS)
     blocks = -(-len(groups) // width)
     figure, axes = panels(
         2 * blocks,

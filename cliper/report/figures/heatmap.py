@@ -18,7 +18,7 @@ from cliper.report.figures.canvas import COLUMN, INK, legend, panels
 SAMPLES, SEED = 10_000, 1  # of the bootstrap
 LEVEL = 0.95
 ROW, FRAME = 0.24, 0.62  # inches: the height of a row, and of title and axis
-DARK = 0.5  # of the largest share: above it, numbers are white
+DARK = 0.6  # of the largest share: above it, numbers are white
 
 
 def count_ranks(weights: pl.DataFrame) -> pl.DataFrame:
@@ -88,10 +88,11 @@ def draw(frame: pl.DataFrame, titles: Mapping[str, str]) -> Figure:
         _draw_shares(left, group, largest=frame["share"].to_numpy().max() or 1)
         _draw_means(right, group.unique("view", maintain_order=True))
         left.set_title(picture(f"{titles[first['dataset']]} · {first['arm']}"), loc="left")
-        if first["spearman"] is not None:
-            text = f"with Fig. 2: ρ {first['spearman']:.2f}, τ {first['kendall']:.2f}"
-            right.set_title(text, loc="right", fontsize=6)
-    legend(figure, [], "Rank 0: the view closest to the item's image. Bars: 95 % bootstrap intervals over items.")
+    sentence = "Rank 0: the view closest to the item's image. Bars: 95 % bootstrap intervals over items."
+    for row in frame.drop_nulls("spearman").unique("arm", maintain_order=True).iter_rows(named=True):
+        sentence += f" {row['arm']}: closeness against what Recall@20 loses without the view, rank correlation "
+        sentence += f"{row['spearman']:.2f} (Spearman), {row['kendall']:.2f} (Kendall)."
+    legend(figure, [], sentence)
     return figure
 
 

@@ -25,6 +25,7 @@ PRINTED: dict[str, Any] = {  # a point of the paper: it lies over ours and lets 
     "markerfacecolor": "none",
     "markeredgewidth": 1.1,
     "markersize": 6,
+    "clip_on": False,
     "zorder": 5,
 }
 
