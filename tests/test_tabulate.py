@@ -15,7 +15,7 @@ from cliper.config.studies import Comparison
 from cliper.errors import ConfigError, DataError
 from cliper.models.backbones import BACKBONES
 from cliper.report.tables import table1, table2
-from cliper.report.tables.numbers import places
+from cliper.report.tables.numbers import places, with_verdicts
 from cliper.report.tables.paper import paper_values
 from cliper.report.tables.printed import ESTABLISHED
 
@@ -93,7 +93,7 @@ def test_table2_is_long_in_percent_with_spread_and_the_papers_numbers(workdir: P
         "band",
         "p_better",
     ]
-    assert list(rows[0]) == [*kept, *compared, "established", "verdict", "max_relevant"]
+    assert list(rows[0]) == [*kept, *compared, "established", "verdict", "max_relevant", "above_k"]
     assert [(r["backbone"], r["arm"], r["k"]) for r in rows] == [
         *[("freedom", "vanilla", k) for k in ("10", "20")],
         *[("freedom", "cliper", k) for k in ("10", "20")],
@@ -296,3 +296,32 @@ def test_the_best_is_bold_where_several_arms_are_compared_and_equal_print_is_equ
     means = {"a": [1.0, 2.001, 2.0, 1.5], "b": [3.0]}
     rows = [(group, mean) for group, values in means.items() for mean in values]
     assert places(pl.DataFrame(rows, schema=["group", "mean"], orient="row"), ["group"]) == [0, 1, 1, 2, 0]
+
+
+def test_the_papers_impossible_cell_is_no_yardstick(workdir: Path) -> None:
+    shown = {"metrics": ["recall", "ndcg"], "cutoffs": [20, 50]}
+    config = toy.settings(
+        name="toy", run={"datasets": ["clothing"], "backbones": ["freedom"], "seeds": [1]}, tabulate=shown
+    )
+    job = decides.of_tabulate(config, table="table2")
+    assert isinstance(job, decides.Table2)
+    assert table2.impossible_cells(job) == {("clothing", "freedom", "vanilla", 50)}
+    rows = pl.DataFrame(
+        [(*("clothing", "freedom", arm), "recall", 50, 12.0, None, 1, 12.0) for arm in ("vanilla", "cliper")],
+        schema=["dataset", "backbone", "arm", "metric", "k", "mean", "sd", "n_seeds", "paper"],
+        orient="row",
+    )
+    verdicts = with_verdicts(rows, table2.impossible_cells(job))["verdict"]
+    assert verdicts.to_list() == ["impossible", "within noise"]
+
+
+def test_a_table_that_cannot_be_is_not_written(workdir: Path) -> None:
+    config = baby([1])
+    write_metrics(config, VALUES)
+    cell = {"dataset": "baby", "backbone": "freedom", "arm": "cliper", "seed": 1}
+    path = toy.path(config, "metrics", **cell)
+    fallen = pl.when(pl.col("k") == 20).then(0.05).otherwise("value")
+    files.write_table(path, "metrics", files.read_table(path, "metrics").with_columns(value=fallen))
+    with pytest.raises(DataError, match=r"baby freedom cliper at K = 20: R falls by 6 from K = 10"):
+        toy.run("tabulate", config, table="table2")
+    assert not Path("results/toy/tabulate").exists()

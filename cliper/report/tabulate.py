@@ -13,12 +13,27 @@ rounded only when printed.
 
 from __future__ import annotations
 
+import polars as pl
+
 from cliper import files, log
 from cliper.config import Cell, decides
+from cliper.errors import DataError
 from cliper.layout import At
-from cliper.report.tables import study, table1, table2
+from cliper.report.tables import lint, study, table1, table2
 from cliper.report.tables.printed import short_k
 from cliper.report.tables.reading import read_comparisons, read_metrics
+
+
+def require_possible(long: pl.DataFrame) -> None:
+    """Raise DataError for a number that no run can have given; warn of columns that are odd as a whole."""
+    faults, _ = lint.check(long)
+    for odd in (each for each in faults if each.k is None):
+        log.warn(str(odd))
+    if wrong := [each for each in faults if each.k is not None]:
+        raise DataError(
+            f"{len(wrong)} numbers cannot be, so no table is written (first: {wrong[0]}). "
+            "Run: python -m cliper evaluate for that cell"
+        )
 
 
 def run(job: decides.Table1 | decides.Table2 | decides.Study, at: At) -> None:
@@ -32,8 +47,9 @@ def run(job: decides.Table1 | decides.Table2 | decides.Study, at: At) -> None:
         log.note(f"reads the metrics of {len(job.cells)} cells and {len(job.comparisons)} comparisons")
         metrics, comparisons = read_metrics(at, job.cells), read_comparisons(at, job.comparisons)
         tests = {name: files.read_table(at("test", dataset=name), "test", columns=["user"]) for name in job.titles}
-        max_relevant = {name: test["user"].value_counts()["count"].to_numpy().max() for name, test in tests.items()}
-        long = table2.long(metrics, comparisons, job, max_relevant=max_relevant)
+        n_relevant = {name: test["user"].value_counts()["count"].to_numpy() for name, test in tests.items()}
+        long = table2.long(metrics, comparisons, job, n_relevant=n_relevant)
+        require_possible(long)
         grid, short = table2.grid(long, job), table2.short_grid(long, job)
     else:
         cells = dict.fromkeys(Cell(*varied[2:], seed) for varied in job.variations for seed in job.seeds)

@@ -5,7 +5,7 @@ In: metrics of cells and comparisons of arms, as shares. Out: percent, never rou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import polars as pl
@@ -105,13 +105,12 @@ def with_comparisons(long: pl.DataFrame, comparisons: pl.DataFrame) -> pl.DataFr
     )
 
 
-def with_verdicts(long: pl.DataFrame, impossible: Iterable[Mapping[str, object]] = ()) -> pl.DataFrame:
+def with_verdicts(long: pl.DataFrame, impossible: Collection[tuple[str, str, str, int]] = frozenset()) -> pl.DataFrame:
     """Add the verdict of each row that the paper has; null for the others.
 
     long        mean, sd, n_seeds, paper; percent
-    impossible  rows of the paper's table that the lint found, by dataset, backbone, arm, metric and k
+    impossible  dataset, backbone, arm, k of the paper's cells that no run can have given
     """
-    found = {tuple(each[name] for name in CELL + AT) for each in impossible}
     verdicts = [
         None
         if row["paper"] is None
@@ -120,7 +119,7 @@ def with_verdicts(long: pl.DataFrame, impossible: Iterable[Mapping[str, object]]
             row["mean"],
             row["sd"],
             row["n_seeds"],
-            is_impossible=tuple(row[name] for name in CELL + AT) in found,
+            is_impossible=tuple(row[name] for name in [*CELL, "k"]) in impossible,
         )
         for row in long.iter_rows(named=True)
     ]

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from cliper.arrays import Ints
 from cliper.config import CONTENT_FREE, Cell, GivenFeatures, MadeFeatures, decides
+from cliper.report.tables import lint
 from cliper.report.tables.grid import Entry, Grid
 from cliper.report.tables.numbers import AT, CELL, COMPARED, places, summarise, with_comparisons, with_verdicts
 from cliper.report.tables.paper import paper_cells
@@ -17,15 +19,15 @@ from cliper.report.tables.printed import ESTABLISHED, entry, metric_title, seeds
 
 
 def long(
-    metrics: pl.DataFrame, comparisons: pl.DataFrame, job: decides.Table2, *, max_relevant: Mapping[str, int]
+    metrics: pl.DataFrame, comparisons: pl.DataFrame, job: decides.Table2, *, n_relevant: Mapping[str, Ints]
 ) -> pl.DataFrame:
     """One row a number, in percent.
 
-    metrics       the metrics tables of all cells, one after the other
-    comparisons   those of the arms with their base, see `with_comparisons`
-    max_relevant  dataset -> largest number of test items of a user
-    returns       dataset, backbone, arm, metric, k, mean, sd, n_seeds, paper, base, gain … established, verdict,
-                  max_relevant
+    metrics      the metrics tables of all cells, one after the other
+    comparisons  those of the arms with their base, see `with_comparisons`
+    n_relevant   dataset -> (U,) number of test items of each user
+    returns      dataset, backbone, arm, metric, k, mean, sd, n_seeds, paper, base, gain … established, verdict,
+                 max_relevant, above_k (share of users with more than k test items)
     """
     cells = [Cell(*cell) for cell in job.cells]
     numbers = summarise(metrics, cells, names=job.shown.metrics, cutoffs=job.shown.cutoffs)
@@ -40,11 +42,21 @@ def long(
         .join(pairs, on=CELL, how="left", maintain_order="left")
         .sort([pl.col(name).cast(pl.Enum(values)) for name, values in order.items()], maintain_order=True)
     )
-    return (
-        with_verdicts(with_comparisons(numbers, comparisons))
-        .with_columns(max_relevant=pl.col("dataset").replace_strict(dict(max_relevant), return_dtype=pl.Int64))
-        .select(*CELL, *AT, "mean", "sd", "n_seeds", "paper", "base", *COMPARED, "verdict", "max_relevant")
-    )
+    judged = with_verdicts(with_comparisons(numbers, comparisons), impossible_cells(job))
+    shown = judged.select(*CELL, *AT, "mean", "sd", "n_seeds", "paper", "base", *COMPARED, "verdict")
+    return lint.with_relevant(shown, n_relevant)
+
+
+def impossible_cells(job: decides.Table2) -> set[tuple[str, str, str, int]]:
+    """Cells of the paper's Table 2 that no run can have given: dataset, backbone, arm, k by our names."""
+    found = lint.impossible()
+    return {
+        (dataset, backbone, arm, k)
+        for dataset, title in job.titles.items()
+        for backbone, backbone_title in job.backbones.items()
+        for titled, backbone_titled, arm, k in found
+        if (title, backbone_title) == (titled, backbone_titled)
+    }
 
 
 def grid(numbers: pl.DataFrame, job: decides.Table2) -> Grid:
