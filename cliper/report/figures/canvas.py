@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cliper import files
+from cliper.media import picture
 
 COLUMN, PAGE = 3.35, 7.0  # inches: the width of a column and of a page of a paper
 FORMATS = ("svg", "pdf", "png")
@@ -122,7 +123,7 @@ def legend(figure: Figure, handles: list[Line2D], sentence: str) -> None:
         handlelength=1.6,
         handletextpad=0.3,
         columnspacing=1,
-        title=textwrap.fill(sentence, letters),
+        title=textwrap.fill(picture(sentence), letters),
         title_fontproperties={"size": 6},
         alignment="left",
     )
