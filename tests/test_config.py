@@ -404,6 +404,29 @@ def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
     assert "backbones.freedom.k: 21 is more than neighbours.items" in faults(backbones={"freedom": {"k": 21}})
 
 
+def test_a_backbone_cannot_read_more_users_than_are_found() -> None:
+    said = faults(neighbours={"users": 39})
+    assert "backbones.dualgnn.n_neighbours: 40 is more than neighbours.users" in said
+    assert toy.settings(neighbours={"users": 40}).neighbours.users == 40
+
+
+def test_as_mmrec_the_batch_is_decayed_only_where_the_toolbox_does_it() -> None:
+    as_there = {"behaviour": "as_mmrec", "weight_decay_on": "batch", "weight_decay": 0.1}
+    names = ["mmgcn", "dualgnn", "lattice", "slmrec", "freedom"]
+    said = faults(run={"backbones": [*names, "bpr"]}, train=as_there)
+    assert f"train.weight_decay_on: batch, but as_mmrec Adam decays the weights of {', '.join(names)};" in said
+    own = {"any": {name: {"any": {"weight_decay_on": "parameters"}} for name in names}}
+    assert toy.settings(run={"backbones": [*names, "bpr"]}, train=as_there, studies={}, tuned=own)
+    for backbones, changes in (
+        (["lightgcn", "bpr", "vbpr"], {}),
+        (names, {"behaviour": "as_published"}),
+        (names, {"weight_decay_on": "parameters"}),
+        (names, {"weight_decay": 0}),
+    ):
+        chosen = toy.settings(run={"backbones": backbones}, train=as_there | changes)
+        assert list(chosen.run.backbones) == backbones
+
+
 def test_values_of_another_type_are_refused_with_how_to_write_them() -> None:
     said = faults(run={"backbones": "freedom", "seeds": 3}, datasets={"baby": {"k_core": "5"}})
     assert "run.backbones: 'freedom' is no list; write [freedom]" in said

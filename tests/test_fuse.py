@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 import toy
 
 from cliper import files
+from cliper.arrays import bring_near_one
 from cliper.config import Config, MadeFeatures
 from cliper.errors import CliperError, ConfigError, DataError, FeatureError
 from cliper.features import fuse
@@ -57,6 +59,37 @@ def test_similarity_is_the_cosine_and_zero_for_a_zero_vector() -> None:
     text = f32([[[3, 4], [0, 0], [-4, 3]]])
     assert equations.cosine_similarities(text, f32([[6, 8]])) == pytest.approx(f32([[1, 0, 0]]))
     assert (equations.cosine_similarities(text, f32([[0, 0]])) == 0).all()
+
+
+@pytest.mark.parametrize("image_scale", [1e-30, 1e-9, 1e-5, 1, 1e18])
+@pytest.mark.parametrize("text_scale", [0, 1e-9, 3e-5, 1, 1e18])
+def test_each_length_has_torchs_floor(text_scale: float, image_scale: float) -> None:
+    draw = np.random.default_rng(0)
+    text, image = f32(draw.standard_normal((6, 3, 5))) * f32(text_scale), f32(draw.standard_normal((6, 5)))
+    image *= f32(image_scale)
+    theirs = torch.nn.functional.cosine_similarity(torch.tensor(text), torch.tensor(image)[:, None], dim=2)
+    np.testing.assert_allclose(equations.cosine_similarities(text, image), theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_floor_is_not_that_of_the_product() -> None:
+    # 1e-9 becomes 1e-8: a tenth of the cosine, however long the other vector is.
+    text, image = f32([[[3e-10, 4e-10]]]), f32([[6e5, 8e5]])
+    assert equations.cosine_similarities(text * f32(2), image) == pytest.approx(f32([[0.1]]))
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e19, 1e25, 1e37])
+def test_lengths_that_float32_cannot_square_are_lengths(scale: float) -> None:
+    text, image = f32([[[3, 4], [4, -3], [0, 0], [4, 3]]]), f32([[6, 8]])
+    expected = f32([[[0.6, 0.8], [0.8, -0.6], [0, 0], [0.8, 0.6]]])
+    np.testing.assert_allclose(equations.normalise(text * f32(scale)), expected, rtol=1e-5)
+    if scale > 1:
+        for sides in ((text * f32(scale), image), (text, image * f32(scale)), (text * f32(scale), image * f32(scale))):
+            np.testing.assert_allclose(equations.cosine_similarities(*sides), f32([[1, 0, 0, 0.96]]), atol=1e-6)
+
+
+def test_ordinary_vectors_are_not_copied() -> None:
+    text = f32([[[3, 4], [0, 0]]])
+    assert bring_near_one(text)[0] is text
 
 
 def test_weights_are_the_softmax_of_equation_2() -> None:

@@ -52,7 +52,7 @@ def toy_config(folder: Path) -> dict[str, Any]:
         "cliper": raw["fuse"] | raw["arms"]["cliper"] | cliper | {"d": 8},
         "content_free": {"d": 8},
     }
-    raw["train"] |= {"max_epochs": 2, "device": "cpu"}
+    raw["train"] |= {"max_epochs": 2, "device": "cpu", "weight_decay_on": "parameters"}  # which both behaviours have
     raw["encode"] |= {"device": "cpu", "store": str(folder / "vectors")}
     return raw
 

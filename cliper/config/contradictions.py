@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from cliper.collect.sources.base_settings import SourceSettings
@@ -28,6 +29,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
     yield from _of_run(config)
     for name, study in config.studies.items():
         yield from (f"studies.{name}{fault}" for fault in _of_study(config, study))
+    yield from _of_decay(config)
     for name, dataset in config.datasets.items():
         yield from (f"datasets.{name}{fault}" for fault in _of_split(dataset))
         yield from (f"datasets.{name}.source{fault}" for fault in _of_files(config, name))
@@ -64,6 +66,21 @@ def _of_run(config: Config) -> Iterator[str]:
         yield f"run.arms: {CONTENT_FREE} is added automatically for backbones without features; remove it"
     if CONTENT_FREE not in config.arms:
         yield f"arms: {CONTENT_FREE} is missing; backbones without features take their d from it"
+
+
+def _of_decay(config: Config) -> Iterator[str]:
+    """An L2 term of the batch for backbones whose loss has none in the toolbox, where all is to be as there."""
+    found = dict[str, None]()
+    with suppress(ConfigError):  # of an unknown name, which is a fault of its own
+        for dataset, backbone, arm in dict.fromkeys(cell[:3] for cell in config.cells):
+            chosen, _, train = config.cell_settings(dataset, backbone, arm)
+            if train.behaviour == "as_mmrec" and train.weight_decay_on == "batch" and train.weight_decay:
+                found |= {backbone: None} if chosen.settings.decays_by_adam else {}
+    if found:
+        yield (
+            f"train.weight_decay_on: batch, but as_mmrec Adam decays the weights of {', '.join(found)}; "
+            "write parameters, or weight_decay: 0, there or for these backbones in tuned"
+        )
 
 
 def _of_study(config: Config, study: Study) -> Iterator[str]:

@@ -29,7 +29,7 @@ from cliper.settings import (
 from cliper.variants import Variant
 
 MissingImage = Literal["mean", "zero", "default_image", "drop_item"]
-Step = Literal["entities", "tags", "control_characters", "white_space", "line_breaks", "noise"]
+Step = Literal["entities", "tags", "control_characters", "white_space", "line_breaks", "noise", "csv_missing"]
 Encoder = Annotated[Variant[EncoderSettings], PlainValidator(ENCODERS.choose), ENCODERS.schema()]
 MADE_BY = ("image", "text", "prompts", "fusion")  # keys of an arm whose features are made here
 
