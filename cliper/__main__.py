@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
         for option in (*stage.names, *stage.options):
             kind = whole_number if option in NUMBERS else str
-            command.add_argument(f"--{option}", type=kind, help=NAME_HELP[option])
+            command.add_argument(f"--{option.replace('_', '-')}", type=kind, help=NAME_HELP[option])
         if stage.has_places:
             command.add_argument("--place", metavar="FOLDER", help="the job's folder, instead of its names")
         if stage.preview is not None:

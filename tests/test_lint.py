@@ -204,7 +204,7 @@ MUTATIONS: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], list[str]]] =
     ),
     "swapped arms": (
         lambda table: table.with_columns(swap(pl.col("arm"))),
-        ["baby freedom cliper: has the numbers of vanilla", "baby freedom vanilla: has the numbers of cliper"],
+        ["baby freedom vanilla: has the numbers of cliper", "baby freedom cliper: has the numbers of vanilla"],
     ),
     "missing seed": (
         lambda table: table.with_columns(n_seeds=pl.when(pl.col("arm") == "cliper").then(2).otherwise(3)),
