@@ -93,7 +93,16 @@ def test_table2_is_long_in_percent_with_spread_and_the_papers_numbers(workdir: P
         "band",
         "p_better",
     ]
-    assert list(rows[0]) == [*kept, *compared, "established", "verdict", "max_relevant", "above_k"]
+    assert list(rows[0]) == [
+        *kept,
+        *compared,
+        "established",
+        "verdict",
+        "published",
+        "published_source",
+        "max_relevant",
+        "above_k",
+    ]
     assert [(r["backbone"], r["arm"], r["k"]) for r in rows] == [
         *[("freedom", "vanilla", k) for k in ("10", "20")],
         *[("freedom", "cliper", k) for k in ("10", "20")],
@@ -104,6 +113,8 @@ def test_table2_is_long_in_percent_with_spread_and_the_papers_numbers(workdir: P
     assert (rows[0]["n_seeds"], rows[0]["paper"]) == ("2", "6.27")  # Table 2, Baby, R@10, FREEDOM vanilla
     assert rows[3]["paper"] == "10.26"
     assert rows[4]["paper"] == rows[4]["gain"] == rows[4]["established"] == ""
+    assert [row["published"] for row in rows] == ["6.27", "9.9", "", "", "4.79", "7.54"]
+    assert [row["published_source"].rpartition("/")[2] for row in rows[:2]] == ["README.md", "MMRec-Ours"]
     of_cliper = {name: rows[3][name] for name in ("base", "p", "p_holm", "p_bh", "established", "max_relevant")}
     assert of_cliper == {  # two tests in the table
         "base": "vanilla",
@@ -125,6 +136,11 @@ def test_table2_has_the_papers_shape_with_gains_over_vanilla(workdir: Path) -> N
     lines = Path("results/toy/tabulate/table2.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "| Dataset | Metric | K | FREEDOM vanilla | FREEDOM CLIPER | LightGCN |"
     assert lines[2] == "| Baby | R@K | 10 | 9.00 | **11.00** (↑ 22.22%)† | 5.00 |"
+    assert (
+        "| Baby | FREEDOM | CLIPER | R@10 | 11.00† | 6.58 |  | ↑ 22.22% | 8.00% to 12.00% | 0.02 | not reproduced |"
+        in lines
+    )
+    assert "| Baby | FREEDOM | vanilla | R@20 | 9.00 | 9.92 | 9.92, 9.90 |  |  |  | not reproduced |" in lines
     assert lines[5].startswith("† established: Holm-corrected p < 0.05".replace("<", r"\<"))
     latex = Path("results/toy/tabulate/table2.tex").read_text(encoding="utf-8").splitlines()
     assert latex[2:9] == [

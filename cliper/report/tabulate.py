@@ -7,8 +7,8 @@ a study      In: metrics, comparisons.  A row for each variation, compared with 
 Out:         results/<name>/tabulate/<table>.csv, .md, .tex, .txt
 
 The CSV has one row per number. Markdown and LaTeX have the paper's shape: the best in bold, the second underlined,
-gains over the base, † where a difference is established. The text fits a terminal: it shows one cutoff. Percent,
-rounded only when printed.
+gains over the base, † where a difference is established; Table 2's Markdown then has a row for each number, with the
+paper's and other people's. The text fits a terminal: it shows one cutoff. Percent, rounded only when printed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ def run(job: decides.Table1 | decides.Table2 | decides.Study, at: At) -> None:
         long = study.long(read_metrics(at, cells), read_comparisons(at, job.comparisons), job)
         grid = study.grid(long, job, cutoffs=job.shown.cutoffs)
         short = study.grid(long, job, cutoffs=(short_k(job.shown.cutoffs),))
-    forms = {"csv": long.write_csv(), "md": grid.as_markdown(), "tex": grid.as_latex(), "txt": short.as_text()}
+    markdown = grid.as_markdown()
+    if isinstance(job, decides.Table2):
+        markdown += f"\n{table2.cells_grid(long, job).as_markdown()}"
+    forms = {"csv": long.write_csv(), "md": markdown, "tex": grid.as_latex(), "txt": short.as_text()}
     for form, text in forms.items():
         files.write_text(at("table", format=form), text)
     log.account(f"{at.names['table']}: {long.height} numbers")

@@ -27,15 +27,21 @@ def paper_values() -> pl.DataFrame:
     return pl.DataFrame(rows, schema={**schema, "paper": pl.Float64}, orient="row")
 
 
-def paper_cells(titles: Mapping[str, str], backbones: Mapping[str, str]) -> pl.DataFrame:
-    """The paper's Table 2 by our names: dataset, backbone, arm, metric, k, paper.
+def by_our_names(titled: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str, str]) -> pl.DataFrame:
+    """Rows whose dataset and backbone are of the run, by our names.
 
-    titles, backbones  our names -> titles, where the paper's are among them
+    titled             dataset and backbone by title, and other columns
+    titles, backbones  our names -> titles; two datasets may have one
     """
     datasets = pl.DataFrame(list(titles.items()), schema=["own", "dataset"], orient="row")
     names = pl.DataFrame(list(backbones.items()), schema=["own_backbone", "backbone"], orient="row")
-    both = paper_values().join(datasets, on="dataset").join(names, on="backbone")
-    return both.select("arm", "metric", "k", "paper", dataset="own", backbone="own_backbone")
+    both = titled.join(datasets, on="dataset").join(names, on="backbone")
+    return both.drop("dataset", "backbone").rename({"own": "dataset", "own_backbone": "backbone"})
+
+
+def paper_cells(titles: Mapping[str, str], backbones: Mapping[str, str]) -> pl.DataFrame:
+    """The paper's Table 2 by our names: dataset, backbone, arm, metric, k, paper."""
+    return by_our_names(paper_values(), titles, backbones)
 
 
 def paper_temperatures(titles: Mapping[str, str], backbones: Mapping[str, str]) -> pl.DataFrame:

@@ -24,8 +24,8 @@ def published_values() -> pl.DataFrame:
 def others_numbers() -> pl.DataFrame:
     """What a table shows of them: dataset, backbone, metric, k, others (text).
 
-    Numbers of the paper's family where there are any; otherwise those of other families, each marked with its own. On Baby
-    and Sports the first is MMRec's, which the paper's vanilla columns repeat: a source, no second run.
+    Numbers of the paper's family where there are any; otherwise those of other families, each marked with its own. On
+    Baby and Sports the first is MMRec's, which the paper's vanilla columns repeat: a source, no second run.
     """
     values = published_values().with_columns(is_same=pl.col("split_family") == PAPERS_FAMILY)
     shown = values.filter(pl.col("is_same") | ~pl.col("is_same").any().over(CELL))

@@ -14,8 +14,11 @@ from cliper.config import CONTENT_FREE, Cell, GivenFeatures, MadeFeatures, decid
 from cliper.report.tables import lint
 from cliper.report.tables.grid import Entry, Grid
 from cliper.report.tables.numbers import AT, CELL, COMPARED, places, summarise, with_comparisons, with_verdicts
-from cliper.report.tables.paper import paper_cells
-from cliper.report.tables.printed import ESTABLISHED, entry, metric_title, seeds_note, short_k
+from cliper.report.tables.paper import by_our_names, paper_cells
+from cliper.report.tables.printed import ESTABLISHED, entry, gain_text, metric_title, seeds_note, short_k
+from cliper.report.tables.published import PAPERS_FAMILY, others_numbers, published_values
+
+PLAIN = pl.DataFrame({"arm": ["vanilla", CONTENT_FREE]})  # arms of plain backbones, which others ran
 
 
 def long(
@@ -27,7 +30,7 @@ def long(
     comparisons  those of the arms with their base, see `with_comparisons`
     n_relevant   dataset -> (U,) number of test items of each user
     returns      dataset, backbone, arm, metric, k, mean, sd, n_seeds, paper, base, gain … established, verdict,
-                 max_relevant, above_k (share of users with more than k test items)
+                 published, published_source, max_relevant, above_k (share of users with more than k test items)
     """
     cells = [Cell(*cell) for cell in job.cells]
     numbers = summarise(metrics, cells, names=job.shown.metrics, cutoffs=job.shown.cutoffs)
@@ -42,9 +45,23 @@ def long(
         .join(pairs, on=CELL, how="left", maintain_order="left")
         .sort([pl.col(name).cast(pl.Enum(values)) for name, values in order.items()], maintain_order=True)
     )
-    judged = with_verdicts(with_comparisons(numbers, comparisons), impossible_cells(job))
-    shown = judged.select(*CELL, *AT, "mean", "sd", "n_seeds", "paper", "base", *COMPARED, "verdict")
+    judged = with_verdicts(with_comparisons(numbers, comparisons), impossible_cells(job)).join(
+        _published(job), on=[*CELL, *AT], how="left", maintain_order="left"
+    )
+    others = ["verdict", "published", "published_source"]
+    shown = judged.select(*CELL, *AT, "mean", "sd", "n_seeds", "paper", "base", *COMPARED, *others)
     return lint.with_relevant(shown, n_relevant)
+
+
+def _published(job: decides.Table2) -> pl.DataFrame:
+    """Other people's numbers on the paper's split family: published, published_source, by dataset, backbone, arm …
+
+    The last of those of a cell: the toolbox's own, which the paper repeats, come first.
+    """
+    family = published_values().filter(split_family=PAPERS_FAMILY)
+    last = family.unique(["dataset", "backbone", *AT], keep="last", maintain_order=True)
+    own = by_our_names(last, job.titles, job.backbones).join(PLAIN, how="cross")
+    return own.select(*CELL, *AT, published="percent", published_source="source")
 
 
 def impossible_cells(job: decides.Table2) -> set[tuple[str, str, str, int]]:
@@ -76,6 +93,27 @@ def grid(numbers: pl.DataFrame, job: decides.Table2) -> Grid:
         labels=3,
         groups=("", "", "", *(job.backbones[backbone] for backbone, _ in columns)),
     )
+
+
+def cells_grid(numbers: pl.DataFrame, job: decides.Table2) -> Grid:
+    """A row for each number: ours, the paper's and other people's, the comparison with the base, the verdict."""
+    others = by_our_names(others_numbers(), job.titles, job.backbones).join(PLAIN, how="cross")
+    rows: list[list[str | Entry]] = [
+        [
+            *(job.titles[row["dataset"]], job.backbones[row["backbone"]], _arm_title(row["arm"])),
+            metric_title(row["metric"], row["k"]),
+            Entry(str(entry({**row, "gain": None}, 0))),
+            "" if row["paper"] is None else f"{row['paper']:.2f}",
+            row["others"] or "",
+            gain_text(row["gain"]).strip(" ()"),
+            "" if row["gain_low"] is None else f"{row['gain_low']:.2f}% to {row['gain_high']:.2f}%",
+            "" if row["p_holm"] is None else f"{row['p_holm']:.2g}",
+            row["verdict"] or "",
+        ]
+        for row in numbers.join(others, on=[*CELL, *AT], how="left", maintain_order="left").iter_rows(named=True)
+    ]
+    heading = ["Dataset", "Backbone", "Arm", "Metric", "Ours", "Paper", "Others", "Gain", "95 %", "p (Holm)", "Verdict"]
+    return Grid(heading, rows, labels=4)
 
 
 def short_grid(numbers: pl.DataFrame, job: decides.Table2) -> Grid:
