@@ -30,7 +30,6 @@ from scipy.stats import binomtest
 
 from cliper import config
 from cliper.arrays import Floats, Vectors
-from cliper.config.models import Train
 from cliper.features.fusion.equations import JOINS, WEIGHTS, cosine_similarities
 from cliper.features.fusion.rows import FUSIONS
 from cliper.models.backbones import BACKBONES
@@ -45,13 +44,15 @@ from cliper.report.statistics.families import LEVEL, established, holm
 from cliper.variants import load_class
 
 CONFIG = config.load([Path(__file__).parents[1] / "config.yaml"])
-N_USERS, N_ITEMS = 800, 800
+N_USERS, N_ITEMS = 500, 500
 PLACE_D, VIEW_D, N_VIEWS = 8, 64, 5  # dimensions of the space, of embeddings; views
 TASTE, NOISE = 25, 0.4  # of the softmax over products; of embeddings, whose values have variance 1 without it
 N_BOUGHT = (7, 9)  # least and most; the last two are held out, for valid and test
 TEMPERATURE = 0.1  # the paper's τ
 D, K, RESAMPLES = 32, 20, 1999
-TRAIN = {"learning_rate": 0.01, "batch_size": 2048, "max_epochs": 40, "patience": 10, "device": "cpu"}
+TRAIN = CONFIG.train.model_copy(
+    update={"learning_rate": 0.01, "batch_size": 2048, "max_epochs": 30, "patience": 10, "device": "cpu"}
+)
 SPLIT = ["user", "item"]
 OTHERS = ("mean", "sum", "concat")
 AGAIN, CONTENT_FREE = "sa, other seeds", "lightgcn"
@@ -84,25 +85,25 @@ class Comparison(NamedTuple):
     is_established: bool
 
 
-def draw_world(seed: int, misleading: float, *, n_users: int = N_USERS, n_items: int = N_ITEMS) -> World:
+def draw_world(seed: int, misleading: float) -> World:
     """Draw a world; with one seed all shares of misleading views have the same purchases and images.
 
     misleading  probability that a view shows another item
     """
     rng = np.random.default_rng(seed)
-    users, items = (_on_sphere(n, rng) for n in (n_users, n_items))
+    users, items = (_on_sphere(n, rng) for n in (N_USERS, N_ITEMS))
     bought = draw_purchases(users @ items.T, rng)
     to_embedding = rng.normal(size=(PLACE_D, VIEW_D))
-    noise = NOISE * rng.normal(size=(n_items, 1 + N_VIEWS, VIEW_D))
-    shown = np.repeat(np.arange(n_items)[:, None], 1 + N_VIEWS, axis=1)  # (I, 1 + V) the image, then the views
-    others = (shown[:, 1:] + rng.integers(1, n_items, size=(n_items, N_VIEWS))) % n_items
+    noise = NOISE * rng.normal(size=(N_ITEMS, 1 + N_VIEWS, VIEW_D))
+    shown = np.repeat(np.arange(N_ITEMS)[:, None], 1 + N_VIEWS, axis=1)  # (I, 1 + V) the image, then the views
+    others = (shown[:, 1:] + rng.integers(1, N_ITEMS, size=(N_ITEMS, N_VIEWS))) % N_ITEMS
     shown[:, 1:] = np.where(rng.random(others.shape) < misleading, others, shown[:, 1:])
     embeddings = (items[shown] @ to_embedding + noise).astype(np.float32)
     train, valid, test = (
         pl.DataFrame([(user, item) for user, some in enumerate(bought) for item in some[part]], SPLIT, orient="row")
         for part in (slice(None, -2), slice(-2, -1), slice(-1, None))
     )
-    interactions = Interactions(train["user"].to_numpy(), train["item"].to_numpy(), n_users, n_items)
+    interactions = Interactions(train["user"].to_numpy(), train["item"].to_numpy(), N_USERS, N_ITEMS)
     return World(interactions, valid, test, embeddings[:, 0], embeddings[:, 1:])
 
 
@@ -144,21 +145,21 @@ def give(world: World, backbone: str, text: Vectors, generator: torch.Generator)
     )
 
 
-def run_cell(world: World, backbone: str, text: Vectors, seed: int, settings: Train) -> Floats:
+def run_cell(world: World, backbone: str, text: Vectors, seed: int) -> Floats:
     """Train one cell and measure each user's test Recall@20, (U,)."""
     generators = spawn_generators(seed)
     given = give(world, backbone, text, generators.initial)
     model: Backbone = load_class(BACKBONES.rows[backbone].place)(given, CONFIG.backbone(backbone).settings)
     with tempfile.TemporaryDirectory() as folder:
-        fit(model, world.train, world.valid, settings, generators, Checkpoint(Path(folder, "unused"), key=""))
+        fit(model, world.train, world.valid, TRAIN, generators, Checkpoint(Path(folder, "unused"), key=""))
     measured = measure(ranking_to_table(rank(model, world.train, K)), world.test, (K,))
     return measured.filter(metric="recall")["value"].to_numpy()
 
 
-def run_arm(world: World, backbone: str, fusion: str, seeds: Sequence[int], settings: Train) -> Floats:
+def run_arm(world: World, backbone: str, fusion: str, seeds: Sequence[int]) -> Floats:
     """Recall@20 of each run and user, (n, U)."""
     text = fuse(world, fusion)
-    return np.stack([run_cell(world, backbone, text, seed, settings) for seed in seeds])
+    return np.stack([run_cell(world, backbone, text, seed) for seed in seeds])
 
 
 def judge(runs: Floats, bases: Sequence[Floats]) -> list[dict[str, Any]]:
@@ -178,27 +179,20 @@ def judge(runs: Floats, bases: Sequence[Floats]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*map(np.ndarray.tolist, columns.values()), strict=True)]
 
 
-def run_world(
-    world: World, backbone: str, reference: Floats, n_seeds: int, settings: Train
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def run_world(world: World, backbone: str, reference: Floats, n_seeds: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Run all arms in a world; for each base its name and the last fields of a Comparison.
 
     reference  (n, U) runs of the content-free backbone
     """
     seeds, other_seeds = range(n_seeds), range(n_seeds, 2 * n_seeds)
-    ours = run_arm(world, backbone, "sa", seeds, settings)
+    ours = run_arm(world, backbone, "sa", seeds)
     families = [
-        {fusion: run_arm(world, backbone, fusion, seeds, settings) for fusion in OTHERS},
-        {AGAIN: run_arm(world, backbone, "sa", other_seeds, settings)},
+        {fusion: run_arm(world, backbone, fusion, seeds) for fusion in OTHERS},
+        {AGAIN: run_arm(world, backbone, "sa", other_seeds)},
         {CONTENT_FREE: reference},
     ]
     for family in families:
         yield from zip(family, judge(ours, list(family.values())), strict=True)
-
-
-def train_settings(**changed: Any) -> Train:
-    """The settings of training, but for what is changed."""
-    return CONFIG.train.model_copy(update=TRAIN | changed)
 
 
 def share(n_true: int, n: int) -> str:
@@ -245,10 +239,10 @@ def main() -> None:
         writer = csv.writer(file)
         writer.writerow(Comparison._fields)
         for number in range(arguments.first, arguments.first + arguments.worlds):
-            reference = run_arm(draw_world(number, 0), CONTENT_FREE, "sa", range(arguments.seeds), train_settings())
+            reference = run_arm(draw_world(number, 0), CONTENT_FREE, "sa", range(arguments.seeds))
             for misleading in map(float, arguments.misleading.split(",")):
                 world = draw_world(number, misleading)
-                found = run_world(world, arguments.backbone, reference, arguments.seeds, train_settings())
+                found = run_world(world, arguments.backbone, reference, arguments.seeds)
                 fresh = [Comparison(number, misleading, arguments.backbone, base, **rest) for base, rest in found]
                 writer.writerows(fresh)
                 file.flush()
