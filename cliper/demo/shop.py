@@ -122,7 +122,7 @@ def draw_ratings(items: list[Item], rng: Generator) -> list[tuple[str, str, floa
     rows = []
     for number, item in enumerate(items):
         for user in sorted(order[: int(n_buyers[number]), number]):
-            rating = np.clip(np.round(3.2 + 0.4 * liking[user, number] + rng.normal(scale=RATING_NOISE)), 1, 5)
+            rating = np.clip(np.round(3.2 + 0.2 * liking[user, number] + rng.normal(scale=RATING_NOISE)), 1, 5)
             seconds = DAY_S * (FIRST_DAY + int(rng.integers(N_DAYS)))
             rows.append((f"A{user:04d}SHOPPER", item.asin, float(rating), seconds))
             rows += rows[-1:] * (rng.random() < 0.005)
