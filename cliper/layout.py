@@ -27,6 +27,8 @@ FILES = {  # result -> its maker and file: first those that are not tables
     "raw": ("download", "{file}"),
     "weights": ("weights", "weights.json"),
     "run": ("train", "run.json"),
+    "trial_state": ("trial", "state.pt"),
+    "selected": ("select", "selected.json"),
     "table": ("tabulate", "{table}.{format}"),
 } | {name: (table.maker, table.file) for name, table in TABLES.items()}
 
