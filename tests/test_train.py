@@ -22,6 +22,7 @@ from cliper.models.backbones.base import Interactions
 from cliper.models.backbones.lightgcn import Lightgcn
 from cliper.models.training import checkpoint, fitting, inputs
 
+
 def changed(section, **values):
     """Settings with other values, unchecked."""
     return section.model_copy(update=values)

@@ -8,12 +8,16 @@ from typing import Any
 from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config.collect import Dataset
 from cliper.config.features import MADE_BY, Arm, JoinedView, MadeArm
+from cliper.config.models import Space
+from cliper.config.trials import MOST, size_of
+from cliper.config.tuning import CellSettings, changed
 from cliper.config.whole import CONTENT_FREE, Config
-from cliper.errors import unknown
+from cliper.errors import ConfigError, unknown
 from cliper.features.fusion.rows import FUSIONS
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.stages import SHARED
 
+UNSEARCHED = ("behaviour", "threads", "device")  # neighbours are found by the behaviour; the others decide no setting
 CUT_BY = ("min_rating", "k_core", "split_seed", "drop_items_without_metadata")  # settings of datasets
 
 
@@ -41,6 +45,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
                 yield f"prompts.{name}.{view}.views: the view joins itself; leave it out"
     for name, backbone in config.backbones.items():
         yield from (f"backbones.{name}{fault}" for fault in _of_graph(config, backbone.settings))
+    yield from _of_search(config)
     if beyond := set(config.tabulate.cutoffs) - set(config.evaluate.cutoffs):
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
 
@@ -99,6 +104,45 @@ def _of_graph(config: Config, settings: BackboneSettings) -> Iterator[str]:
         n = getattr(settings, key, None)
         if is_used and isinstance(n, int) and n > getattr(config.neighbours, kind):
             yield f".{key}: {n} is more than neighbours.{kind}"
+
+
+def _of_search(config: Config) -> Iterator[str]:
+    """A search of what there is not, and values that its backbones do not take."""
+    spaces = config.search.spaces or {}
+    if spaces and config.search.seed in {cell.seed for cell in config.cells}:
+        yield f"search.seed: {config.search.seed} is a seed of cells too; choose one that trains nothing but trials"
+    for name, arms in spaces.items():
+        if name not in config.backbones:
+            yield f"search.spaces: {unknown('backbone', name, config.backbones)}"
+            continue
+        uses_features = config.backbone(name).settings.uses_features
+        known = [arm for arm in config.arms if uses_features != (arm == CONTENT_FREE)]
+        for arm, space in arms.items():
+            place = f"search.spaces.{name}.{arm}"
+            if arm not in known:
+                yield f"search.spaces.{name}: {unknown('arm', arm, known)}"
+                continue
+            if (n := size_of(space)) > MOST:
+                yield f"{place}.grid: {n:,} points are more than {MOST:,}; leave values out"
+            elif space.draws is not None and space.draws >= n:
+                yield f"{place}.draws: the grid has {n} points; draw fewer of them, or leave draws out"
+            yield from (f"{place}.grid.{fault}" for fault in _of_grid(config, name, arm, space))
+
+
+def _of_grid(config: Config, backbone: str, arm: str, space: Space) -> Iterator[str]:
+    """Values of a grid that the cell does not take."""
+    given = CellSettings(config.backbone(backbone), config.arm(arm).d, config.train)
+    for key, values in space.grid.items():
+        if key in UNSEARCHED:
+            yield f"{key}: it is one for all cells; set it in train"
+            continue
+        for value in values:
+            try:
+                tried = changed(given, {key: value})
+            except ConfigError as error:
+                yield str(error) if str(error).startswith(f"{key}: ") else f"{key}: {error}"
+            else:
+                yield from (fault.removeprefix(".") for fault in _of_graph(config, tried.backbone.settings))
 
 
 def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
 from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
 from cliper.config.features import Arm, Encode, Encoder, Fuse, MadeArm, Prompt, View
-from cliper.config.models import Backbones, Evaluate, Neighbours, Train
+from cliper.config.models import Backbones, Evaluate, Neighbours, Search, Train
 from cliper.config.report import Tabulate
+from cliper.config.trials import slots_of, trials_of
+from cliper.config.tuning import base_of, varies
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.models.backbones.base_settings import BackboneSettings
@@ -71,6 +73,15 @@ class GivenFeatures:
     text: str  # file
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Whose selected settings a cell takes: those of the names that its own derive from."""
+
+    dataset: str
+    arm: str
+    keeps_d: bool  # the cell's arm varies d, so it keeps its own
+
+
 class Config(Settings):
     """The whole config."""
 
@@ -88,6 +99,7 @@ class Config(Settings):
     neighbours: Neighbours
     train: Train
     backbones: Backbones
+    search: Search
     evaluate: Evaluate
     tabulate: Tabulate
     kernels: Literal["fastest", "portable"] = Field(
@@ -115,6 +127,30 @@ class Config(Settings):
         """Arms of the run whose features some cell trains on; none if no backbone uses features."""
         uses_features = any(self.backbone(name).settings.uses_features for name in self.run.backbones)
         return self.run.arms if uses_features else ()
+
+    def searched(self, dataset: str, backbone: str, arm: str) -> Searched | None:
+        """Whose selected settings a cell takes; None if no search concerns it."""
+        base = base_of(arm)
+        is_searched = base in (self.search.spaces or {}).get(backbone, {})
+        return Searched(base_of(dataset), base, varies(arm, "d")) if is_searched else None
+
+    @property
+    def searches(self) -> list[tuple[str, str, str]]:
+        """Dataset, backbone and arm of every search that a cell takes settings from."""
+        found = [(self.searched(*cell[:3]), cell.backbone) for cell in self.cells]
+        return list(dict.fromkeys((each.dataset, backbone, each.arm) for each, backbone in found if each))
+
+    def trials(self, backbone: str, arm: str) -> list[dict[str, Any]]:
+        """The trials of a search, each as flat settings. Raises ConfigError if there is no such search."""
+        space = (self.search.spaces or {}).get(backbone, {}).get(arm)
+        if space is None:
+            raise ConfigError(f"search.spaces has nothing for {backbone} with {arm}; name it there")
+        return trials_of(space, seed=self.search.seed)
+
+    def slots(self, backbone: str, arm: str) -> list[tuple[int, int]]:
+        """Rung and number of each slot of a search."""
+        counts = slots_of(self.search, len(self.trials(backbone, arm)))
+        return [(rung, slot) for rung, count in enumerate(counts) for slot in range(count)]
 
     def features(self, dataset: str, arm: str) -> MadeFeatures | GivenFeatures:
         """How an arm's features are made for a dataset. Features that come with the dataset replace the arm's encoders.

@@ -7,11 +7,10 @@ select   In:   trial.parquet of all slots of all rungs
          Out:  selected.json (the settings that train takes), trials.parquet (one row a trial), and the settings as a
                YAML file that may be laid over a config
 
-Successive halving: slot i of rung 0 trains trial i for the rung's epochs. Slot j of a later rung continues the trial that
-is the j-th best so far by validation Recall@20, as if it had not paused. The last rung trains to the normal end. A trial
-whose loss or embeddings are not finite has failed; the search goes on without it. Equal values: the earlier trial is
-better. No stage here reads the test split. Paper: appendix A names ranges of d and the learning rate, not how they were
-searched.
+Successive halving: slot i of rung 0 trains trial i up to the rung's epoch. Slot j of a later rung continues the trial
+that is the j-th best so far by validation Recall@20, as if it had not paused. The last rung trains to the normal end.
+Of equal trials the earlier is better. A trial whose loss or embeddings are not finite has failed; the search goes on
+without it. The test split is not read. Paper: appendix A names the values that it searched, not how it chose.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def by_merit(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def furthest(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row for each trial: that of the last rung in which it trained. A trial that failed stands in later rungs too."""
+    """One row for each trial: that of the last rung in which it trained. Later rungs repeat the row of one that failed."""
     return rows.sort("trial", "rung").unique("trial", keep="last", maintain_order=True)
 
 
@@ -93,7 +92,9 @@ def run_trial(job: decides.Trial, at: At) -> None:
     row, trained = train_trial(job, at, row, begin, keep)
     history, topk = (trained.history, trained.topk) if trained else (empty("trial_history"), empty("trial_topk"))
     files.write_table(at("trial_history"), "trial_history", history)
-    files.write_table(at("trial_topk"), "trial_topk", topk, metadata={"mask_valid": True} if job.cell.mask_valid else {})
+    files.write_table(
+        at("trial_topk"), "trial_topk", topk, metadata={"mask_valid": True} if job.cell.mask_valid else {}
+    )
     files.write_table(at("trial"), "trial", pl.DataFrame([row]))
     if trained and job.until is not None:
         keep.replace(state)
