@@ -40,7 +40,7 @@ def by_merit(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def furthest(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row for each trial: that of the last rung in which it trained. Later rungs repeat the row of one that failed."""
+    """One row for each trial: its last rung's. Later rungs repeat the row of one that failed."""
     return rows.sort("trial", "rung").unique("trial", keep="last", maintain_order=True)
 
 

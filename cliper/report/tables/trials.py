@@ -62,13 +62,14 @@ def trials_grid(long: pl.DataFrame, *, titles: Mapping[str, str], backbones: Map
 
 
 def _notes(long: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str, str], seed: int) -> Iterable[str]:
-    yield f"Percent; each trial as far as it was trained, with seed {seed}. Chosen by validation; test was not read for it."
+    yield f"Percent; each trial as far as it was trained, with seed {seed}. Chosen by validation, without the test split."
     for (dataset, backbone, arm), trials in long.group_by("dataset", "backbone", "arm", maintain_order=True):
         (chosen,) = trials.filter("is_chosen").iter_rows(named=True)
         n_failed = len(trials.filter(pl.col("status") != "ok"))
         failed = f", {n_failed} failed" if n_failed else ""
+        name = f"{backbones[str(backbone)]} with {arm} on {titles[str(dataset)]}"
         yield (
-            f"{backbones[str(backbone)]} with {arm} on {titles[str(dataset)]}: {len(trials)} trials{failed}. Choosing on "
+            f"{name}: {len(trials)} trials{failed}. Choosing on "
             f"test would have claimed {chosen['test'] + chosen['optimism']:.2f}, {chosen['optimism']:.2f} more."
         )
 
