@@ -14,8 +14,21 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/report.smk"
 
 
+# One target for each table and figure: `snakemake --cores 8 table3`.
+for target in dict.fromkeys((*LAYOUT.tables, *LAYOUT.figures)):
+
+    rule:
+        name:
+            target
+        input:
+            tables_of(target) + figures_of(target),
+        localrule: True
+
+
 localrules:
     all_tables,
+    all_figures,
+    paper,
     all_download,
     all_catalogue,
     all_crawl,
@@ -24,19 +37,29 @@ localrules:
     all_encode,
     all_fuse,
     all_neighbours,
+    all_select,
     all_train,
     all_evaluate,
 
 
 rule all_tables:
-    """Tables 1 and 2, and all before them."""
+    """All tables, and all before them."""
     default_target: True
     input:
-        [
-            result("table", table=table, format=form)
-            for table in ("table1", "table2")
-            for form in FORMATS
-        ],
+        [path for name in LAYOUT.tables for path in tables_of(name)],
+
+
+rule all_figures:
+    """All figures, and all before them."""
+    input:
+        [path for name in LAYOUT.figures for path in figures_of(name)],
+
+
+rule paper:
+    """Everything: all tables and figures."""
+    input:
+        rules.all_tables.input,
+        rules.all_figures.input,
 
 
 rule all_download:
@@ -90,6 +113,12 @@ rule all_neighbours:
     """The neighbours of items and users that the backbones read."""
     input:
         [path for names in JOBS["train"].values() for path in graphs_of(**names)],
+
+
+rule all_select:
+    """The settings that the searches choose."""
+    input:
+        every("select", "selected"),
 
 
 rule all_train:

@@ -15,14 +15,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cliper.config import Config, GivenFeatures, MadeFeatures
-from cliper.config.decides import BUILDERS, deciding
+from cliper.config import CONTENT_FREE, Config, GivenFeatures, MadeFeatures
+from cliper.config.decides import BUILDERS, FIGURES, deciding
+from cliper.config.studies import base_of
 from cliper.errors import ConfigError
 from cliper.schemas import TABLES
 from cliper.stages import SHARED, STAGES
 
 RESULTS = Path("results")
-FORMATS = ("csv", "md", "tex", "txt")  # of the paper's tables
+FORMATS = ("csv", "md", "tex", "txt")  # of tables
+DRAWN = ("svg", "pdf", "png", "csv")  # of figures
+# stages that a split changes nothing for: a dataset with another split takes what its base has
+OF_ITEMS = ("download", "crawl", "prompt", "encode-text", "encode-image", "fuse", "neighbours-items")
+OF_WEIGHTS = (
+    "weights",
+    "encode-image",
+    "encode-default-image",
+)  # likewise for encoders, and how long texts are encoded
+PASSING = frozenset({"trial_state"})  # results that Snakemake deletes once all that read them are done
 FILES = {  # result -> its maker and file: first those that are not tables
     "raw": ("download", "{file}"),
     "weights": ("weights", "weights.json"),
@@ -30,6 +40,7 @@ FILES = {  # result -> its maker and file: first those that are not tables
     "trial_state": ("trial", "state.pt"),
     "selected": ("select", "selected.json"),
     "table": ("tabulate", "{table}.{format}"),
+    "figure": ("plot", "{figure}.{format}"),
 } | {name: (table.maker, table.file) for name, table in TABLES.items()}
 
 
@@ -80,10 +91,17 @@ class Layout:
         row = STAGES[stage]
         if row.folder is None:
             raise KeyError(stage)
+        names = self._own(stage, names)
         if not row.shared:
             return row.folder.format(**names)
         words = row.folder.format(**names, features=self._words(names) if "{features}" in row.folder else "")
         return f"{words}-{self._key(stage, names)}"
+
+    @staticmethod
+    def _own(stage: str, names: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Names of the job with the bases of derived names where the stage does the same for both."""
+        same = {"dataset": OF_ITEMS, "encoder": OF_WEIGHTS}
+        return {name: base_of(value) if stage in same.get(name, ()) else value for name, value in names.items()}
 
     def _words(self, names: Mapping[str, Any]) -> str:
         """Words for features: how they are made, not the arm's name, since arms may share features."""
@@ -133,7 +151,7 @@ class Layout:
                 yield Job("encode-default-image", {"encoder": made.image})
 
     def jobs(self) -> Iterator[Job]:
-        """Every job of the run except those of tables, in the order of the line. A shared folder counts once."""
+        """Every job of the run but those of tables and figures, in the line's order. A shared folder counts once."""
         seen = set[tuple[str, str, Any]]()
         for stage, names in self.named_jobs():
             key = (stage, self.place(stage, **names), names.get("file"))
@@ -148,28 +166,53 @@ class Layout:
 
     def _all_jobs(self) -> Iterator[Job]:
         config = self.config
-        features = [Job("fuse", {"dataset": d, "arm": arm}) for d in config.run.datasets for arm in config.arms_in_use]
+        used = dict.fromkeys((base_of(dataset), arm) for dataset, _, arm in config.trained if arm != CONTENT_FREE)
+        features = [Job("fuse", {"dataset": dataset, "arm": arm}) for dataset, arm in used]
         before = [job for each in features for job in self._before(*each)]
-        for dataset in config.run.datasets:
-            for file in dict.fromkeys(config.dataset(dataset).raw_files(config.arms_in_use)):
+        datasets = dict.fromkeys((*config.run.datasets, *(dataset for dataset, _, _ in config.trained)))
+        for dataset in dict.fromkeys(map(base_of, datasets)):
+            for file in dict.fromkeys(config.raw_files(dataset, config.arms_in_use)):
                 yield Job("download", {"dataset": dataset, "file": file})
-            yield Job("catalogue", {"dataset": dataset})
+        yield from (Job("catalogue", {"dataset": dataset}) for dataset in datasets)
         encode = [job for job in before if job.stage.startswith("encode")]
         for stage in ("crawl", "prompt", "weights"):
             yield from (each for job in encode for each in self._before(*job) if each.stage == stage)
         yield from encode
         yield from features
         yield from self._graphs()
+        yield from self._searches()
         for stage in ("train", "evaluate"):
             yield from (Job(stage, cell._asdict()) for cell in config.cells)
+        compared = [each for table in self.tables for each in config.comparisons_of(table)]
+        yield from (Job("compare", each._asdict()) for each in dict.fromkeys(compared))
+
+    def _searches(self) -> Iterator[Job]:
+        for dataset, backbone, arm in self.config.searches:
+            names = {"dataset": dataset, "backbone": backbone, "arm": arm}
+            slots = self.config.slots(backbone, arm)
+            yield from (Job("trial", {**names, "rung": rung, "slot": slot}) for rung, slot in slots)
+            yield Job("select", names)
+            yield Job("hindsight", names)
 
     def _graphs(self) -> Iterator[Job]:
-        for dataset, backbone, arm, _ in self.config.cells:
+        for dataset, backbone, arm in self.config.trained:
             settings = self.config.backbone(backbone).settings
             if settings.uses_item_graph:
-                yield Job("neighbours-items", {"dataset": dataset, "arm": arm})
+                yield Job("neighbours-items", {"dataset": base_of(dataset), "arm": arm})
             if settings.uses_user_graph:
                 yield Job("neighbours-users", {"dataset": dataset})
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the run's tables: the paper's, that of the searches, and one of each study."""
+        searched = ("search",) if self.config.searches else ()
+        return ("table1", "table2", "table2_fair", *searched, *self.config.studies_of_run)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the run's figures: one of each study, and those of all cells."""
+        has_ranks = bool(BUILDERS["plot"](self.config, figure="fig5").weighted)
+        return (*self.config.studies_of_run, *(name for name in FIGURES if name != "fig5" or has_ranks))
 
     def names_of(self, stage: str, place: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Names of the run's job in a folder, but that of a file.

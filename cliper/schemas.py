@@ -350,4 +350,34 @@ TABLES: dict[str, Table] = {
             "n_users": I32,
         },
     ),
+    "comparison": Table(
+        maker="compare",
+        file="comparison.parquet",
+        key=("metric", "k"),
+        columns={
+            "metric": STR,
+            "k": I32,
+            "n_users": I32,
+            "n_runs": I32,  # pairs of seed and split
+            "mean": F64,  # of the arm over its runs, a share
+            "base_mean": F64,
+            "sd": F64,  # over runs, with n - 1
+            "base_sd": F64,
+            "difference": F64,  # on the dataset's own split: of users' means over seeds
+            "low": F64,  # the interval of 95 %, users resampled in pairs (BCa)
+            "high": F64,
+            "gain": F64,  # difference / base_mean
+            "gain_low": F64,
+            "gain_high": F64,
+            "d_z": F64,  # difference / user_sd
+            "d_z_low": F64,
+            "d_z_high": F64,
+            "user_sd": F64,  # of the difference over users
+            "p": F64,  # paired t test on users
+            "p_randomised": F64,  # randomisation test on users
+            "band": F64,  # how far two means of n runs of one arm lie apart by seed and split alone
+            "p_better": F64,  # share of runs in which the arm is better than the base
+        },
+        nullable=frozenset({"sd", "base_sd", "gain", "gain_low", "gain_high", "band"}),
+    ),
 }

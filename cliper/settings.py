@@ -39,6 +39,8 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]  # becomes a folder's name
+# The same, or derived from it by changes of one thing each, as cliper.temperature-0.05; see config/studies.py.
+Derived = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*(\.[a-z_]+-[A-Za-z0-9_.-]+)*$")]
 Text = Annotated[str, Field(min_length=1)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # in a mirror's folder
 Distinct = Annotated[tuple[T, ...], AfterValidator(_distinct), Field(min_length=1)]

@@ -158,12 +158,19 @@ STAGES: dict[str, Stage] = {
     ),
     "hindsight": Stage(
         "cliper.models.evaluate",
-        "measure the last trials of a search on test, after the choice",
+        "measure the trials of a search on test, for no choice",
         ("dataset", "backbone", "arm"),
         "hindsight/{dataset}/{backbone}/{arm}",
         function="run_hindsight",
     ),
-    "tabulate": Stage("cliper.report.tabulate", "write one table of the paper", ("table",), "tabulate"),
+    "compare": Stage(
+        "cliper.report.compare",
+        "compare two arms, user by user",
+        ("dataset", "backbone", "arm", "base_backbone", "base"),
+        "compare/{dataset}/{backbone}/{arm}/{base_backbone}/{base}",
+    ),
+    "tabulate": Stage("cliper.report.tabulate", "write one table of the paper or of a study", ("table",), "tabulate"),
+    "plot": Stage("cliper.report.plot", "draw one figure", ("figure",), "plot"),
     "export": Stage(
         "cliper.tools.export", "write a dataset and features for another toolbox", ("dataset", "arm", "format")
     ),
@@ -191,7 +198,10 @@ NAME_HELP = {
     "seed": "seed of everything random in the cell, a whole number",
     "rung": "number of a rung of the search, from 0",
     "slot": "number of a place in the rung, from 0",
-    "table": "table1 or table2",
+    "base": "name of the arm that it is compared with",
+    "base_backbone": "name of that arm's backbone",
+    "table": "table1, table2, table2_fair, search or the name of a study",
+    "figure": "name of a study, fig5, popularity or curves",
     "format": "mmrec",
     "item": "the shop's own id of an item (asin)",
     "retry": "statuses to fetch again, as a,b; transient means timeouts, broken connections, 429, 5xx, given_up",

@@ -65,7 +65,7 @@ def test_all_faults_are_reported_at_once_each_with_its_place() -> None:
         "datasets.mine.source.category: missing (as in the files' names",
         "datasets.mine.source.interactions: missing",
         "encoders.mine: kind is missing; known: open_clip, longclip",
-        "config: unknown key 'colour'; known: name, run, datasets",
+        "config: unknown key 'colour'; known: name, run, studies",
     ]
     assert [sentence for sentence in expected if f"toy: {sentence}" not in said] == []
     assert said.count("toy: ") == len(expected)
@@ -271,7 +271,7 @@ def test_views_and_arms_take_what_they_do_not_say_from_the_sections_prompt_and_f
     titles = [chosen.prompts[prompts]["title"] for prompts in ("as_described", "as_released")]
     assert [title.min_length for title in titles] == [3, 2]  # type: ignore[union-attr]
     made = {name: arm for name, arm in chosen.arms.items() if isinstance(arm, MadeArm)}
-    assert {name: arm.missing_image for name, arm in made.items()} == {"vanilla": "zero", "cliper": "zero"}
+    assert {made[name].missing_image for name in ("vanilla", "cliper")} == {"zero"}
     assert chosen.arms["content_free"] == BareArm(d=64)
 
 
@@ -331,12 +331,8 @@ def test_an_arm_may_do_without_encoders_where_every_dataset_gives_its_features()
     chosen = toy.settings(
         **given(run={"datasets": ["g"], "arms": ["own"]}, arms={"own": {"d": 8}}, features={"own": FILES})
     )
-    assert chosen.datasets["g"].raw_files(chosen.run.arms) == ["g.inter", "own/image_feat.npy", "text_feat.npy"]
-    assert (
-        chosen.datasets["g"].raw_files(["cliper"])
-        == list(chosen.datasets["g"].source.settings.files.values())
-        == ["g.inter"]
-    )
+    assert chosen.raw_files("g", chosen.run.arms) == ["g.inter", "own/image_feat.npy", "text_feat.npy"]
+    assert chosen.raw_files("g", ["cliper"]) == list(chosen.datasets["g"].source.settings.files.values()) == ["g.inter"]
 
 
 def test_an_arm_without_encoders_names_the_dataset_that_gives_it_no_features() -> None:
@@ -394,7 +390,7 @@ def test_given_image_features_leave_the_text_to_the_arm() -> None:
     assert isinstance(made, MadeFeatures)
     assert (given.image, given.given, given.text, given.fusion) == (None, "image_features_Baby.b", "minilm", "concat")
     assert made == replace(given, image="lite0", given=None)
-    assert chosen.datasets["baby"].raw_files(["vanilla"])[-1] == "image_features_Baby.b"
+    assert chosen.raw_files("baby", ["vanilla"])[-1] == "image_features_Baby.b"
 
 
 def test_given_image_features_cannot_be_compared_with_texts_or_replaced_by_a_picture() -> None:
@@ -438,7 +434,7 @@ def test_a_file_that_is_no_mapping_is_one_sentence(tmp_path: Path, text: str) ->
 
 def test_a_file_of_ones_own_alone_is_answered_with_how_to_lay_it_over_the_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("name: mine\nrun: {seeds: [1]}\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"mine.yaml: datasets, download, .* are missing; .* laid over config.yaml"):
+    with pytest.raises(ConfigError, match=r"mine.yaml: studies, datasets, .* are missing; .* laid over config.yaml"):
         config.load([tmp_path / "mine.yaml"])
 
 
@@ -451,7 +447,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_content_free_backbones_run_once_a_seed() -> None:
     chosen = toy.settings(run={"datasets": ["baby"], "backbones": ["freedom", "lightgcn"], "seeds": [1, 2]})
-    assert [cell[1:3] for cell in chosen.cells] == [
+    assert [cell[1:3] for cell in chosen.run_cells] == [
         *[("freedom", "vanilla")] * 2,
         *[("freedom", "cliper")] * 2,
         *[("lightgcn", "content_free")] * 2,

@@ -43,9 +43,8 @@ class Dataset(Settings):
         """Files of features that come with the dataset for an arm; None where features are made here."""
         return self.source.settings.given_features.get(arm)
 
-    def raw_files(self, arms: Iterable[str]) -> list[str]:
-        """Names of all raw files that a run with these arms reads."""
-        given = [found for arm in arms if (found := self.given(arm))]
+    def raw_files(self, given: Iterable[GivenFiles]) -> list[str]:
+        """Names of all raw files, those with given features among them."""
         names = (name for found in given for name in (found.image, found.text) if name)
         return [*self.source.settings.files.values(), *names]
 

@@ -9,8 +9,9 @@ from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config.collect import Dataset
 from cliper.config.features import MADE_BY, Arm, JoinedView, MadeArm
 from cliper.config.models import Space
+from cliper.config.studies import Study, base_of
 from cliper.config.trials import MOST, size_of
-from cliper.config.tuning import CellSettings, changed
+from cliper.config.tuning import ANY, CellSettings, Flat, change
 from cliper.config.whole import CONTENT_FREE, Config
 from cliper.errors import ConfigError, unknown
 from cliper.features.fusion.rows import FUSIONS
@@ -28,10 +29,13 @@ def find_contradictions(config: Config) -> Iterator[str]:
     if config.kernels == "portable" and config.encode.precision == "auto":
         yield "encode.precision: auto is chosen by speed, but kernels are portable; write fp32"
     yield from _of_run(config)
+    for name, study in config.studies.items():
+        yield from (f"studies.{name}{fault}" for fault in _of_study(config, study))
     for name, dataset in config.datasets.items():
         yield from (f"datasets.{name}{fault}" for fault in _of_split(dataset))
-        yield from (f"datasets.{name}.source{fault}" for fault in _of_files(config, dataset))
+        yield from (f"datasets.{name}.source{fault}" for fault in _of_files(config, name))
         yield from (f"datasets.{name}.source.features{fault}" for fault in _of_given(config, dataset))
+    yield from _of_tuned(config)
     for name, arm in config.arms.items():
         if name != CONTENT_FREE:
             faults = _of_arm(config, arm) if isinstance(arm, MadeArm) else _of_bare_arm(config, name)
@@ -53,14 +57,61 @@ def find_contradictions(config: Config) -> Iterator[str]:
 def _of_run(config: Config) -> Iterator[str]:
     named = (("dataset", "datasets"), ("backbone", "backbones"), ("arm", "arms"))
     for kind, section in named:
-        known = getattr(config, section)
+        known = [name for name in getattr(config, section) if name == base_of(name)]
         for name in getattr(config.run, section):
-            if name not in known:
+            if base_of(name) not in known:
                 yield f"run.{section}: {unknown(kind, name, known)}"
+    for name in config.run.arms:
+        if name in config.arms and CONTENT_FREE != (same := config.same_arm(name)) != name:
+            yield f"run.arms: {name} is {same} by another name; remove one"
     if CONTENT_FREE in config.run.arms:
         yield f"run.arms: {CONTENT_FREE} is added automatically for backbones without features; remove it"
     if CONTENT_FREE not in config.arms:
         yield f"arms: {CONTENT_FREE} is missing; backbones without features take their d from it"
+
+
+def _of_study(config: Config, study: Study) -> Iterator[str]:
+    """Names that a study uses and that are unknown, and a study that varies nothing."""
+    named = [
+        ("dataset", "datasets", ".datasets", study.datasets),
+        ("backbone", "backbones", ".backbones", study.backbones),
+    ]
+    named += [("backbone", "backbones", ".vary.backbone", study.vary.backbone or ())]
+    named += [("arm", "arms", ".arm", (study.arm,)), ("arm", "arms", ".vary.arm", study.vary.arm or ())]
+    for kind, section, place, names in named:
+        known = [name for name in getattr(config, section) if name == base_of(name)]
+        for name in names:
+            if base_of(name) not in known:
+                yield f"{place}: {unknown(kind, name, known)}"
+    if not study.changes:
+        yield ".vary: nothing is varied; name something that is, or remove the study"
+
+
+def _of_tuned(config: Config) -> Iterator[str]:
+    """Unknown names, and settings that a cell does not have or allow."""
+    for dataset, backbones in config.tuned.items():
+        if ANY != (name := base_of(dataset)) not in config.datasets:
+            yield f"tuned: {unknown('dataset', name, [*config.datasets, ANY])}"
+        for backbone, arms in backbones.items():
+            if backbone not in (*config.backbones, ANY):
+                yield f"tuned.{dataset}: {unknown('backbone', backbone, [*config.backbones, ANY])}"
+                continue
+            for arm, flat in arms.items():
+                place = f"tuned.{dataset}.{backbone}.{arm}"
+                if ANY != (name := base_of(arm)) not in config.arms:
+                    yield f"{place}: {unknown('arm', name, [*config.arms, ANY])}"
+                yield from (f"{place}: {fault}" for fault in _of_flat(config, backbone, flat))
+
+
+def _of_flat(config: Config, backbone: str, flat: Flat) -> Iterator[str]:
+    """Settings that a backbone does not have or allow; what is said for any backbone must be true of each."""
+    for name in config.backbones if backbone == ANY else [backbone]:
+        try:
+            changed = change(CellSettings(config.backbones[name], 1, config.train), flat)
+        except ConfigError as error:
+            yield str(error)
+            return
+        yield from (fault.removeprefix(".") for fault in _of_graph(config, changed.backbone.settings))
 
 
 def _of_split(dataset: Dataset) -> Iterator[str]:
@@ -87,9 +138,9 @@ def _of_columns(source: SourceSettings, dataset: Dataset) -> Iterator[str]:
         yield f"columns.interactions: {name} is missing; this dataset is filtered or split by it"
 
 
-def _of_files(config: Config, dataset: Dataset) -> Iterator[str]:
+def _of_files(config: Config, dataset: str) -> Iterator[str]:
     """Names of raw files that are no place in the dataset's folder; a class of the user's own may say anything."""
-    for file in dict.fromkeys(dataset.raw_files(config.arms)):
+    for file in dict.fromkeys(config.raw_files(dataset, config.arms)):
         parts = file.split("/")
         if not {"", ".", ".."}.isdisjoint(parts) or not {"{", "}"}.isdisjoint(file):
             yield f": {file!r} is no name of a file in a folder of mirrors"
@@ -116,38 +167,32 @@ def _of_search(config: Config) -> Iterator[str]:
             yield f"search.spaces: {unknown('backbone', name, config.backbones)}"
             continue
         uses_features = config.backbone(name).settings.uses_features
-        known = [arm for arm in config.arms if uses_features != (arm == CONTENT_FREE)]
+        known = [arm for arm in config.arms if arm == base_of(arm) and uses_features != (arm == CONTENT_FREE)]
         for arm, space in arms.items():
-            place = f"search.spaces.{name}.{arm}"
             if arm not in known:
                 yield f"search.spaces.{name}: {unknown('arm', arm, known)}"
-                continue
-            if (n := size_of(space)) > MOST:
-                yield f"{place}.grid: {n:,} points are more than {MOST:,}; leave values out"
-            elif space.draws is not None and space.draws >= n:
-                yield f"{place}.draws: the grid has {n} points; draw fewer of them, or leave draws out"
-            yield from (f"{place}.grid.{fault}" for fault in _of_grid(config, name, arm, space))
+            else:
+                yield from (f"search.spaces.{name}.{arm}.{fault}" for fault in _of_space(config, name, space))
 
 
-def _of_grid(config: Config, backbone: str, arm: str, space: Space) -> Iterator[str]:
-    """Values of a grid that the cell does not take."""
-    given = CellSettings(config.backbone(backbone), config.arm(arm).d, config.train)
+def _of_space(config: Config, backbone: str, space: Space) -> Iterator[str]:
+    """A grid that is too large or smaller than what is drawn of it, and values that a cell does not take."""
+    if (n := size_of(space)) > MOST:
+        yield f"grid: {n:,} points are more than {MOST:,}; leave values out"
+    elif space.draws is not None and space.draws >= n:
+        yield f"draws: the grid has {n} points; draw fewer of them, or leave draws out"
     for key, values in space.grid.items():
         if key in UNSEARCHED:
-            yield f"{key}: it is one for all cells; set it in train"
+            yield f"grid.{key}: it is one for all cells; set it in train"
             continue
         for value in values:
-            try:
-                tried = changed(given, {key: value})
-            except ConfigError as error:
-                yield str(error) if str(error).startswith(f"{key}: ") else f"{key}: {error}"
-            else:
-                yield from (fault.removeprefix(".") for fault in _of_graph(config, tried.backbone.settings))
+            for fault in _of_flat(config, backbone, {key: value}):
+                yield f"grid.{fault if fault.startswith(f'{key}: ') else f'{key}: {fault}'}"
 
 
 def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:
     """Features that come with a dataset, for arms that are unknown or cannot use them."""
-    known = config.arms.keys() - {CONTENT_FREE}
+    known = {name for name in config.arms if name == base_of(name)} - {CONTENT_FREE}
     for name, given in sorted(dataset.source.settings.given_features.items()):
         if name not in known:
             yield f": {unknown('arm', name, known)}"
@@ -169,8 +214,7 @@ def _of_given_images(arm: Arm) -> str | None:
 def _of_bare_arm(config: Config, arm: str) -> Iterator[str]:
     """Datasets of the run without features for an arm that names no encoders."""
     for name in config.run.datasets if arm in config.run.arms else ():
-        given = config.datasets[name].given(arm) if name in config.datasets else None
-        if given is None:
+        if name in config.datasets and config.given(name, arm) is None:
             yield f"{', '.join(MADE_BY)}: missing, and datasets.{name}.source.features has no {arm!r} either"
 
 
@@ -190,7 +234,7 @@ def _of_arm(config: Config, arm: MadeArm) -> Iterator[str]:
     if compares != (arm.temperature is not None):
         weighers = ", ".join(name for name, row in FUSIONS.items() if row.compares_image)
         yield f"temperature: given with fusion {weighers}, and only there"
-    if compares and arm.image != arm.text:
+    if compares and arm.image != base_of(arm.text):
         yield f"fusion: {arm.fusion} compares image and text, so both need the same encoder"
 
 

@@ -6,7 +6,7 @@ else of the config reaches a stage, so no other setting can change its results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, get_type_hints
@@ -17,8 +17,9 @@ from cliper import resources
 from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config import collect, models, report
 from cliper.config.features import JoinedView, View
-from cliper.config.tuning import CellSettings, changed
-from cliper.config.whole import CONTENT_FREE, Config, GivenFeatures, MadeFeatures, Searched
+from cliper.config.studies import Comparison, Variation, base_of
+from cliper.config.tuning import CellSettings, change
+from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures, Searched
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.features.fusion.rows import FUSIONS
@@ -199,16 +200,76 @@ class Table2:
     widths: dict[str, int]  # arm -> d
     features: dict[str, dict[str, MadeFeatures | GivenFeatures]]  # arm -> dataset -> how they were made
     stand_ins: tuple[str, ...]  # notes on encoders that replace the paper's
-    cells: tuple[tuple[str, str, str, int], ...]
+    cells: tuple[Cell, ...]
+    comparisons: tuple[Comparison, ...]
     shown: report.Tabulate
     mask_valid: bool
     paper: str  # as of Table1
 
 
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What a study's table and figure show."""
+
+    name: str
+    title: str
+    titles: dict[str, str]  # dataset -> title
+    backbones: dict[str, str]  # backbone -> title
+    variations: tuple[Variation, ...]  # of each dataset and backbone the base, then the others
+    seeds: tuple[int, ...]
+    comparisons: tuple[Comparison, ...]
+    shown: report.Tabulate
+    paper: str  # sha256 of the numbers that the paper printed
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """The searches whose trials are shown."""
+
+    titles: dict[str, str]  # dataset -> title
+    backbones: dict[str, str]  # backbone -> title
+    searches: tuple[tuple[str, str, str], ...]  # dataset, backbone, arm
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Figure 5: the ranks of an arm's views."""
+
+    titles: dict[str, str]  # dataset -> title
+    weighted: tuple[tuple[str, str], ...]  # dataset, arm
+    drops: tuple[Variation, ...]  # of a study that leaves views of such an arm out, with its base; or none
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """A figure of all cells of Table 2."""
+
+    figure: str
+    titles: dict[str, str]  # dataset -> title
+    backbones: dict[str, str]  # backbone -> title
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """Runs of two arms, in pairs of the same split and seed; the dataset's own split first."""
+
+    runs: tuple[Cell, ...]
+    base_runs: tuple[Cell, ...]
+    metrics: tuple[str, ...]
+    cutoffs: tuple[int, ...]
+    resamples: int
+
+
+FIGURES = ("fig5", "popularity", "curves")  # those that belong to no study
+
+
 def of_download(config: Config, *, dataset: str, file: str | None = None) -> Download:
     """Raises ConfigError if the dataset has no such file."""
     chosen = config.dataset(dataset)
-    if file is not None and file not in (known := chosen.raw_files(config.arms)):
+    if file is not None and file not in (known := config.raw_files(dataset, config.arms)):
         raise ConfigError(unknown(f"file of {dataset}", file, known))
     return Download(chosen.source.kind, chosen.source.settings.mirrors, config.download)
 
@@ -311,7 +372,7 @@ def of_neighbours_users(config: Config, *, dataset: str) -> NeighboursUsers:
 
 def of_train(config: Config, *, dataset: str, backbone: str, arm: str, seed: int) -> Train:
     """Raises ConfigError if the backbone does not run with the arm."""
-    chosen, d = config.backbone(backbone), config.arm(arm).d
+    chosen, d, train = config.cell_settings(dataset, backbone, arm)
     uses_features = chosen.settings.uses_features
     if uses_features == (arm == CONTENT_FREE):
         wanted = "an arm with features" if uses_features else f"the arm {CONTENT_FREE}"
@@ -321,7 +382,7 @@ def of_train(config: Config, *, dataset: str, backbone: str, arm: str, seed: int
     return Train(
         backbone=chosen,
         d=d,
-        train=config.train,
+        train=train,
         kernels=config.kernels,
         top=max(config.evaluate.cutoffs),
         mask_valid=config.evaluate.mask_valid,
@@ -335,7 +396,7 @@ def with_settings(job: Train, flat: Mapping[str, Any]) -> Train:
     """A cell with other settings, by flat keys; its d stays if that is what its arm varies."""
     keeps_d = job.searched is not None and job.searched.keeps_d
     taken = {key: value for key, value in flat.items() if not (keeps_d and key == "d")}
-    return replace(job, **changed(CellSettings(job.backbone, job.d, job.train), taken)._asdict())
+    return replace(job, **change(CellSettings(job.backbone, job.d, job.train), taken)._asdict())
 
 
 def of_trial(config: Config, *, dataset: str, backbone: str, arm: str, rung: int, slot: int) -> Trial:
@@ -367,28 +428,101 @@ def of_evaluate(config: Config, **_: Any) -> Evaluate:
     return Evaluate(config.evaluate.cutoffs, config.evaluate.mask_valid)
 
 
-def of_tabulate(config: Config, *, table: str) -> Table1 | Table2:
+def of_compare(config: Config, *, dataset: str, backbone: str, arm: str, base_backbone: str, base: str) -> Compare:
+    """Raises ConfigError if the run has no seed with both arms."""
+    runs, base_runs = config.runs_of(Comparison(dataset, backbone, arm, base_backbone, base))
+    if not runs:
+        raise ConfigError(
+            f"{dataset}: no seed has both {backbone} {arm} and {base_backbone} {base}; add both to the run"
+        )
+    shown = config.tabulate
+    return Compare(runs, base_runs, shown.metrics, shown.cutoffs, config.compare.resamples)
+
+
+def of_tabulate(config: Config, *, table: str) -> Table1 | Table2 | Study | Trials:
     """Raises ConfigError for a table that is not made."""
-    if table not in ("table1", "table2"):
-        raise ConfigError(unknown("table", table, ["table1", "table2"]))
-    titles = {name: config.dataset(name).title for name in config.run.datasets}
-    paper = resources.sha256(f"paper/{table}.csv")
+    if table == "search" and config.searches:
+        datasets, backbones, _ = zip(*config.searches, strict=True)
+        titles, named = _titles(config, datasets), _backbones(config, backbones)
+        return Trials(titles, named, tuple(config.searches), config.search.seed)
+    if table in config.studies_of_run:
+        return _study(config, table)
+    if table not in (known := ("table1", "table2", "table2_fair")):
+        raise ConfigError(unknown("table", table, [*known, *config.studies_of_run]))
+    titles = _titles(config, config.run.datasets)
     if table == "table1":
-        return Table1(titles, paper)
-    made = {arm: {dataset: config.features(dataset, arm) for dataset in titles} for arm in config.arms_in_use}
+        return Table1(titles, resources.sha256("paper/table1.csv"))
+    by_width = [arm for arms in config.fair_arms.values() for arm in arms]
+    arms = [arm for arm in (config.run.arms if table == "table2" else by_width) if arm in config.arms_in_use]
+    made = {arm: {dataset: config.features(dataset, arm) for dataset in titles} for arm in arms}
     encoders = {e for each in made.values() for f in each.values() if isinstance(f, MadeFeatures) for e in f.encoders}
     stand_ins = [config.encoder(name).settings.stands_in for name in sorted(encoders)]
+    shown = {(backbone, arm) for backbone in config.run.backbones for arm in config.arms_of(backbone, arms)}
+    seeds, datasets = config.run.seeds, config.run.datasets
     return Table2(
         titles=titles,
-        backbones={name: config.backbone(name).settings.title for name in config.run.backbones},
+        backbones=_backbones(config, config.run.backbones),
         widths={arm: config.arm(arm).d for arm in made},
         features=made,
         stand_ins=tuple(dict.fromkeys(text for text in stand_ins if text)),
-        cells=tuple(config.cells),
+        cells=tuple(c for c in config.cells if c.dataset in datasets and c[1:3] in shown and c.seed in seeds),
+        comparisons=tuple(config.comparisons_of(table)),
         shown=config.tabulate,
         mask_valid=config.evaluate.mask_valid,
-        paper=paper,
+        paper=resources.sha256("paper/table2.csv"),
     )
+
+
+def _study(config: Config, name: str) -> Study:
+    study, variations = config.studies[name], config.variations(name)
+    return Study(
+        name=name,
+        title=study.title,
+        titles=_titles(config, dict.fromkeys(each.dataset for each in variations)),
+        backbones=_backbones(config, dict.fromkeys(each.backbone for each in variations)),
+        variations=tuple(variations),
+        seeds=study.seeds or config.run.seeds,
+        comparisons=tuple(config.comparisons_of(name)),
+        shown=config.tabulate,
+        paper=resources.sha256("paper/table3.csv"),
+    )
+
+
+def of_plot(config: Config, *, figure: str) -> Study | Ranks | Curves:
+    """Raises ConfigError for a figure that is not drawn."""
+    if figure in config.studies_of_run:
+        return _study(config, figure)
+    if figure not in FIGURES:
+        raise ConfigError(unknown("figure", figure, [*config.studies_of_run, *FIGURES]))
+    titles = _titles(config, config.run.datasets)
+    if figure != "fig5":
+        return Curves(figure, titles, _backbones(config, config.run.backbones), tuple(config.run_cells))
+    made = {(dataset, arm): config.features(dataset, arm) for dataset in titles for arm in config.run.arms}
+    weighted = [key for key, each in made.items() if isinstance(each, MadeFeatures) and each.temperature is not None]
+    drops, seeds = _drops(config, weighted)
+    return Ranks(titles, tuple(weighted), drops, seeds)
+
+
+def _drops(config: Config, weighted: list[tuple[str, str]]) -> tuple[tuple[Variation, ...], tuple[int, ...]]:
+    """Base and variations of the first study that leaves out views of one of these arms, and its seeds."""
+    for name, study in config.studies_of_run.items():
+        if study.vary.without:
+            base, *others = config.variations(name)[: len(study.changes) + 1]
+            if (base.dataset, base.arm) in weighted:
+                return (base, *(each for each in others if each.key == "without")), study.seeds or config.run.seeds
+    return (), ()
+
+
+def _titles(config: Config, datasets: Iterable[str]) -> dict[str, str]:
+    """Titles of datasets; one with another split says so."""
+    named = {
+        name: (config.dataset(name).title, name.removeprefix(base_of(name)).removeprefix(".")) for name in datasets
+    }
+    return {name: f"{title} ({what})" if what else title for name, (title, what) in named.items()}
+
+
+def _backbones(config: Config, backbones: Iterable[str]) -> dict[str, str]:
+    return {name: config.backbone(name).settings.title for name in backbones}
 
 
 BUILDERS: dict[str, Callable[..., Any]] = {
@@ -408,7 +542,9 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "hindsight": of_hindsight,
     "train": of_train,
     "evaluate": of_evaluate,
+    "compare": of_compare,
     "tabulate": of_tabulate,
+    "plot": of_plot,
 }
 
 

@@ -14,6 +14,7 @@ from cliper.settings import (
     HOW,
     Batch,
     Count,
+    Derived,
     Device,
     Distinct,
     Few,
@@ -27,6 +28,7 @@ from cliper.settings import (
 )
 from cliper.variants import Variant
 
+MissingImage = Literal["mean", "zero", "default_image", "drop_item"]
 Step = Literal["entities", "tags", "control_characters", "white_space", "line_breaks", "noise"]
 Encoder = Annotated[Variant[EncoderSettings], PlainValidator(ENCODERS.choose), ENCODERS.schema()]
 MADE_BY = ("image", "text", "prompts", "fusion")  # keys of an arm whose features are made here
@@ -95,6 +97,15 @@ class Encode(Settings):
     )
 
 
+def _known_fusion(name: str) -> str:
+    if name not in FUSIONS:
+        raise fault(f"{name!r} is not known; known: {', '.join(FUSIONS)}")
+    return name
+
+
+FusionName = Annotated[str, AfterValidator(_known_fusion)]
+
+
 class Fuse(Settings):
     """How views are fused, unless an arm has its own settings."""
 
@@ -102,30 +113,25 @@ class Fuse(Settings):
     missing_field: Literal["sentence", "mask"] = Field(
         description="mask: a view whose fields are missing gets weight 0"
     )
-    missing_image: Literal["mean", "zero", "default_image", "drop_item"] = Field(
-        description="what replaces the image of an item that has none"
-    )
-
-
-def _known_fusion(name: str) -> str:
-    if name not in FUSIONS:
-        raise fault(f"{name!r} is not known; known: {', '.join(FUSIONS)}")
-    return name
+    missing_image: MissingImage = Field(description="what replaces the image of an item that has none")
 
 
 class BareArm(Settings):
     """An arm that names no encoders: every dataset of the run has its features, or its backbones use none."""
 
     d: Width = Field(description="width of the backbone's embeddings")
+    extends: Derived | None = Field(
+        None, description="another arm, whose keys this one takes where it has none of its own"
+    )
 
 
 class MadeArm(Fuse, BareArm):
     """An arm whose features are made here."""
 
     image: Name = Field(description="the encoder of images")
-    text: Name = Field(description="the encoder of texts")
+    text: Derived = Field(description="the encoder of texts")
     prompts: Name = Field(description="the prompt set")
-    fusion: Annotated[str, AfterValidator(_known_fusion)] = Field(description="how views become one text feature")
+    fusion: FusionName = Field(description="how views become one text feature")
     temperature: Positive | None = Field(None, description="τ of equation 2")
     views: Distinct[Name] | None = Field(
         None, description="views of the prompt set, in the order in which they are fused; left out: all of them"

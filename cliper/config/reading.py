@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from cliper import resources
 from cliper.config.contradictions import find_contradictions
+from cliper.config.deriving import changed_arm, with_derived
 from cliper.config.features import Fuse, Prompt, is_made
 from cliper.config.whole import Config
-from cliper.errors import ConfigError
+from cliper.errors import ConfigError, unknown
 from cliper.settings import Settings, faults
 
 MOST = 1_000_000  # values of a config, each counted as often as aliases repeat it
@@ -36,10 +37,13 @@ def structure(raw: Mapping[str, Any], *, where: str) -> Config:
     if len(absent := [name for name in Config.model_fields if name not in raw]) > 1:
         advice = "a file of your own is laid over config.yaml: name that file before it"
         raise ConfigError(f"{where}: {', '.join(absent)} are missing; {advice}")
-    complete, inherited = _complete(raw)
     try:
-        config = Config.model_validate(_as_tuples(complete))
-        found = list(find_contradictions(config))
+        complete, inherited = _complete(raw)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    try:
+        config, found = with_derived(Config.model_validate(_as_tuples(complete)))
+        found += find_contradictions(config)
     except ValidationError as error:
         # report a fault of the section prompt or fuse there, not for each view or arm that inherits it
         found = [f"{place}: {text}" for place, text in faults(error) if not place.startswith(inherited)]
@@ -117,10 +121,24 @@ def _complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
             if isinstance(parts, Mapping) and "views" not in parts:
                 views[view] = inherit(f"prompts.{name}.{view}", parts, "prompt", Prompt)
     if isinstance(arms := raw.get("arms"), Mapping):
+        arms = {name: _extended(arms, name) for name in arms}
         complete["arms"] = {
             name: inherit(f"arms.{name}", arm, "fuse", Fuse) if is_made(arm) else arm for name, arm in arms.items()
         }
     return complete, tuple(inherited)
+
+
+def _extended(arms: Mapping[str, Any], name: str, below: tuple[str, ...] = ()) -> Any:
+    """An arm with the keys of the one that it extends; unknown names are left to the check for contradictions."""
+    arm = arms[name]
+    base = arm.get("extends") if isinstance(arm, Mapping) else None
+    if base is None or not isinstance(arms.get(base), Mapping):
+        if base is not None:
+            raise ConfigError(f"arms.{name}.extends: {unknown('arm', str(base), arms)}")
+        return arm
+    if base in (*below, name):
+        raise ConfigError(f"arms.{name}.extends: {base} extends {name} itself; leave it out")
+    return changed_arm(_extended(arms, base, (*below, name)), arm)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Section of the wing `report`: tabulate."""
+"""Sections of the wing `report`: compare, tabulate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from cliper.settings import Distinct, Few, Settings
+from cliper.settings import Count, Distinct, Few, Settings
+
+
+class Compare(Settings):
+    """How two arms are compared."""
+
+    resamples: Count = Field(description="of users, for the intervals and the randomisation test")
 
 
 class Tabulate(Settings):

@@ -42,3 +42,14 @@ def slots_of(search: Search, n_trials: int) -> tuple[int, ...]:
     for _ in search.rungs:
         slots.append(max(1, floor(search.keep * slots[-1] + 0.5)))
     return tuple(slots)
+
+
+def epochs_of(search: Search, rung: int, *, most: int) -> int:
+    """Epochs that a trial trains in a rung, if training ends after `most`.
+
+    >>> search = Search(seed=0, rungs=(10, 50), keep=0.33, spaces=None)
+    >>> [epochs_of(search, rung, most=100) for rung in range(3)]
+    [10, 40, 50]
+    """
+    begin, end = (min(most, epoch) for epoch in (0, *search.rungs, most)[rung : rung + 2])
+    return end - begin

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import Field
 
@@ -12,13 +13,14 @@ from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
 from cliper.config.features import Arm, Encode, Encoder, Fuse, MadeArm, Prompt, View
 from cliper.config.models import Backbones, Evaluate, Neighbours, Search, Train
-from cliper.config.report import Tabulate
+from cliper.config.report import Compare, Tabulate
+from cliper.config.studies import OF_DATASET, Comparison, Study, Variation, base_of, derived, parent_of
 from cliper.config.trials import slots_of, trials_of
-from cliper.config.tuning import base_of, varies
+from cliper.config.tuning import CellSettings, Tuned, tune, varies
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.settings import Distinct, Name, Seed, Settings
+from cliper.settings import Derived, Distinct, Name, Seed, Settings
 from cliper.variants import Variant
 
 T = TypeVar("T")
@@ -38,10 +40,15 @@ class Cell(NamedTuple):
 class Run(Settings):
     """What to run: every dataset x backbone x arm x seed is one cell."""
 
-    datasets: Distinct[Name] = Field(description="which of `datasets`")
+    datasets: Distinct[Derived] = Field(description="which of `datasets`")
     backbones: Distinct[Name] = Field(description="which of `backbones`")
-    arms: Distinct[Name] = Field(description="which of `arms`, for backbones that use features")
+    arms: Distinct[Derived] = Field(
+        description="which of `arms`, for backbones that use features; the first is the base"
+    )
     seeds: Distinct[Seed] = Field(description="everything random in a cell comes from its seed")
+    split_seeds: Distinct[Seed] | None = Field(
+        None, description="more random splits of each dataset, on which all cells are run too; null: none"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,46 +94,177 @@ class Config(Settings):
 
     name: Name = Field(description="name of the run; its cells and tables are below results/<name>/")
     run: Run
-    datasets: dict[Name, Dataset]
+    studies: dict[Name, Study] = Field(description="what is varied, one thing at a time")
+    datasets: dict[Derived, Dataset]
     download: Download
     crawl: Crawl
     prompt: Prompt
     prompts: dict[Name, Views] = Field(description="prompt sets, laid over those of cliper/data/prompts.yaml")
-    encoders: dict[Name, Encoder]
+    encoders: dict[Derived, Encoder]
     encode: Encode
     fuse: Fuse
-    arms: dict[Name, Arm]
+    arms: dict[Derived, Arm]
     neighbours: Neighbours
     train: Train
     backbones: Backbones
     search: Search
     evaluate: Evaluate
+    tuned: Tuned
+    compare: Compare
     tabulate: Tabulate
     kernels: Literal["fastest", "portable"] = Field(
         description="what computes on a CPU. fastest: what the libraries choose; portable: the same bits on every "
         "x86-64 with AVX2"
     )
 
-    def arms_of(self, backbone: str) -> tuple[str, ...]:
-        """Arms that a backbone is run with."""
-        return self.run.arms if self.backbone(backbone).settings.uses_features else (CONTENT_FREE,)
+    def __copy__(self) -> Self:
+        """A copy may get other values: it keeps nothing that was computed from these."""
+        copied = super().__copy__()
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
-    @property
-    def cells(self) -> list[Cell]:
-        """Every cell of the run."""
+    def arms_of(self, backbone: str, arms: Iterable[str]) -> tuple[str, ...]:
+        """Those arms that a backbone is run with."""
+        return tuple(arms) if self.backbone(backbone).settings.uses_features else (CONTENT_FREE,)
+
+    @cached_property
+    def fair_arms(self) -> dict[int, tuple[str, ...]]:
+        """Each width d of the run's arms -> all its arms at that width, in their order."""
+        arms = self.run.arms
+        widths = dict.fromkeys(self.arm(arm).d for arm in arms)
+        return {d: tuple(self.same_arm(derived(arm, "d", d)) for arm in arms) for d in widths}
+
+    @cached_property
+    def studies_of_run(self) -> dict[str, Study]:
+        """The studies whose datasets are all in the run."""
+        known = {base_of(name) for name in self.run.datasets}
+        return {name: study for name, study in self.studies.items() if {base_of(d) for d in study.datasets} <= known}
+
+    def variations(self, name: str) -> list[Variation]:
+        """What a study runs: for each dataset and backbone the base, then each variation."""
+        study = _look_up("study", self.studies, name)
+        found = []
+        for dataset in study.datasets:
+            for backbone in study.backbones:
+                (arm,) = self.arms_of(backbone, [self.same_arm(study.arm)])
+                found.append(Variation("", "", dataset, backbone, arm))
+                found += [self._vary(key, value, dataset, backbone, arm) for key, value in study.changes]
+        return found
+
+    def _vary(self, key: str, value: Any, dataset: str, backbone: str, arm: str) -> Variation:
+        if key == "backbone":
+            backbone, arm = value, self.arms_of(value, [arm])[0]
+        elif key in OF_DATASET:
+            dataset = self.same_dataset(derived(dataset, key, value))
+        else:
+            arm = self.same_arm(value if key == "arm" else derived(arm, key, value))
+        return Variation(key, f"{value:g}" if isinstance(value, float) else str(value), dataset, backbone, arm)
+
+    def same_dataset(self, name: str) -> str:
+        """The dataset of a derived name: its base, if the change changes nothing."""
+        return name if name in self.datasets or name == base_of(name) else self.same_dataset(parent_of(name)[0])
+
+    def same_arm(self, name: str) -> str:
+        """The first arm that equals this one: an arm of the run, or one with a name of its own, if there is one."""
+        if name not in self.arms and name != base_of(name):
+            return self.same_arm(parent_of(name)[0])
+        wanted, known = self._identity(name), (*self.run.arms, *self.arms)
+        return next(each for each in known if each != CONTENT_FREE and self._identity(each) == wanted)
+
+    def _identity(self, arm: str) -> tuple[Any, ...]:
+        own = {**dict(self.arm(arm)), "extends": None}
+        return own, [self.given(dataset, arm) for dataset in self.datasets]
+
+    @cached_property
+    def run_cells(self) -> list[Cell]:
+        """The cells of Table 2."""
         return [
             Cell(dataset, backbone, arm, seed)
             for dataset in self.run.datasets
             for backbone in self.run.backbones
-            for arm in self.arms_of(backbone)
+            for arm in self.arms_of(backbone, self.run.arms)
             for seed in self.run.seeds
         ]
 
-    @property
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every cell, once: of the run at each width and on each split, and of its studies."""
+        arms = dict.fromkeys([*self.run.arms, *(arm for each in self.fair_arms.values() for arm in each)])
+        found = [
+            Cell(split, backbone, arm, seed)
+            for dataset in self.run.datasets
+            for split in self.splits_of(dataset)
+            for backbone in self.run.backbones
+            for arm in self.arms_of(backbone, arms)
+            for seed in self.run.seeds
+        ]
+        for name, study in self.studies_of_run.items():
+            for varied in self.variations(name):
+                found += [Cell(*varied[2:], seed) for seed in study.seeds or self.run.seeds]
+        return list(dict.fromkeys(found))
+
+    @cached_property
     def arms_in_use(self) -> tuple[str, ...]:
-        """Arms of the run whose features some cell trains on; none if no backbone uses features."""
-        uses_features = any(self.backbone(name).settings.uses_features for name in self.run.backbones)
-        return self.run.arms if uses_features else ()
+        """Arms whose features some cell trains on."""
+        return tuple(dict.fromkeys(cell.arm for cell in self.cells if cell.arm != CONTENT_FREE))
+
+    def splits_of(self, dataset: str) -> tuple[str, ...]:
+        """A dataset, and its other random splits."""
+        if not self.run.split_seeds or self.dataset(dataset).split != "random":
+            return (dataset,)
+        others = (self.same_dataset(derived(dataset, "split_seed", seed)) for seed in self.run.split_seeds)
+        return tuple(dict.fromkeys((dataset, *others)))
+
+    def comparisons_of(self, table: str) -> list[Comparison]:
+        """Pairs of arms that a table compares: with the first arm of its width, or with a study's base."""
+        if table in self.studies:
+            found, base = [], Variation("", "", "", "", "")
+            for each in self.variations(table):
+                base = base if each.key else each
+                if each.dataset == base.dataset:
+                    found.append(Comparison(*each[2:], base.backbone, base.arm))
+            return [each for each in dict.fromkeys(found) if each[1:3] != each[3:]]
+        groups = {"table2": [self.run.arms], "table2_fair": list(self.fair_arms.values())}.get(table, [])
+        return [
+            Comparison(dataset, backbone, arm, backbone, arms[0])
+            for dataset in self.run.datasets
+            for backbone in self.run.backbones
+            if self.backbone(backbone).settings.uses_features
+            for arms in groups
+            for arm in arms[1:]
+        ]
+
+    def runs_of(self, comparison: Comparison) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
+        """Cells of the two arms that are compared, in pairs of one split and seed; the dataset's own split first."""
+        dataset, backbone, arm, base_backbone, base = comparison
+        cells = set(self.cells)
+        seeds = dict.fromkeys(cell.seed for cell in self.cells if cell.dataset == dataset)
+        pairs = [
+            (Cell(split, backbone, arm, seed), Cell(split, base_backbone, base, seed))
+            for split in self.splits_of(dataset)
+            for seed in seeds
+        ]
+        both = [pair for pair in pairs if cells.issuperset(pair)]
+        return tuple(own for own, _ in both), tuple(base for _, base in both)
+
+    def cell_settings(self, dataset: str, backbone: str, arm: str) -> CellSettings:
+        """Settings of a backbone on a dataset with an arm: the config's, changed by what `tuned` says for them."""
+        given = CellSettings(self.backbone(backbone), self.arm(arm).d, self.train)
+        return tune(given, self.tuned, dataset=dataset, backbone=backbone, arm=arm)
+
+    def given(self, dataset: str, arm: str) -> GivenFiles | None:
+        """Features that come with a dataset for an arm, or for the arm that it extends in nothing but d."""
+        while (found := self.dataset(dataset).given(arm)) is None:
+            own = self.arms.get(arm)
+            if own is None or own.extends is None or not _makes_same(own, self.arm(own.extends)):
+                return None
+            arm = own.extends
+        return found
+
+    def raw_files(self, dataset: str, arms: Iterable[str]) -> list[str]:
+        """Names of all raw files of a dataset that a run with these arms reads."""
+        return self.dataset(dataset).raw_files(filter(None, (self.given(dataset, arm) for arm in arms)))
 
     def searched(self, dataset: str, backbone: str, arm: str) -> Searched | None:
         """Whose selected settings a cell takes; None if no search concerns it."""
@@ -134,11 +272,16 @@ class Config(Settings):
         is_searched = base in (self.search.spaces or {}).get(backbone, {})
         return Searched(base_of(dataset), base, varies(arm, "d")) if is_searched else None
 
-    @property
+    @cached_property
     def searches(self) -> list[tuple[str, str, str]]:
         """Dataset, backbone and arm of every search that a cell takes settings from."""
         found = [(self.searched(*cell[:3]), cell.backbone) for cell in self.cells]
         return list(dict.fromkeys((each.dataset, backbone, each.arm) for each, backbone in found if each))
+
+    @cached_property
+    def trained(self) -> list[tuple[str, str, str]]:
+        """Dataset, backbone and arm of every cell and of every search."""
+        return list(dict.fromkeys([*(cell[:3] for cell in self.cells), *self.searches]))
 
     def trials(self, backbone: str, arm: str) -> list[dict[str, Any]]:
         """The trials of a search, each as flat settings. Raises ConfigError if there is no such search."""
@@ -157,7 +300,7 @@ class Config(Settings):
 
         Raises ConfigError if the arm names no encoders and the dataset has no features for it.
         """
-        given, chosen = self.dataset(dataset).given(arm), self.arm(arm)
+        given, chosen = self.given(dataset, arm), self.arm(arm)
         if given is not None and given.text is not None:
             return GivenFeatures(given.image, given.text)
         if not isinstance(chosen, MadeArm):
@@ -191,8 +334,14 @@ class Config(Settings):
 
 def _look_up(kind: str, named: Mapping[str, T], name: str) -> T:
     if name not in named:
-        raise ConfigError(unknown(kind, name, named))
+        raise ConfigError(unknown(kind, name, [each for each in named if each == base_of(each)]))
     return named[name]
+
+
+def _makes_same(arm: Arm, other: Arm) -> bool:
+    """Whether two arms make the same features."""
+    bare = {"d": 0, "extends": None}
+    return {**dict(arm), **bare} == {**dict(other), **bare}
 
 
 def _made(arm: MadeArm, given: GivenFiles | None, views: tuple[str, ...]) -> MadeFeatures:

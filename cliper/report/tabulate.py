@@ -2,6 +2,7 @@
 
 table1   In: counts.   Dataset statistics, with the paper's (section 4, Table 1)
 table2   In: metrics.  Every dataset x backbone x arm, mean and standard deviation over seeds, with the paper's
+search   In: trials and hindsight.  Every trial of the searches, and what choosing on test would have claimed
 Out:     results/<name>/tabulate/<table>.csv, .md, .tex, .txt
 
 The CSV has one row per number. Markdown and LaTeX have the paper's shape. The text fits a terminal: of table2 it shows
@@ -21,6 +22,7 @@ from cliper.config import CONTENT_FREE, Cell, GivenFeatures, MadeFeatures, decid
 from cliper.layout import At
 from cliper.report.tables.grid import Grid
 from cliper.report.tables.paper import paper_values, read_paper
+from cliper.report.tables.trials import Searched, trials_grid, trials_long
 
 N_QUANTITIES = 4  # rows of a dataset in Table 1
 SHORT_K = 20  # cutoff of the text of Table 2, where the run has it
@@ -192,13 +194,24 @@ def _notes_on_arm(
     yield f"{arm}: {image}text {how.text}, prompts {prompts}, {fusion}, {policies}, d {d}."
 
 
-def run(job: decides.Table1 | decides.Table2, at: At) -> None:
+def read_search(at: At, dataset: str, backbone: str, arm: str) -> Searched:
+    """Read the trials of one search, and what they are worth on test."""
+    names = {"dataset": dataset, "backbone": backbone, "arm": arm}
+    tables = (files.read_table(at(kind, **names), kind) for kind in ("trials", "hindsight"))
+    return Searched(dataset, backbone, arm, *tables)
+
+
+def run(job: decides.Table1 | decides.Table2 | decides.Trials, at: At) -> None:
     """Read the counts or the metrics of the whole run and write one table in all its forms."""
     if isinstance(job, decides.Table1):
         log.note(f"reads the counts of {len(job.titles)} datasets")
         counts = ((title, at("counts", dataset=dataset)) for dataset, title in job.titles.items())
         long = table1_long((title, files.read_table(path, "counts")) for title, path in counts)
         grid = short = table1_grid(long)
+    elif isinstance(job, decides.Trials):
+        log.note(f"reads the trials of {len(job.searches)} searches")
+        long = trials_long(read_search(at, *names) for names in job.searches)
+        grid = short = trials_grid(long, titles=job.titles, backbones=job.backbones, seed=job.seed)
     else:
         log.note(f"reads the metrics of {len(job.cells)} cells")
         paths = [at("metrics", **Cell(*cell)._asdict()) for cell in job.cells]

@@ -26,6 +26,7 @@ from cliper.collect.images.folder import list_images
 from cliper.collect.sources.mirrors import Place, find_places
 from cliper.collect.sources.records import IS_BARE
 from cliper.config import CONTENT_FREE, Config, is_url
+from cliper.config.trials import epochs_of
 from cliper.errors import DataError
 from cliper.layout import Layout
 
@@ -226,15 +227,18 @@ def estimate_hours(layout: Layout) -> dict[str, float]:
         elif stage in ("encode-text", "encode-image"):
             what, size = stage.removeprefix("encode-"), config.encoder(names["encoder"]).settings.size
             seconds["encode"] += n_items * costs.get((what, size), costs[what, "other"])
-        elif stage == "train":
-            seconds["train"] += N_EPOCHS * n_rows / BABY_ROWS * costs.get(("epoch", names["backbone"]), 0)
+        elif stage in ("train", "trial"):
+            n_epochs = N_EPOCHS if stage == "train" else epochs_of(config.search, names["rung"], most=N_EPOCHS)
+            seconds["train"] += n_epochs * n_rows / BABY_ROWS * costs.get(("epoch", names["backbone"]), 0)
     return {stage: value / 3600 for stage, value in seconds.items()}
 
 
 def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     """The lines to print."""
     config = layout.config
-    yield f"{config.name}: {len(config.cells)} cells of {', '.join(config.run.datasets)}"
+    n_trials = sum(len(config.trials(backbone, arm)) for _, backbone, arm in config.searches)
+    searched = f" and {n_trials} trials of {len(config.searches)} searches" if n_trials else ""
+    yield f"{config.name}: {len(config.cells)} cells{searched} of {', '.join(config.run.datasets)}"
     yield from (need.line for need in needs)
     for dataset in config.run.datasets:
         if (path := layout.path("items", dataset=dataset)).is_file():

@@ -16,7 +16,8 @@ from cliper.codeid import code_id
 from cliper.config import GivenFeatures, is_url
 from cliper.config.decides import BUILDERS, deciding
 from cliper.errors import CliperError
-from cliper.layout import FILES, FORMATS, Layout
+from cliper.config.decides import Ranks, Study
+from cliper.layout import DRAWN, FILES, FORMATS, PASSING, Layout
 from cliper.media import terminal
 from cliper.stages import STAGES
 
@@ -78,7 +79,8 @@ def names_of(stage, place):
 wildcard_constraints:
     file=one_of({names["file"] for names in RAW}),
     range=one_of(range(RANGES)),
-    table="table1|table2",
+    table=one_of(LAYOUT.tables),
+    figure=one_of(LAYOUT.figures),
 
 
 # The stages read the merged config from here. It is no rule's input: its time stamp would re-run everything.
@@ -94,11 +96,14 @@ def outputs(stage):
         if maker == stage and "{shard}" not in file and "{content}" not in file
     }
     home = LAYOUT.home(stage).as_posix()
-    return {
+    paths = {
         name: expand(
             f"{home}/{{place}}/{file}", modality=["image", "text"], allow_missing=True
         )
         for name, file in found.items()
+    }
+    return {
+        name: temp(each) if name in PASSING else each for name, each in paths.items()
     }
 
 
@@ -261,12 +266,102 @@ def of_dataset(*names):
     return lambda dataset, **_: [result(name, dataset=dataset) for name in names]
 
 
+def of_slots(*kinds):
+    """Results of all slots of a search, which may say the rungs that are meant."""
+
+    def find(backbone, arm, rungs=None, **names):
+        return [
+            result(kind, backbone=backbone, arm=arm, rung=rung, slot=slot, **names)
+            for rung, slot in CONFIG.slots(backbone, arm)
+            if rungs is None or rung in rungs
+            for kind in kinds
+        ]
+
+    return find
+
+
+def before_of(rung, slot, **names):
+    """What a slot of a search may continue: results and states of the rung before."""
+    return of_slots("trial", "trial_state")(rungs=[rung - 1], **names)
+
+
+def selected_of(dataset, backbone, arm, **_):
+    """The settings that a search has chosen for a cell."""
+    chosen = CONFIG.searched(dataset, backbone, arm)
+    names = {"dataset": chosen.dataset, "arm": chosen.arm} if chosen else {}
+    return [result("selected", backbone=backbone, **names)] if chosen else []
+
+
 def topk_of(**names):
     return result("topk", **names)
 
 
+def of_cells(name, cells):
+    """One result of each of some cells."""
+    return [result(name, **cell._asdict()) for cell in cells]
+
+
+def compared(**names):
+    """User metrics of all runs of the two arms."""
+    job = BUILDERS["compare"](CONFIG, **names)
+    return of_cells("user_metrics", job.runs + job.base_runs)
+
+
+def of_variations(name, variations, seeds):
+    """One result of each cell of a study."""
+    return list(
+        dict.fromkeys(
+            result(name, dataset=dataset, backbone=backbone, arm=arm, seed=seed)
+            for _, _, dataset, backbone, arm in variations
+            for seed in seeds
+        )
+    )
+
+
+def comparisons_of(job):
+    return [result("comparison", **each._asdict()) for each in job.comparisons]
+
+
 def numbers_of(w):
-    """What a table is made of: the counts of the datasets, or the metrics of every cell."""
+    """What a table is made of: the counts of the datasets, or the metrics of cells and their comparisons."""
+    job = BUILDERS["tabulate"](CONFIG, table=w.table)
     if w.table == "table1":
         return [result("counts", dataset=dataset) for dataset in RUN.datasets]
-    return every("evaluate", "metrics")
+    if w.table == "search":
+        return every("select", "trials") + every("hindsight", "hindsight")
+    if isinstance(job, Study):
+        return of_variations("metrics", job.variations, job.seeds) + comparisons_of(job)
+    return of_cells("metrics", job.cells) + comparisons_of(job)
+
+
+def drawn_of(w):
+    """What a figure is made of."""
+    job = BUILDERS["plot"](CONFIG, figure=w.figure)
+    if isinstance(job, Study):
+        return of_variations("metrics", job.variations, job.seeds)
+    if isinstance(job, Ranks):
+        weights = [
+            result("view_weights", dataset=dataset, arm=arm)
+            for dataset, arm in job.weighted
+        ]
+        return weights + of_variations("metrics", job.drops, job.seeds)
+    if job.figure == "curves":
+        return of_cells("history", job.cells)
+    splits = [
+        result(name, dataset=dataset)
+        for dataset in job.titles
+        for name in ("train", "test")
+    ]
+    return of_cells("topk", job.cells) + splits
+
+
+def tables_of(name):
+    """A table in all its forms, if the run has one of this name."""
+    known = name in LAYOUT.tables
+    return [result("table", table=name, format=form) for form in FORMATS if known]
+
+
+def figures_of(name):
+    """A figure in all its forms, if the run has one of this name."""
+    known = name in LAYOUT.figures
+    return [result("figure", figure=name, format=form) for form in DRAWN if known]

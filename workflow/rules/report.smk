@@ -1,4 +1,29 @@
-# The paper's tables.
+# Comparisons, tables, figures.
+
+
+rule compare:
+    input:
+        user_metrics=of("compare", compared),
+    output:
+        **outputs("compare"),
+    log:
+        log_of("compare"),
+    benchmark:
+        benchmark_of("compare")
+    wildcard_constraints:
+        place=places("compare"),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        config=RESOLVED,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        decides=decides("compare"),
+        code=code_id("compare"),
+    shell:
+        "python -m cliper compare --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule tabulate:
@@ -26,3 +51,30 @@ rule tabulate:
         code=code_id("tabulate"),
     shell:
         "python -m cliper tabulate --config {resources.config} --table {wildcards.table} 2>&1 | tee {log:q}"
+
+
+rule plot:
+    input:
+        numbers=drawn_of,
+    output:
+        expand(
+            f"{LAYOUT.root.as_posix()}/plot/{{figure}}.{{format}}",
+            format=DRAWN,
+            allow_missing=True,
+        ),
+    log:
+        LAYOUT.log("plot", "plot", "{figure}").as_posix(),
+    benchmark:
+        LAYOUT.benchmark("plot", "plot", "{figure}").as_posix()
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        config=RESOLVED,
+        mem_mb=2000,
+        runtime=10,
+    params:
+        decides=lambda w: deciding(BUILDERS["plot"](CONFIG, figure=w.figure)),
+        code=code_id("plot"),
+    shell:
+        "python -m cliper plot --config {resources.config} --figure {wildcards.figure} 2>&1 | tee {log:q}"

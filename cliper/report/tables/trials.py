@@ -62,7 +62,7 @@ def trials_grid(long: pl.DataFrame, *, titles: Mapping[str, str], backbones: Map
 
 
 def _notes(long: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str, str], seed: int) -> Iterable[str]:
-    yield f"Percent; each trial as far as it was trained, with seed {seed}. Chosen by validation, without the test split."
+    yield f"Percent; each trial as far as trained, with seed {seed}; chosen by validation, without the test split."
     for (dataset, backbone, arm), trials in long.group_by("dataset", "backbone", "arm", maintain_order=True):
         (chosen,) = trials.filter("is_chosen").iter_rows(named=True)
         n_failed = len(trials.filter(pl.col("status") != "ok"))
