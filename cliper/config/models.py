@@ -61,7 +61,7 @@ class Search(Settings):
     )
     keep: Share = Field(description="share of the trials that go on after each rung, rounded; at least one does")
     spaces: dict[Name, dict[Name, Space]] | None = Field(
-        description="backbone -> arm -> what is tried, on each dataset of its own; null: no search"
+        None, description="backbone -> arm -> what is tried, on each dataset of its own; null: no search"
     )
 
     @field_validator("rungs")
