@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import toy
 import toy_cells
 import yaml
+from line import DEMO, SNAKEMAKE, call, copy_repository
 from toy_cells import CELL
 
 from cliper import config, files
@@ -391,3 +393,51 @@ def test_the_table_shows_every_trial_and_what_choosing_on_test_would_have_claime
     assert grid.notes[1] == (
         "FREEDOM with vanilla on Toy: 3 trials, 1 failed. Choosing on test would have claimed 36.00, 6.00 more."
     )
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str], list[str]]]:
+    """Rule, inputs and outputs of every job of the demo with two searches, whose arms are varied by a study."""
+    folder = copy_repository(tmp_path_factory.mktemp("dag") / "cliper")
+    spaces = {"freedom": {"cliper": {"grid": GRID}}, "lightgcn": {"content_free": {"grid": {"n_layers": [1, 2]}}}}
+    (folder / "more.yaml").write_text(yaml.safe_dump({"search": {"rungs": [2, 5], "keep": 0.5, "spaces": spaces}}))
+    shown = call(folder, *SNAKEMAKE, "-n", "--forceall", *DEMO, "more.yaml").stdout
+    jobs = re.findall(r"^rule (\w+):\n(?:    input: (.*)\n)?(?:    output: (.*)\n)?", shown, re.MULTILINE)
+    assert jobs, shown
+    return [(rule, read.split(", ") if read else [], made.split(", ")) for rule, read, made in jobs]
+
+
+def test_on_the_dag_neither_trial_nor_choice_nor_training_comes_after_a_test_file(planned: Any) -> None:
+    made_from = {file: read for _, read, made in planned for file in made}
+
+    def before(files: list[str]) -> set[str]:
+        return set(files).union(*(before(made_from.get(file, [])) for file in files))
+
+    by_rule = {rule: [read for each, read, _ in planned if each == rule] for rule, _, _ in planned}
+    assert [len(by_rule[rule]) for rule in ("trial", "select", "hindsight")] == [7 + 2 + 1 + 1, 2, 2]
+    for rule in ("trial", "select", "train"):
+        for read in by_rule[rule]:
+            assert not [file for file in before(read) if "/test.parquet" in file or "metrics" in file], rule
+    assert {rule for rule, read, _ in planned if any("/test.parquet" in file for file in read)} <= {
+        "evaluate",
+        "hindsight",
+        "plot",
+    }
+
+
+def test_on_the_dag_a_cell_waits_for_the_choice_and_later_rungs_for_all_of_the_one_before(planned: Any) -> None:
+    of_train = [read for rule, read, _ in planned if rule == "train"]
+    choices = [[file for file in read if file.endswith("selected.json")] for read in of_train]
+    assert sorted({file for read in choices for file in read}) == [
+        "results/demo/best/shop/freedom.cliper/selected.json",
+        "results/demo/best/shop/lightgcn.content_free/selected.json",
+    ]
+    assert [] in choices  # of arms that are not searched
+    (second,) = (
+        read for _, read, made in planned if "results/demo/trial/shop/freedom/cliper/1/1/trial.parquet" in made
+    )
+    assert [file for file in second if "/trial/" in file] == [
+        f"results/demo/trial/shop/freedom/cliper/0/{slot}/{file}"
+        for slot in range(4)
+        for file in ("trial.parquet", "state.pt")
+    ]
