@@ -50,6 +50,7 @@ import torch
 from benchmarks import plain
 from benchmarks.plain import PLAIN, Plain, World
 from cliper import config
+from cliper.arrays import Ints
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base import Backbone, Given, Interactions, ItemFeatures, ItemNeighbours, Triples
 from cliper.models.maths.metrics import METRICS, hits_by_user
@@ -234,7 +235,7 @@ def side_of_ours(model: Backbone, world: World, meter: Meter) -> Side:
     return Side(
         meter,
         lambda: model.start_epoch(np.random.default_rng(SEED)),
-        lambda: sample_triples(world.train.users, world.train.items, shuffle=generators[0], negatives=generators[1]),
+        lambda: draw_triples(world, shuffle=generators[0], negatives=generators[1]),
         make_step(model.loss, adam),
         lambda: evaluate_ours(model, world),
     )
@@ -284,10 +285,16 @@ def require_equal_gradients(name: str, model: Backbone, copy: Plain) -> float:
     return share
 
 
+def draw_triples(world: World, *, shuffle: np.random.Generator, negatives: np.random.Generator) -> Ints:
+    """Draw an epoch's triples as the toolbox does: negatives are items of train."""
+    users, items = world.train.users, world.train.items
+    return sample_triples(users, items, np.unique(items), shuffle=shuffle, negatives=negatives)
+
+
 def draw_batches(world: World, n: int) -> list[Triples]:
     """Draw the first n batches of an epoch."""
     generator = np.random.default_rng(SEED)
-    drawn = sample_triples(world.train.users, world.train.items, shuffle=generator, negatives=generator)
+    drawn = draw_triples(world, shuffle=generator, negatives=generator)
     return [Triples(*batch) for batch in torch.from_numpy(drawn).split(world.batch_size, dim=1)[:n]]
 
 

@@ -108,7 +108,8 @@ class Layout:
         made = self.config.features(names["dataset"], names["arm"])
         if isinstance(made, GivenFeatures):
             return "given"
-        return ".".join((*dict.fromkeys((made.image or "given", made.text)), made.prompts, made.fusion))
+        words = (*dict.fromkeys((made.image or "given", made.text)), made.prompts, made.fusion, made.control)
+        return ".".join(filter(None, words))
 
     def _key(self, stage: str, names: Mapping[str, Any]) -> str:
         own = {name: value for name, value in names.items() if name in STAGES[stage].names and name != "file"}

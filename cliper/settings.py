@@ -112,7 +112,7 @@ def faults(error: ValidationError) -> list[tuple[str, str]]:
 def plain(value: Any) -> Any:
     """Settings as plain mappings, lists and values, without absent values: for JSON."""
     if isinstance(value, BaseModel):
-        return plain(dict(value))
+        return plain({name: getattr(value, name) for name in type(value).model_fields})  # nothing cached
     if hasattr(value, "as_mapping"):
         return plain(value.as_mapping())
     if isinstance(value, Mapping):

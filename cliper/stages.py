@@ -172,7 +172,10 @@ STAGES: dict[str, Stage] = {
     "tabulate": Stage("cliper.report.tabulate", "write one table of the paper or of a study", ("table",), "tabulate"),
     "plot": Stage("cliper.report.plot", "draw one figure", ("figure",), "plot"),
     "export": Stage(
-        "cliper.tools.export", "write a dataset and features for another toolbox", ("dataset", "arm", "format")
+        "cliper.tools.export",
+        "write features for another toolbox, or rankings for another framework",
+        ("format",),
+        options=("dataset", "arm", "backbone", "seed"),
     ),
     "doctor": Stage("cliper.tools.doctor", "say whether a run can start, and what is missing", ()),
     "inspect": Stage(
@@ -180,6 +183,12 @@ STAGES: dict[str, Stage] = {
         "show what one item's features were made of",
         ("item",),
         options=("dataset", "arm", "html"),
+    ),
+    "recommend": Stage(
+        "cliper.tools.recommend",
+        "show what a user is recommended, or which items are similar to one",
+        (),
+        options=("user", "item", "dataset", "backbone", "arm", "seed"),
     ),
     "schema": Stage("cliper.tools.schema", "print the JSON schema of the config, for editors", ()),
     "status": Stage("cliper.tools.status", "say what of a run is done, what runs, and what is left", ()),
@@ -202,7 +211,8 @@ NAME_HELP = {
     "base_backbone": "name of that arm's backbone",
     "table": "table1, table2, table2_fair, search or the name of a study",
     "figure": "name of a study, fig5, popularity or curves",
-    "format": "mmrec",
+    "format": "mmrec, mrlib or lists",
+    "user": "the shop's own id of a user",
     "item": "the shop's own id of an item (asin)",
     "retry": "statuses to fetch again, as a,b; transient means timeouts, broken connections, 429, 5xx, given_up",
     "html": "also write a page with the image to this file",

@@ -44,7 +44,7 @@ def cell(name: str) -> bytes:
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
     for _ in range(N_EPOCHS):
         model.start_epoch(draw)
-        drawn = sample_triples(interactions.users, interactions.items, shuffle=draw, negatives=draw)
+        drawn = sample_triples(interactions.users, interactions.items, np.arange(N_ITEMS), shuffle=draw, negatives=draw)
         for batch in torch.from_numpy(drawn).split(300, dim=1):
             optimiser.zero_grad()
             model.loss(Triples(*batch)).backward()

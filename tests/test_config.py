@@ -400,8 +400,46 @@ def test_given_image_features_cannot_be_compared_with_texts_or_replaced_by_a_pic
     assert "datasets.baby.source.features.vanilla: the default image has no such features" in said
 
 
+def test_a_control_that_changes_nothing_or_drops_every_item_is_refused() -> None:
+    said = faults(**given(run={}, arms={"cliper": {"control": "noise"}}, features={"cliper": FILES}))
+    assert "datasets.g.source.features.cliper: given features are used as they are, so control noise changes" in said
+    said = faults(arms={"cliper": {"control": "text_only", "missing_image": "drop_item"}})
+    assert "arms.cliper.control: with text_only no item has an image, and missing_image drop_item drops" in said
+    said = faults(arms={"cliper": {"control": "shuffled"}})
+    assert "'shuffled' is not known; known: shuffled_images, noise, text_only, image_only" in said
+
+
+def test_a_control_changes_the_key_of_the_features_and_stands_in_their_folders_name() -> None:
+    plain, noise = toy.settings(), toy.settings(arms={"cliper": {"control": "noise"}})
+    paths = [toy.path(chosen, "features", dataset="baby", arm="cliper").parent.name for chosen in (plain, noise)]
+    assert paths[1].rpartition("-")[0] == paths[0].rpartition("-")[0] + ".noise"
+
+
 def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
     assert "backbones.freedom.k: 21 is more than neighbours.items" in faults(backbones={"freedom": {"k": 21}})
+
+
+def test_a_backbone_cannot_read_more_users_than_are_found() -> None:
+    said = faults(neighbours={"users": 39})
+    assert "backbones.dualgnn.n_neighbours: 40 is more than neighbours.users" in said
+    assert toy.settings(neighbours={"users": 40}).neighbours.users == 40
+
+
+def test_as_mmrec_the_batch_is_decayed_only_where_the_toolbox_does_it() -> None:
+    as_there = {"behaviour": "as_mmrec", "weight_decay_on": "batch", "weight_decay": 0.1}
+    names = ["mmgcn", "dualgnn", "lattice", "slmrec", "freedom"]
+    said = faults(run={"backbones": [*names, "bpr"]}, train=as_there)
+    assert f"train.weight_decay_on: batch, but as_mmrec Adam decays the weights of {', '.join(names)};" in said
+    own = {"any": {name: {"any": {"weight_decay_on": "parameters"}} for name in names}}
+    assert toy.settings(run={"backbones": [*names, "bpr"]}, train=as_there, studies={}, tuned=own)
+    for backbones, changes in (
+        (["lightgcn", "bpr", "vbpr"], {}),
+        (names, {"behaviour": "as_published"}),
+        (names, {"weight_decay_on": "parameters"}),
+        (names, {"weight_decay": 0}),
+    ):
+        chosen = toy.settings(run={"backbones": backbones}, train=as_there | changes)
+        assert list(chosen.run.backbones) == backbones
 
 
 def test_values_of_another_type_are_refused_with_how_to_write_them() -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import toy
 from golden import CLOSE, build_golden, copy_golden, follow_golden, needs_golden, read_golden
 from torch.nn.functional import leaky_relu, normalize
 from toy_backbones import BATCH, BEHAVIOURS, TOY, build, toy_features
@@ -88,6 +89,19 @@ def test_as_published_d_and_n_layers_count_and_as_mmrec_they_do_not():
     assert all(map(torch.equal, models[0].embed(), models[1].embed()))
     image, text = slow_modalities(models[0], 2)
     torch.testing.assert_close(models[0].embed()[1], (image + text)[3:])
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "hidden_width", "expected"),
+    [("as_published", None, 24), ("as_published", 5, 5), ("as_mmrec", None, 256), ("as_mmrec", 5, 256)],
+)
+def test_the_hidden_width_is_four_times_that_of_the_embeddings(behaviour, hidden_width, expected):
+    model = build_dualgnn(behaviour, d=6, hidden_width=hidden_width)
+    assert model.image_projection[0].out_features == model.text_projection[0].out_features == expected
+
+
+def test_the_shipped_hidden_width_is_the_authors_at_every_d():
+    assert toy.shipped()["backbones"]["dualgnn"]["hidden_width"] is None
 
 
 def test_as_mmrec_users_get_the_text_twice():
@@ -193,7 +207,7 @@ def names_of(golden, prefix):
 def golden_dualgnn(case):
     golden, inputs, settings = read_golden(f"dualgnn/{case}")
     model = build_golden(
-        "dualgnn", inputs, n_layers=2, hidden_width=256, n_neighbours=40, reg_weight=settings["reg_weight"]
+        "dualgnn", inputs, n_layers=2, hidden_width=None, n_neighbours=40, reg_weight=settings["reg_weight"]
     )
     copy_golden(model, golden, names_of(golden, "param"))
     model.neighbours.nearest = torch.tensor(golden["const::epoch_user_graph"])

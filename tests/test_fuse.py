@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 import toy
 
 from cliper import files
+from cliper.arrays import bring_near_one
 from cliper.config import Config, MadeFeatures
 from cliper.errors import CliperError, ConfigError, DataError, FeatureError
 from cliper.features import fuse
@@ -35,6 +37,7 @@ SA = MadeFeatures(
     vectors="raw",
     missing_field="sentence",
     missing_image="mean",
+    control=None,
 )
 
 
@@ -57,6 +60,37 @@ def test_similarity_is_the_cosine_and_zero_for_a_zero_vector() -> None:
     text = f32([[[3, 4], [0, 0], [-4, 3]]])
     assert equations.cosine_similarities(text, f32([[6, 8]])) == pytest.approx(f32([[1, 0, 0]]))
     assert (equations.cosine_similarities(text, f32([[0, 0]])) == 0).all()
+
+
+@pytest.mark.parametrize("image_scale", [1e-30, 1e-9, 1e-5, 1, 1e18])
+@pytest.mark.parametrize("text_scale", [0, 1e-9, 3e-5, 1, 1e18])
+def test_each_length_has_torchs_floor(text_scale: float, image_scale: float) -> None:
+    draw = np.random.default_rng(0)
+    text, image = f32(draw.standard_normal((6, 3, 5))) * f32(text_scale), f32(draw.standard_normal((6, 5)))
+    image *= f32(image_scale)
+    theirs = torch.nn.functional.cosine_similarity(torch.tensor(text), torch.tensor(image)[:, None], dim=2)
+    np.testing.assert_allclose(equations.cosine_similarities(text, image), theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_floor_is_not_that_of_the_product() -> None:
+    # 1e-9 becomes 1e-8: a tenth of the cosine, however long the other vector is.
+    text, image = f32([[[3e-10, 4e-10]]]), f32([[6e5, 8e5]])
+    assert equations.cosine_similarities(text * f32(2), image) == pytest.approx(f32([[0.1]]))
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e19, 1e25, 1e37])
+def test_lengths_that_float32_cannot_square_are_lengths(scale: float) -> None:
+    text, image = f32([[[3, 4], [4, -3], [0, 0], [4, 3]]]), f32([[6, 8]])
+    expected = f32([[[0.6, 0.8], [0.8, -0.6], [0, 0], [0.8, 0.6]]])
+    np.testing.assert_allclose(equations.normalise(text * f32(scale)), expected, rtol=1e-5)
+    if scale > 1:
+        for sides in ((text * f32(scale), image), (text, image * f32(scale)), (text * f32(scale), image * f32(scale))):
+            np.testing.assert_allclose(equations.cosine_similarities(*sides), f32([[1, 0, 0, 0.96]]), atol=1e-6)
+
+
+def test_ordinary_vectors_are_not_copied() -> None:
+    text = f32([[[3, 4], [0, 0]]])
+    assert bring_near_one(text)[0] is text
 
 
 def test_weights_are_the_softmax_of_equation_2() -> None:
@@ -107,7 +141,7 @@ def test_every_fusion_ignores_zero_vectors_that_are_added_and_keeps_items_apart(
     weights = np.full((4, 2), 0.5, dtype=np.float32)
     fused = join(name)(text, weights)
     assert fused.dtype == np.float32
-    assert (fused[1] == 0).all()
+    assert (fused[1] == 0).all() or name == "mlp_frozen"  # its layer adds a bias
     for item in range(4):  # the slow twin: one item at a time
         alone = join(name)(text[item : item + 1], weights[item : item + 1])
         np.testing.assert_allclose(fused[item : item + 1], alone, atol=1e-6)
@@ -331,6 +365,95 @@ def test_an_arm_takes_the_views_that_it_names_in_its_order(two_views: Config) ->
     features = read(chosen, "features")
     assert features["text"].to_list() == [[0, 1, 1, 0]] * 2
     assert features["image"].to_numpy() == pytest.approx(f32([[0.6, 0.8]] * 2))
+
+
+def test_the_frozen_mlp_is_a_layer_that_torch_could_have_drawn_and_is_the_same_in_every_run() -> None:
+    text = f32(np.random.default_rng(1).standard_normal((50, 5, 64)))
+    fused = join("mlp_frozen")(text, np.full((50, 5), 0.2, np.float32))
+    assert fused.shape == (50, 64)
+    assert (fused == join("mlp_frozen")(text, np.full((50, 5), 0.2, np.float32))).all()
+    # Weights uniform within 1/sqrt(n) have variance 1/(3n), so n inputs of variance 1 sum to a variance of 1/3.
+    inner = np.where(fused > 0, fused, fused / 0.01)  # undoes LeakyReLU
+    assert inner.std() == pytest.approx(3**-0.5, rel=0.05)
+    # Affine before LeakyReLU: the middle of two rows ends in the middle.
+    a, b = text[:1], text[1:2]
+    rows = np.concatenate([(a + b) / 2, a, b])
+    halfway, *ends = join("mlp_frozen")(rows, np.ones(rows.shape[:2]))
+    linear = [np.where(x > 0, x, x / 0.01) for x in (halfway, *ends)]
+    assert linear[0] == pytest.approx((linear[1] + linear[2]) / 2, abs=1e-5)
+
+
+def fused_under(control: str | None, **changes: object) -> tuple[Config, pl.DataFrame]:
+    """Features of six items, the last without an image, the second without a text; similarity weights the views."""
+    drawn = np.random.default_rng(2)
+    text = {view: f32(drawn.standard_normal((6, 4))) for view in ("a", "b")}
+    settings = with_arm(control=control, **changes)
+    missing = [False, True, False, False, False, False]
+    write_embeddings(settings, text, f32(drawn.standard_normal((6, 4)) + 3), missing)
+    toy.run("fuse", settings, dataset="toy", arm="cliper")
+    return settings, read(settings, "features")
+
+
+def test_shuffled_images_are_anothers_in_weights_and_features_alike(workdir: Path) -> None:
+    (own, plain), (other, shuffled) = fused_under(None), fused_under("shuffled_images")
+    before, after = (table["image"].to_numpy() for table in (plain, shuffled))
+    assert sorted(after[:5].tolist()) == sorted(before[:5].tolist())
+    assert not (after[:5] == before[:5]).all(axis=1).any()  # no item keeps its own
+    assert (after[5] == before[5]).all()  # the mean of the others stays
+    assert shuffled["image_is_filled"].to_list() == plain["image_is_filled"].to_list() == [False] * 5 + [True]
+    text = np.stack([read_views(other, view) for view in ("b", "a")], axis=1)
+    weights = equations.similarity_weights(
+        equations.cosine_similarities(text, after), np.ones((6, 2), bool), temperature=0.5
+    )
+    assert shuffled["text"].to_numpy()[:5] == pytest.approx(equations.fuse_weighted(text, weights)[:5], abs=1e-6)
+    assert not np.allclose(shuffled["text"].to_numpy()[:5], plain["text"].to_numpy()[:5])
+    assert toy.path(own, "features", dataset="toy", arm="cliper") != toy.path(
+        other, "features", dataset="toy", arm="cliper"
+    )
+    assert read(own, "fallbacks").equals(read(other, "fallbacks"))
+
+
+def read_views(settings: Config, view: str) -> np.ndarray:
+    where = {"dataset": "toy", "encoder": "bridge", "prompts": "two", "view": view, "range": 0, "ranges": 1}
+    embeddings = files.read_table(toy.path(settings, "text_embeddings", **where), "text_embeddings")["embedding"]
+    found: np.ndarray = embeddings.to_numpy()
+    return found
+
+
+def test_noise_has_the_size_of_the_features_and_nothing_else_of_them(workdir: Path) -> None:
+    (_, plain), (settings, noise), (_, again) = (fused_under(name) for name in (None, "noise", "noise"))
+    assert noise.equals(again)
+    for part in ("image", "text"):
+        real, drawn = plain[part].to_numpy(), noise[part].to_numpy()
+        assert drawn.shape == real.shape
+        assert 0.5 < np.sqrt((drawn**2).mean() / (real**2).mean()) < 2  # of 24 draws
+        assert abs(np.corrcoef(real.ravel(), drawn.ravel())[0, 1]) < 0.6
+    assert not np.allclose(noise["image"].to_numpy(), noise["text"].to_numpy())
+    assert noise["image_is_filled"].to_list() == plain["image_is_filled"].to_list()
+    assert (
+        files.read_metadata(toy.path(settings, "features", dataset="toy", arm="cliper"), "features")["control"]
+        == "noise"
+    )
+
+
+def test_text_only_has_no_image_in_features_weights_or_flags(workdir: Path) -> None:
+    settings, features = fused_under("text_only")
+    assert not features["image"].to_numpy().any()
+    assert features["image_is_filled"].all()
+    assert features["text_is_filled"].to_list() == [False, True] + [False] * 4
+    weights = read(settings, "view_weights")
+    assert (weights["weight"] == 0.5).all()
+    assert weights["rank"].null_count() == weights.height
+    uniform = fused_under(None, fusion="mean", temperature=None)[1]
+    assert features["text"].to_numpy() == pytest.approx(uniform["text"].to_numpy())
+    assert read(settings, "fallbacks").filter(missing="cover image")["n_items"].item() == 1  # what the data lack
+
+
+def test_image_only_has_no_text_in_features_or_flags(workdir: Path) -> None:
+    (_, plain), (_, features) = fused_under(None), fused_under("image_only")
+    assert not features["text"].to_numpy().any()
+    assert features["text_is_filled"].all()
+    assert features.select("image", "image_is_filled").equals(plain.select("image", "image_is_filled"))
 
 
 def test_a_default_image_is_read_where_the_arm_asks_for_it(two_views: Config) -> None:

@@ -58,6 +58,21 @@ def test_knn_links_each_item_to_itself_and_the_closest():
     assert dense(edges, 4, 4) == pytest.approx(np.array(expected), abs=1e-6)
 
 
+def test_the_floor_under_degrees_changes_a_weight_by_less_than_a_ten_millionth():
+    # MMRec has 1e-8 in SLMRec's graph, the authors nothing; a user and an item of one interaction are the worst case.
+    users, items = np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])
+    exact = 1 / np.sqrt(np.bincount(users)[users] * np.bincount(items)[items])
+    assert 0 < np.abs(edge_weights(users, items) / exact - 1).max() <= 1.0001e-7
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-20, 1e20, 1e37])
+def test_neighbours_do_not_depend_on_lengths_that_float32_cannot_square(scale):
+    features, none = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32), np.zeros(9, dtype=bool)
+    near, far = (nearest_items(features * factor, none, 3) for factor in (np.float32(1), np.float32(scale)))
+    assert np.array_equal(near.nearest, far.nearest)
+    np.testing.assert_allclose(near.closeness, far.closeness, rtol=1e-5)
+
+
 def test_knn_breaks_ties_by_the_lower_item():
     edges = knn(np.ones((4, 3), dtype=np.float32), NONE_FILLED, k=2)
     assert edges.columns.tolist() == [0, 1] * 4

@@ -101,6 +101,21 @@ def test_later_batches_of_an_epoch_use_the_graph_of_the_first_and_give_it_no_gra
     assert all(gradient.abs().sum() > 0 for gradient in gradients(model, loss))
 
 
+def test_adam_leaves_what_has_no_gradient_as_it_is():
+    # On the authors' torch 1.5 momentum and decay go on moving it: there gradients are zeros, here there are none.
+    model = build_lattice()
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.1, weight_decay=0.1, fused=True)
+    model.start_epoch(np.random.default_rng(0))
+    states = []
+    for _ in range(2):
+        optimiser.zero_grad()
+        model.loss(BATCH).backward()
+        optimiser.step()
+        states.append({name: value.detach().clone() for name, value in model.named_parameters()})
+    moved = {name for name in states[0] if not torch.equal(*(state[name] for state in states))}
+    assert moved == {"users", "items"}
+
+
 def test_embeddings_come_from_a_graph_of_the_current_parameters():
     model = build_lattice()
     model.loss(BATCH)

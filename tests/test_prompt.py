@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,7 @@ from cliper.config import Config, MadeFeatures
 from cliper.errors import ConfigError
 from cliper.features import prompt
 from cliper.features.prompts import templates
-from cliper.features.prompts.cleaning import Value
+from cliper.features.prompts.cleaning import PANDAS_MISSING, Value
 from cliper.layout import Layout
 from cliper.tools import preview
 
@@ -104,6 +105,32 @@ def test_a_released_value_of_one_character_is_missing_and_one_of_two_is_not() ->
     assert text_of("title", "as_released", title="X") == "The product title is Missing."
     assert text_of("title", "as_released", title="XY") == "The product title is XY."
     assert text_of("title", title="X") == "The product title is X."
+
+
+@pytest.mark.parametrize("value", ["NA", "N/A", "None", "nan", "NaN", "null", "NULL", "n/a", "#N/A", "<NA>", "-1.#IND"])
+def test_released_values_that_a_csv_loses_are_missing(value: str) -> None:
+    # pandas' default na_values, at the round trip from the released code's first script to its second
+    for view in ("title", "brand", "description"):
+        assert text_of(view, "as_released", **{view: value}) == f"The product {view} is Missing."
+        assert text_of(view, "as_released", **{view: f"{value} X"}).startswith(f"The product {view} is {value} X")
+    assert text_of("title", "as_released", title="NONE") == "The product title is NONE."
+    # Categories are written as a list, whose text is none of these values.
+    paths = [[value, "Cups"]]
+    assert text_of("categories", "as_released", categories=paths) == f"The product categories are {value} Cups ."
+    assert text_of("global", "as_released", categories=paths).endswith(f"as following:{value} Cups ")
+
+
+def test_the_released_global_prompt_reads_no_field_but_the_categories() -> None:
+    without = text_of("global", "as_released", categories=None)
+    assert without == text_of("global", "as_released", categories=None, title="T", brand="B", description="D")
+    assert without.endswith("{}.The product description is as following: ")  # one space for the missing value
+
+
+def test_what_a_csv_loses_is_what_pandas_loses() -> None:
+    pandas = pytest.importorskip("pandas")
+    values = [*PANDAS_MISSING - {""}, "NONE", "none", "Na", "NA ", " NA", "-", "missing", "N.A."]
+    read = pandas.read_csv(io.StringIO("".join(f'{n},"{value}"\n' for n, value in enumerate(values))), header=None)[1]
+    assert read.isna().tolist() == [value in PANDAS_MISSING for value in values]
 
 
 def test_only_the_released_description_loses_its_line_breaks() -> None:

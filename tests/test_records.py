@@ -94,6 +94,52 @@ def test_a_line_of_100_mb_is_refused_in_little_memory(asin: str, tmp_path: Path)
     assert peak_of(read) < 50_000_000
 
 
+@pytest.mark.parametrize("n_before", [0, 1, 1_000_000, 4_000_000, 4_194_303])
+def test_the_longest_line_is_as_long_wherever_it_lies(n_before: int, tmp_path: Path) -> None:
+    path = tmp_path / "meta.json"
+    for n_bytes, is_read in ((records.LONGEST, True), (records.LONGEST + 1, False)):
+        start = line(AMAZON2014, "A", b'"title": "T", "x": "')
+        middle = start[:-1] + b"x" * (n_bytes - len(start) - 1) + b'"}'
+        assert len(middle) == n_bytes
+        path.write_bytes(b"x" * n_before + b"\n" + middle + b"\n" + line(AMAZON2014, "B"))
+        if is_read:
+            assert AMAZON2014.read_items({"metadata": path}, {"A", "B"})["title"].to_list() == ["T", "T"]
+        else:
+            with pytest.raises(SourceError, match="line 2: more than"):
+                AMAZON2014.read_items({"metadata": path}, {"A", "B"})
+
+
+@KINDS
+@pytest.mark.parametrize("colon", [b":", b": ", b" : ", b":   ", b"\t:\t", b" :\r"])
+@pytest.mark.parametrize("asin", ["A", "O'Neill", " A  1 ", "x" * 200, "B\u00e9", "a: 'b'"])
+def test_the_blanks_around_an_id_and_the_signs_in_it_hide_no_item(
+    source: object, asin: str, colon: bytes, tmp_path: Path
+) -> None:
+    plain = line(source, asin).replace(b'": "' + asin.encode(), b'"' + colon + b'"' + asin.encode(), 1)
+    paths = write(tmp_path, line(source, "other"), plain)
+    read = source.read_items(paths, {asin, "nobody"})
+    assert read.select("asin", "title").rows() == [(asin, "T")]
+
+
+@KINDS
+def test_an_id_with_escapes_is_read_as_the_parser_reads_it(source: object, tmp_path: Path) -> None:
+    lines = [line(source, asin) for asin in (r"\u0041", r"O\"N", r"B\\", r"\ud800", "C")]
+    read = source.read_items(write(tmp_path, *lines), {"A", 'O"N', "B\\", "C"})
+    assert read["asin"].to_list() == ["A", "B\\", "C", 'O"N']
+
+
+def test_what_only_looks_like_an_id_hides_no_item(tmp_path: Path) -> None:
+    paths = write(tmp_path, b"""{'title': 'asin": "x', 'asin': 'A', 'brand': 'y"'}""", line(AMAZON2014, "B"))
+    assert AMAZON2014.read_items(paths, {"A"})["title"].to_list() == ['asin": "x']
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"null", b'""'])
+@pytest.mark.parametrize("source", [AMAZON2018, AMAZON2023])
+def test_a_number_that_is_none_is_no_title(source: object, number: bytes, tmp_path: Path) -> None:
+    paths = write(tmp_path, line(source, "A", b'"title": %s, "description": [%s, "D"]' % (number, number)))
+    assert source.read_items(paths, {"A"}).select("title", "description").rows() == [(None, "D")]
+
+
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     lines = [line(AMAZON2014, f"X{n}", b'"title": "' + b"x" * 10_000 + b'"') for n in range(5_000)]
     paths = write(tmp_path, *lines, line(AMAZON2014, "A"))

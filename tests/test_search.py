@@ -80,7 +80,7 @@ def test_draws_are_distinct_points_by_seed_and_more_of_them_keep_the_first() -> 
 def test_rungs_keep_a_share_and_at_least_one(
     rungs: tuple[int, ...], keep: float, n_trials: int, expected: tuple[int, ...]
 ) -> None:
-    assert slots_of(Search(seed=0, rungs=rungs, keep=keep), n_trials) == expected
+    assert slots_of(Search(seed=0, rungs=rungs, keep=keep, spaces=None), n_trials) == expected
 
 
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])

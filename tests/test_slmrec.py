@@ -8,7 +8,7 @@ from torch.nn.functional import leaky_relu
 from toy_backbones import BATCH, TOY, build, toy_features
 
 from cliper.models.backbones.base import Triples
-from cliper.models.backbones.slmrec import Slmrec
+from cliper.models.backbones.slmrec import Slmrec, unit_rows
 from cliper.models.maths.ranking import rank_items
 
 
@@ -67,6 +67,12 @@ def test_one_shared_chain_of_users_equals_a_propagation_for_each_channel(n_layer
     model = build("slmrec", n_layers=n_layers)
     torch.testing.assert_close(model.embed(), slow_embed(model))
     torch.testing.assert_close(model.loss(BATCH), slow_loss(model))
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-20, 1, 1e20, 1e37])
+def test_features_of_any_length_get_length_1(scale):
+    rows = np.array([[3, 4], [0, 0], [-4, 3]], dtype=np.float32) * np.float32(scale)
+    np.testing.assert_allclose(unit_rows(rows), [[0.6, 0.8], [0, 0], [-0.8, 0.6]], rtol=1e-5)
 
 
 def test_the_mlp_of_the_fusion_comes_before_the_unit_length():

@@ -1,5 +1,6 @@
 import copy
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -168,7 +169,10 @@ def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(setti
 
 
 def decay_once(settings, where, **change):
-    """One epoch of one batch of LightGCN, no gradient but the decay's: embeddings before and after."""
+    """One epoch of one batch of LightGCN, no gradient but the decay's: embeddings before and after.
+
+    Negatives come from the two items in train.
+    """
     interactions = Interactions(np.array([0, 1]), np.array([0, 1]), n_users=3, n_items=3)
     generators = fitting.spawn_generators(0)
     model = build("lightgcn", interactions)
@@ -177,7 +181,7 @@ def decay_once(settings, where, **change):
     chosen = changed(settings.train, weight_decay=0.5, weight_decay_on=where, **change)
     decay = {"batch": 0.0, "parameters": 0.5}[where]
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0, weight_decay=decay)
-    fitting.train_epoch(model, optimiser, interactions, settings=chosen, generators=generators)
+    fitting.train_epoch(model, optimiser, interactions, np.arange(2), settings=chosen, generators=generators)
     return before, {name: value.detach() for name, value in model.named_parameters()}
 
 
@@ -200,10 +204,49 @@ def test_as_mmrec_weight_decay_on_the_batch_pulls_at_lengths_that_are_not_square
         assert torch.equal(after[name][2], before[name][2])
 
 
+@pytest.mark.parametrize(
+    ("name", "behaviour", "expected"),
+    [
+        *[(name, "as_published", [0, 1, 2, 4]) for name in ("mmgcn", "dualgnn", "lattice", "lightgcn", "bpr", "vbpr")],
+        ("freedom", "as_published", [0, 1]),
+        *[(name, "as_mmrec", [0, 1]) for name in BACKBONES.rows],
+    ],
+)
+def test_negatives_come_from_all_items_or_from_those_in_train_as_the_authors_do(settings, name, behaviour, expected):
+    interactions = Interactions(np.array([0, 1]), np.array([1, 0]), n_users=3, n_items=5)  # the arm drops item 3
+    chosen, model = changed(settings.train, behaviour=behaviour), build(name)
+    found = fitting.negative_candidates(model, interactions, chosen, np.array([3]))
+    assert found.tolist() == expected
+
+
+def test_a_fit_draws_its_negatives_from_the_candidates(settings, monkeypatch):
+    interactions = Interactions(np.array([0, 1, 1]), np.array([0, 1, 2]), n_users=2, n_items=9)
+    model, drawn, generators = build("lightgcn", interactions), set(), fitting.spawn_generators(0)
+    loss = model.loss
+    model.loss = lambda triples: drawn.update(triples.negatives.tolist()) or loss(triples)
+    valid = pl.DataFrame({"user": [0], "item": [1]})
+    keep = checkpoint.Checkpoint(Path("none.pt"), key="")
+    for_many = changed(settings.train, max_epochs=60, patience=60)
+    fitting.fit(model, interactions, valid, for_many, generators, keep, np.array([5]))
+    assert drawn == {0, 1, 2, 3, 4, 6, 7, 8}
+
+
 def test_a_backbone_that_names_no_rows_is_trained_without_an_l2_term(settings, monkeypatch):
     monkeypatch.setattr(Lightgcn, "decayed", lambda *_: ())
     before, after = decay_once(settings, "batch")
     assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(("behaviour", "best"), [("as_published", 2), ("as_mmrec", 1)])
+def test_the_best_epoch_is_chosen_by_rounded_recall_as_mmrec_only(settings, monkeypatch, behaviour, best):
+    interactions = Interactions(np.array([0, 1, 1]), np.array([0, 1, 2]), n_users=2, n_items=9)
+    recalls = iter([0.12341, 0.12344, 0.1])
+    monkeypatch.setattr(fitting, "mean_recall", lambda *_: next(recalls))
+    short = changed(settings.train, max_epochs=3, behaviour=behaviour)
+    keep = checkpoint.Checkpoint(Path("none.pt"), key="")
+    model, generators = build("lightgcn", interactions), fitting.spawn_generators(0)
+    history = fitting.fit(model, interactions, pl.DataFrame({"user": [0], "item": [1]}), short, generators, keep)
+    assert fitting.best_epoch(history).epoch == best
 
 
 @of_each_kind

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from cliper.collect.sources.base_settings import SourceSettings
@@ -31,6 +32,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
     yield from _of_run(config)
     for name, study in config.studies.items():
         yield from (f"studies.{name}{fault}" for fault in _of_study(config, study))
+    yield from _of_decay(config)
     for name, dataset in config.datasets.items():
         yield from (f"datasets.{name}{fault}" for fault in _of_split(dataset))
         yield from (f"datasets.{name}.source{fault}" for fault in _of_files(config, name))
@@ -68,6 +70,21 @@ def _of_run(config: Config) -> Iterator[str]:
         yield f"run.arms: {CONTENT_FREE} is added automatically for backbones without features; remove it"
     if CONTENT_FREE not in config.arms:
         yield f"arms: {CONTENT_FREE} is missing; backbones without features take their d from it"
+
+
+def _of_decay(config: Config) -> Iterator[str]:
+    """An L2 term of the batch for backbones whose loss has none in the toolbox, where all is to be as there."""
+    found = dict[str, None]()
+    with suppress(ConfigError):  # of an unknown name, which is a fault of its own
+        for dataset, backbone, arm in dict.fromkeys(cell[:3] for cell in config.cells):
+            chosen, _, train = config.cell_settings(dataset, backbone, arm)
+            if train.behaviour == "as_mmrec" and train.weight_decay_on == "batch" and train.weight_decay:
+                found |= {backbone: None} if chosen.settings.decays_by_adam else {}
+    if found:
+        yield (
+            f"train.weight_decay_on: batch, but as_mmrec Adam decays the weights of {', '.join(found)}; "
+            "write parameters, or weight_decay: 0, there or for these backbones in tuned"
+        )
 
 
 def _of_study(config: Config, study: Study) -> Iterator[str]:
@@ -198,6 +215,8 @@ def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:
             yield f": {unknown('arm', name, known)}"
         elif given.text is None and (fault := _of_given_images(config.arms[name])):
             yield f".{name}: {fault}"
+        elif given.text is not None and (control := getattr(config.arms[name], "control", None)):
+            yield f".{name}: given features are used as they are, so control {control} changes nothing; remove one"
 
 
 def _of_given_images(arm: Arm) -> str | None:
@@ -236,6 +255,8 @@ def _of_arm(config: Config, arm: MadeArm) -> Iterator[str]:
         yield f"temperature: given with fusion {weighers}, and only there"
     if compares and arm.image != base_of(arm.text):
         yield f"fusion: {arm.fusion} compares image and text, so both need the same encoder"
+    if arm.control == "text_only" and arm.missing_image == "drop_item":
+        yield "control: with text_only no item has an image, and missing_image drop_item drops them all; choose another"
 
 
 def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = ()) -> bool:

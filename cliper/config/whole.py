@@ -65,6 +65,7 @@ class MadeFeatures:
     vectors: str
     missing_field: str
     missing_image: str
+    control: str | None
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -356,4 +357,5 @@ def _made(arm: MadeArm, given: GivenFiles | None, views: tuple[str, ...]) -> Mad
         vectors=arm.vectors,
         missing_field=arm.missing_field,
         missing_image=arm.missing_image,
+        control=arm.control,
     )

@@ -6,9 +6,10 @@ Out:  history.parquet (loss and validation Recall@20 of each epoch), topk.parque
       the best epoch, without train items; under evaluate.mask_valid lists are longer, so that evaluate can drop
       validation items), run.json (settings and where they come from, versions, device, time, memory)
 
-The best epoch is the first with the highest validation Recall@20, not rounded; training stops `patience` epochs after
-it. The test split is not read. On a CPU the same seed, settings and versions give the same bytes. Paper: section 4,
-"Implementation Details", and appendix A (Adam, learning rate, weight decay, patience).
+The best epoch is the first with the highest validation Recall@20, not rounded (as_mmrec: rounded to four decimals);
+training stops `patience` epochs after it. The test split is not read. On a CPU the same seed, settings and versions
+give the same bytes. Paper: section 4, "Implementation Details", and appendix A (Adam, learning rate, weight decay,
+patience).
 """
 
 from __future__ import annotations

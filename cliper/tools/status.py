@@ -21,10 +21,11 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from cliper import log
-from cliper.layout import FILES, FORMATS, PASSING, Layout
+from cliper.layout import DRAWN, FILES, FORMATS, PASSING, Layout
 from cliper.stages import STAGES
 
-MODALITIES, TABLES = ("image", "text"), ("table1", "table2")
+MODALITIES = ("image", "text")
+FORMS = {"tabulate": FORMATS, "plot": DRAWN}
 MEANING = "done: results are there; snakemake -n says what has changed since. runs: a log line within the hour"
 OPEN_NAMES = ("{shard}", "{content}")  # in names of results of which a job may have any number
 
@@ -60,13 +61,14 @@ def find_work(layout: Layout) -> Iterator[Work]:
             yield from (describe(layout, stage, names, range=n) for n in range(layout.config.encode.ranges))
         else:
             yield describe(layout, stage, names, **{name: names[name] for name in names if name == "file"})
-    yield from (describe(layout, "tabulate", {}, table=table) for table in TABLES)
+    yield from (describe(layout, "tabulate", {}, table=table) for table in layout.tables)
+    yield from (describe(layout, "plot", {}, figure=figure) for figure in layout.figures)
 
 
 def describe(layout: Layout, stage: str, names: Mapping[str, Any], **part: Any) -> Work:
     """One job.
 
-    part  which of the jobs in its place it is: its file, range or table
+    part  which of the jobs in its place it is: its file, range, table or figure
     """
     place = (layout.place(stage, **names), *map(str, part.values()))
     known = {"ranges": layout.config.encode.ranges, **names, **part}
@@ -74,7 +76,7 @@ def describe(layout: Layout, stage: str, names: Mapping[str, Any], **part: Any) 
         layout.path(name, **known, modality=modality, format=form)
         for name, (maker, file) in FILES.items()
         if maker == stage and name not in PASSING and not any(open_name in file for open_name in OPEN_NAMES)
-        for modality, form in product(MODALITIES, FORMATS)
+        for modality, form in product(MODALITIES, FORMS.get(stage, ("",)))
     )
     words = " ".join(str(value) for value in {**names, **part}.values())
     is_done = all(path.is_file() for path in set(results))

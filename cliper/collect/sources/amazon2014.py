@@ -8,7 +8,6 @@ meta_<Category>.json.gz          one Python dict literal a line: asin, title, br
 from __future__ import annotations
 
 import ast
-import re
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -19,12 +18,12 @@ import polars as pl
 from cliper.collect.sources.amazon2014_settings import Amazon2014Settings
 from cliper.collect.sources.base import Source
 from cliper.collect.sources.ratings import read_ratings, read_reviews
-from cliper.collect.sources.records import as_text, read_records, require_record, unbroken
+from cliper.collect.sources.records import as_text, id_pattern, read_records, require_record, unbroken
 from cliper.errors import SourceError
 
 RATINGS = ("user_id", "asin", "rating", "timestamp")
 REVIEWS = {"user_id": "reviewerID", "asin": "asin", "rating": "overall", "timestamp": "unixReviewTime"}
-ASIN = re.compile(rb"""asin['"]: ?['"]([^'"\n]{1,64})['"]""")
+ASIN = id_pattern("asin", quotes="'\"")
 
 
 class Amazon2014(Source[Amazon2014Settings]):

@@ -7,7 +7,6 @@ meta_<Category>.json.gz    one JSON object a line: asin, title, brand, category,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from cliper.collect.sources.amazon2018_settings import Amazon2018Settings
 from cliper.collect.sources.base import Source
 from cliper.collect.sources.jsonlines import describe, parse_object
 from cliper.collect.sources.ratings import read_ratings, read_reviews
-from cliper.collect.sources.records import as_path, as_text, read_records
+from cliper.collect.sources.records import as_path, as_text, id_pattern, read_records
 
 RATINGS = ("asin", "user_id", "rating", "timestamp")
 REVIEWS = {"user_id": "reviewerID", "asin": "asin", "rating": "overall", "timestamp": "unixReviewTime"}
-ASIN = re.compile(rb"""asin": ?"([^"\n]{1,64})\"""")
+ASIN = id_pattern("asin", quotes='"')
 IMAGES = ("imageURLHighRes", "imageURL", "image")  # the first is the whole picture, the second one of about 50 px
 
 

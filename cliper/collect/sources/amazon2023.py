@@ -7,7 +7,6 @@ meta_<Category>.jsonl.gz   one JSON object a line: parent_asin, title, store, ca
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,11 @@ from cliper.collect.sources.amazon2023_settings import Amazon2023Settings
 from cliper.collect.sources.base import Source
 from cliper.collect.sources.jsonlines import describe, parse_object
 from cliper.collect.sources.ratings import read_ratings, read_reviews
-from cliper.collect.sources.records import as_path, as_text, read_records
+from cliper.collect.sources.records import as_path, as_text, id_pattern, read_records
 
 RATINGS = ("user_id", "asin", "rating", "timestamp")
 REVIEWS = {"user_id": "user_id", "asin": "parent_asin", "rating": "rating", "timestamp": "timestamp"}
-PARENT_ASIN = re.compile(rb"""parent_asin": ?"([^"\n]{1,64})\"""")
+PARENT_ASIN = id_pattern("parent_asin", quotes='"')
 SIZES = ("large", "hi_res", "thumb")  # large has about 500 px a side, enough for any encoder; hi_res is 3 times that
 
 

@@ -7,6 +7,7 @@ LONGEST bytes is refused.
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -43,22 +44,22 @@ def read_blocks(path: Path) -> Iterator[bytes]:
 
     Raises SourceError if the file is empty, cut or has an overlong line.
     """
-    rest, n_lines = b"", 0
+    rest, n_lines = b"", 0  # rest: the start of a line that goes on in the next block
     try:
         size = path.stat().st_size
         with open_bytes(path) as file, log.Progress(f"MB of {path.name}", size // MB) as shown:
             packed = getattr(file, "fileobj", file)
             while block := file.read(BLOCK):
                 shown.reach(packed.tell() // MB)
-                end = block.rfind(b"\n") + 1
+                first, end = block.find(b"\n"), block.rfind(b"\n") + 1
+                if len(rest) + (first if end else len(block)) > LONGEST:
+                    raise SourceError(f"{path}, line {n_lines + 1}: more than {LONGEST:,} bytes; remove the line")
                 if end:
                     yield rest + block[:end]
-                    n_lines += rest.count(b"\n") + block.count(b"\n")
+                    n_lines += block.count(b"\n")
                     rest = block[end:]
                 else:
                     rest += block
-                if len(rest) > LONGEST:
-                    raise SourceError(f"{path}, line {n_lines + 1}: more than {LONGEST:,} bytes; remove the line")
     except BROKEN_GZIP as error:
         raise SourceError(f"{path} is cut or broken ({error}); delete it and fetch it again") from error
     if rest:
@@ -73,13 +74,30 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     yield from enumerate(lines, start=1)
 
 
+def id_pattern(name: str, *, quotes: str) -> re.Pattern[bytes]:
+    r"""What finds an id in a line: the key's name in quotes, blanks, a colon, blanks; group 1 is the quoted id.
+
+    quotes  that may stand around the name and the id
+
+    The id lies in a look-ahead, so that what only looks like one hides no other.
+
+    >>> id_pattern("asin", quotes="'\"").findall(b"{'asin' : \"O'1\"}")
+    [b'"O\'1"']
+    """
+    quoted = "|".join(rf"{quote}[^{quote}\\\n]*(?:\\.[^{quote}\\\n]*)*{quote}" for quote in quotes)
+    return re.compile(rf"{name}[{quotes}][^\S\n]*:[^\S\n]*(?=({quoted}))".encode())
+
+
 def find_lines(path: Path, key: re.Pattern[bytes], ids: set[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of the lines in which group 1 of `key` is one of `ids`; the caller may remove some meanwhile."""
+    """Number and bytes of the lines in which `key` finds one of `ids`; the caller may remove some meanwhile.
+
+    key  as `id_pattern` makes it; a line whose id has escapes is among them, since only a parser can read those
+    """
     number = 1
     for block in read_blocks(path):
         counted = end = 0
         for match in key.finditer(block):
-            if match.start() < end or match[1] not in ids:
+            if match.start() < end or (match[1][1:-1] not in ids and b"\\" not in match[1]):
                 continue
             start, end = block.rfind(b"\n", 0, match.start()) + 1, block.find(b"\n", match.end())
             end = len(block) if end < 0 else end
@@ -93,7 +111,7 @@ def read_records(
 ) -> pl.DataFrame:
     """Read the records of the wanted items; one row per item that has a line, the first line of each.
 
-    key      finds an item's id in a line, as its group 1; a false match costs one parse, never a wrong row
+    key      finds an item's id in a line; a false match costs one parse, never a wrong row
     parse    (line, where) -> the columns of ITEMS; raises SourceError
     returns  the columns of ITEMS, sorted by asin
 
@@ -104,7 +122,7 @@ def read_records(
     for number, line in find_lines(path, key, ids):
         text = line.decode("utf-8", "replace").replace("\0", "\ufffd")
         record = parse(text, f"{path}, line {number}")
-        if (asin := record["asin"].encode()) in ids:
+        if (asin := record["asin"].encode("utf-8", "surrogatepass")) in ids:
             ids.remove(asin)
             records[record["asin"]] = record
             n_replaced += "\ufffd" in text
@@ -121,9 +139,11 @@ def require_record(found: object, key: str, where: str) -> dict[str, Any]:
 
 
 def as_text(value: object, where: str) -> str | None:
-    """A field's text; null where it is empty. Raises SourceError if it is no text or number."""
+    """A field's text; null where it is empty, NaN or infinite. Raises SourceError if it is no text or number."""
     if value is None or isinstance(value, str):
         return unbroken((value or "").strip()) or None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, int | float):
         try:
             return str(value)

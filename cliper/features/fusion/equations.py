@@ -13,29 +13,39 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cliper.arrays import Bools, Int16s, Vectors
+from cliper.arrays import Bools, Int16s, Vectors, bring_near_one
 
-FLOOR = 1e-8  # that of torch's cosine_similarity, which the released code uses
+FLOOR = 1e-8  # of each length, as in torch's cosine_similarity, which the released code uses
+SEED = 0  # of the weights that nothing trains
+SLOPE = 0.01  # of torch's LeakyReLU below 0
 
 
 def normalise(vectors: Vectors) -> Vectors:
-    """Scale vectors (…, D) to length 1; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    units: Vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    """Scale vectors (…, D) of any length to length 1; a zero vector stays zero."""
+    scaled, _ = bring_near_one(vectors)
+    lengths = np.linalg.norm(scaled, axis=-1, keepdims=True)
+    units: Vectors = np.divide(scaled, lengths, out=np.zeros_like(scaled), where=lengths > 0)
     return units
 
 
 def cosine_similarities(text: Vectors, image: Vectors) -> Vectors:
     """Cosine of each view with the item's image (the paper's sim, below equation 2).
 
-    text      (I, V, D)
+    text      (I, V, D), any length
     image     (I, D)
-    returns   (I, V); 0 where one of the two is a zero vector
+    returns   (I, V); 0 where one of the two is a zero vector, less than the cosine where one is shorter than 1e-8
     """
-    lengths = np.maximum(np.linalg.norm(text, axis=2) * np.linalg.norm(image, axis=1)[:, None], FLOOR)
+    (text, text_lengths), (image, image_lengths) = (_with_lengths(vectors) for vectors in (text, image))
     products: Vectors = np.einsum("ivd,id->iv", text, image, optimize=True)
-    similarities: Vectors = products / lengths
+    similarities: Vectors = products / (text_lengths * image_lengths[:, None])
     return similarities
+
+
+def _with_lengths(vectors: Vectors) -> tuple[Vectors, Vectors]:
+    """Vectors (…, D) as `bring_near_one` scales them, and their lengths (…) on that scale, at least the floor."""
+    scaled, exponents = bring_near_one(vectors)
+    floors = np.ldexp(np.float32(FLOOR), -exponents[..., 0])
+    return scaled, np.maximum(np.linalg.norm(scaled, axis=-1), floors)
 
 
 def uniform_weights(counts: Bools) -> Vectors:
@@ -107,6 +117,21 @@ def fuse_weighted(text: Vectors, weights: Vectors) -> Vectors:
     return mixed
 
 
+def fuse_randomly(text: Vectors, weights: Vectors) -> Vectors:
+    """An item's views side by side, through one layer of random weights and LeakyReLU: (I, V, D), (I, V) -> (I, D).
+
+    The layer is that of fusion `mlp`, drawn as torch draws it (uniform within ±1/√(V·D)) and never trained. Source: the
+    released code, which evaluates it once, before training. Departs from it: the draw has a seed.
+    """
+    n_views, width = text.shape[1:]
+    generator, limit = np.random.default_rng(SEED), (n_views * width) ** -0.5
+    layer = generator.uniform(-limit, limit, (n_views * width, width)).astype(np.float32)
+    bias = generator.uniform(-limit, limit, width).astype(np.float32)
+    mixed = fuse_concat(text, weights) @ layer + bias
+    activated: Vectors = np.where(mixed > 0, mixed, np.float32(SLOPE) * mixed)
+    return activated
+
+
 def _uniform(_similarities: Vectors, counts: Bools, _temperature: float | None) -> Vectors:
     return uniform_weights(counts)
 
@@ -126,4 +151,5 @@ JOINS: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
     "sum": fuse_sum,
     "concat": fuse_concat,
     "weighted_sum": fuse_weighted,
+    "random_layer": fuse_randomly,
 }

@@ -21,6 +21,10 @@ from cliper.resources import noise_values
 Value: TypeAlias = str | list[list[str]]  # outer list the category paths, inner list the levels
 
 TAG = re.compile(r"<!--.*?-->|</?[a-z][^<>]*>", re.IGNORECASE | re.DOTALL)
+# What pandas reads from a CSV as a missing value: its default na_values ("None" since version 2).
+PANDAS_MISSING = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA")
+) | {"NULL", "NaN", "None", "n/a", "nan", "null"}
 # All of Unicode's but white space, and signs without a shape: soft hyphen, zero-width space, byte order mark, U+FFFD.
 CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\ufeff\ufffd]")
 
@@ -54,6 +58,15 @@ def empty_if_noise(text: str) -> str:
     return "" if text.strip().casefold() in _noise() else text
 
 
+def empty_if_missing_in_csv(text: str) -> str:
+    """The text, or an empty one where pandas takes it for a missing value: whole values, in these letters only.
+
+    >>> empty_if_missing_in_csv("None"), empty_if_missing_in_csv("NONE"), empty_if_missing_in_csv("None the Wiser")
+    ('', 'NONE', 'None the Wiser')
+    """
+    return "" if text in PANDAS_MISSING else text
+
+
 @cache
 def _noise() -> frozenset[str]:
     return frozenset(noise_values())
@@ -66,6 +79,7 @@ STEPS: dict[str, Callable[[str], str]] = {
     "white_space": lambda text: " ".join(text.split()),
     "line_breaks": lambda text: text.replace("\n", " "),
     "noise": empty_if_noise,
+    "csv_missing": empty_if_missing_in_csv,
 }
 
 

@@ -108,10 +108,12 @@ class Triples(NamedTuple):
 class Backbone(nn.Module, ABC):
     """A recommender that ranks items by the dot product of embeddings.
 
-    Settings  class of the settings; says what of `Given` there is
+    Settings              class of the settings; says what of `Given` there is
+    negatives_from_train  whether negatives are items that somebody has in train; if False, as_published, all items are
     """
 
     Settings: ClassVar[type[BackboneSettings]]
+    negatives_from_train: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, given: Given, settings: Any) -> None:

@@ -15,12 +15,14 @@ class BackboneSettings(Settings):
     uses_features    reads item features: runs with every arm; if False, with the arm content_free alone
     uses_item_graph  reads the neighbours of items by image and by text features
     uses_user_graph  reads the neighbours of users by shared train items
+    decays_by_adam   as_mmrec, weight decay is Adam's alone: the toolbox adds no L2 term of the batch to its loss
     """
 
     title: ClassVar[str]
     uses_features: ClassVar[bool] = False
     uses_item_graph: ClassVar[bool] = False
     uses_user_graph: ClassVar[bool] = False
+    decays_by_adam: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -2,7 +2,7 @@
 
 Source: Wang et al., DualGNN: Dual Graph Neural Network for Multimedia Recommendation, IEEE TMM 2021, by the authors'
 code with two modalities. Departs from the code: see `Dualgnn`. The weights of items are in the regulariser only, there
-as here.
+as here. Degrees have FREEDOM's floor, which changes an edge's weight by less than 1e-7 of it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ MMREC_D, MMREC_LAYERS = 64, 2  # whatever the config says
 
 
 class Dualgnn(Backbone):
-    """As published: natural logarithm (the code takes log2), and short lists of neighbours stay short (the code fills
-    them with repeats, drawn at random, up to n_neighbours).
+    """As published: natural logarithm (the code takes log2); short lists of neighbours stay short (the code fills them
+    with repeats, drawn at random, up to n_neighbours); d and the depth are settings (there 64 and two layers); ranks by
+    the current parameters (there by the last training forward), without train items (there they get the score 1e-5).
 
-    As_mmrec: both as in the code; 64 wide, two layers; users get w₁(image + text) + w₂ text for w₁ image + w₂ text;
-    ranks by the last training forward.
+    As_mmrec: logarithm and neighbours as in the code; 64 wide, 256 inside the projections, two layers of the graph;
+    users get w₁(image + text) + w₂ text for w₁ image + w₂ text; ranks by the last training forward.
     """
 
     Settings: ClassVar[type[DualgnnSettings]] = DualgnnSettings
@@ -46,10 +47,11 @@ class Dualgnn(Backbone):
         self.text_preferences = nn.Parameter(xavier_normal(n_users, self.d, generator))
         self.user_weights = nn.Parameter(xavier_normal(n_users, 2, generator).softmax(dim=1))  # image, text
         self.item_weights = nn.Parameter(xavier_normal(n_items, 2, generator).softmax(dim=1))
+        hidden_width = (settings.hidden_width if self.is_published else None) or 4 * self.d
         self.image = FeatureRows(features.image, is_trained=False, generator=generator)
-        self.image_projection = projection(self.image.width, settings.hidden_width, self.d, generator)
+        self.image_projection = projection(self.image.width, hidden_width, self.d, generator)
         self.text = FeatureRows(features.text, is_trained=False, mlp_width=features.mlp_width, generator=generator)
-        self.text_projection = projection(self.text.width, settings.hidden_width, self.d, generator)
+        self.text_projection = projection(self.text.width, hidden_width, self.d, generator)
         self.graph = interaction_graph(*interactions)
         self.n_neighbours = n = settings.n_neighbours
         nearest, closeness = given.user_neighbours

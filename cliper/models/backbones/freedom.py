@@ -25,6 +25,7 @@ from cliper.models.maths.sparse import DEGREE_FLOOR, Edges, SparseMatrix, edge_w
 
 class Freedom(Backbone):
     Settings: ClassVar[type[FreedomSettings]] = FreedomSettings
+    negatives_from_train: ClassVar[bool] = True  # the authors' code is the toolbox
 
     def __init__(self, given: Given, settings: FreedomSettings) -> None:
         super().__init__(given, settings)

@@ -3,7 +3,11 @@
 Source: Zhang et al., Mining Latent Structures for Multimedia Recommendation, ACM MM 2021, by the authors' code.
 Departs from it in both behaviours: items with filled or zero features stay out of the graphs of that modality, the
 learned one too (see the stage `neighbours`); an item whose similarities add up to 0 or less has no edges (there NaN);
-ties go to the lower item index.
+ties go to the lower item index. Departs from it as torch has changed since: Adam moves features, projections and the
+modalities' weights in the first step of an epoch alone, the only one with a gradient for them; on the authors' torch
+1.5 the others have gradients of zeros, and momentum and decay go on. As_published also departs from how they draw a
+batch: every interaction is a positive once an epoch, as with all backbones here (there users are drawn, with one of
+each user's items: who bought two weighs as much as who bought fifty).
 
 Nothing is I x I: an item graph is the positions and weights of each item's neighbours.
 """

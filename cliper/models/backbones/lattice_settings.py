@@ -16,6 +16,7 @@ class LatticeSettings(BackboneSettings):
     title: ClassVar[str] = "LATTICE"
     uses_features: ClassVar[bool] = True
     uses_item_graph: ClassVar[bool] = True
+    decays_by_adam: ClassVar[bool] = True
 
     n_ui_layers: Few = Field(description="layers of the user-item graph")
     n_item_layers: Few = Field(description="layers of the item graph")

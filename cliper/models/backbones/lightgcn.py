@@ -1,6 +1,7 @@
 """LightGCN: embeddings averaged over the layers of the user-item graph; no features, the content-free reference.
 
-Source: He et al., LightGCN, SIGIR 2020. Departs from it: nothing.
+Source: He et al., LightGCN, SIGIR 2020. Departs from it: nothing; from its authors' code in that every interaction is
+a positive once an epoch (there users are drawn, and a positive for each).
 """
 
 from __future__ import annotations

@@ -2,7 +2,10 @@
 
 Source: Wei et al., MMGCN: Multi-modal Graph Convolution Network for Personalized Recommendation of Micro-video, ACM MM
 2019, by the authors' code with two modalities. Departs from the code: id embeddings and preferences are trained as in
-the paper (there they are missing among the parameters), and both modalities' preferences are regularised.
+the paper (there they are missing among the parameters), and both modalities' preferences are regularised; ranks by the
+current parameters (there by the last training forward), without train items (there they get the score 1e-5, and may be
+recommended); the depth is a setting (there three layers). A layer always concatenates what comes from the neighbours
+and from the node itself, as there: the code reads its --concat=False as true.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ class MmgcnSettings(BackboneSettings):
 
     title: ClassVar[str] = "MMGCN"
     uses_features: ClassVar[bool] = True
+    decays_by_adam: ClassVar[bool] = True
 
     n_layers: Few = Field(description="layers of the user-item graph; as_mmrec: 3, whatever stands here")
     image_width: Width = Field(description="width to which image features are projected before the first layer")

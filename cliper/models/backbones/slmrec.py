@@ -1,8 +1,10 @@
 """SLMRec: LightGCN on ids and on each modality, fused; contrastive losses align the modalities of an item.
 
 Source: Tao et al., Self-Supervised Learning for Multimedia Recommendation, IEEE TMM 2022, by the authors' code: its
-task FAC (fine and coarse alignment of an item's modalities), without sound. Departs from it: degrees have FREEDOM's
-floor of 1e-7 for 1e-8, the same in float32.
+task FAC (fine and coarse alignment of an item's modalities), without sound. Departs from it: ranks by the dot product
+of the current embeddings (there by its sigmoid, which ties high scores, of the last training forward's). Degrees have
+FREEDOM's floor of 1e-7 (the authors' code has none, the toolbox 1e-8), which changes an edge's weight by less than
+1e-7 of it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor, nn
 
-from cliper.arrays import Vectors
+from cliper.arrays import Vectors, bring_near_one
 from cliper.models.backbones.base import Backbone, Given, LastForward, Triples, xavier_embeddings
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.backbones.slmrec_settings import SlmrecSettings
@@ -137,9 +139,10 @@ def spread(
 
 
 def unit_rows(features: Vectors) -> Vectors:
-    """Scale rows (n, D) to unit length; a row of zeros stays."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", features, features))
-    unit: Vectors = features / np.maximum(lengths, 1e-12)[:, None]
+    """Scale rows (n, D) of any length to unit length; a row of zeros stays."""
+    scaled, _ = bring_near_one(features)
+    lengths = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
+    unit: Vectors = scaled / np.maximum(lengths, 1e-12)[:, None]
     return unit
 
 

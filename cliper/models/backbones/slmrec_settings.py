@@ -15,6 +15,7 @@ class SlmrecSettings(BackboneSettings):
 
     title: ClassVar[str] = "SLMRec"
     uses_features: ClassVar[bool] = True
+    decays_by_adam: ClassVar[bool] = True
 
     n_layers: Few = Field(description="layers of the user-item graph")
     temperature: Positive = Field(description="of the contrastive loss between users and positives")

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
 from cliper import log
-from cliper.arrays import Bools, Ints, Scores, Vectors
+from cliper.arrays import Bools, Ints, Scores, Vectors, bring_near_one
 from cliper.models.maths.ranking import BLOCK, top_k
 
 
@@ -47,7 +47,7 @@ def nearest_rows(
 def nearest_items(features: Vectors, is_left_out: Bools, k: int) -> Neighbours:
     """Find the k items of highest cosine for each item, itself among them.
 
-    features     (I, D) raw
+    features     (I, D) raw, any length
     is_left_out  (I,)   has no neighbours and is none; so do rows of zeros
     returns      (I, k)
 
@@ -57,7 +57,8 @@ def nearest_items(features: Vectors, is_left_out: Bools, k: int) -> Neighbours:
     usable = np.flatnonzero(~is_left_out & features.any(axis=1))
     index = np.full((len(features), k), -1)
     value = np.zeros((len(features), k), dtype=np.float32)
-    rows = F.normalize(torch.from_numpy(features[usable].astype(np.float32)))
+    scaled, _ = bring_near_one(features[usable].astype(np.float32))
+    rows = F.normalize(torch.from_numpy(scaled))
     products, nearest = nearest_rows(rows, k, show=partial(log.progress, what="blocks of items"))
     index[usable, : nearest.shape[1]] = usable[nearest.numpy()]
     value[usable, : nearest.shape[1]] = products.numpy()

@@ -8,29 +8,32 @@ from cliper.arrays import Floats, Ints
 from cliper.errors import DataError
 
 
-def sample_triples(users: Ints, items: Ints, *, shuffle: np.random.Generator, negatives: np.random.Generator) -> Ints:
+def sample_triples(
+    users: Ints, items: Ints, candidates: Ints, *, shuffle: np.random.Generator, negatives: np.random.Generator
+) -> Ints:
     """Draw the triples of one epoch: every interaction once, in random order, with one negative item.
 
     users, items  (n,)   the train interactions
+    candidates    (m,)   as below
     returns       (3, n) user, positive item, negative item
     """
     order = shuffle.permutation(len(users))
-    return np.stack([users, items, sample_negatives(users, items, negatives)])[:, order]
+    return np.stack([users, items, sample_negatives(users, items, candidates, negatives)])[:, order]
 
 
-def sample_negatives(users: Ints, items: Ints, generator: np.random.Generator) -> Ints:
+def sample_negatives(users: Ints, items: Ints, candidates: Ints, generator: np.random.Generator) -> Ints:
     """Draw an item for each interaction that its user does not have in train.
 
     users, items  (n,) the train interactions, no pair twice
-    returns       (n,) uniform over the items that occur in train and are not the user's
+    candidates    (m,) items that may be negatives, in ascending order; those of train are among them
+    returns       (n,) uniform over the candidates that are not the user's
 
-    Raises DataError if a user has every item.
-    Source: MMRec's sampler, which the paper follows. Departs from it: nothing.
+    Raises DataError if a user has every candidate.
+    Source: MMRec's sampler, which the paper follows. Departs from it: nothing, where candidates are the items of train.
     """
-    candidates = np.unique(items)
     if (n_owned := np.bincount(users)).max() == len(candidates):
         raise DataError(
-            f"user {n_owned.argmax()} has all {len(candidates)} items of train, so no negative item is left; "
+            f"user {n_owned.argmax()} has all {len(candidates)} items, so no negative item is left; "
             "remove the user or raise k_core of the dataset"
         )
     n_items = candidates[-1] + 1

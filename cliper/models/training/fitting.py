@@ -57,20 +57,34 @@ def spawn_generators(seed: int) -> Generators:
     return Generators(torch.Generator().manual_seed(torch_seed), *map(np.random.default_rng, others))
 
 
+def negative_candidates(model: Backbone, interactions: Interactions, settings: Train, left_out: Ints) -> Ints:
+    """Items that negatives are drawn from, in ascending order: all, or those in train, as the backbone's authors do.
+
+    left_out  (m,) items that are not ranked, and no negatives either
+    """
+    if model.negatives_from_train or settings.behaviour == "as_mmrec":
+        return np.unique(interactions.items)
+    return np.setdiff1d(np.arange(interactions.n_items), left_out)
+
+
 def train_epoch(
     model: Backbone,
     optimiser: torch.optim.Optimizer,
     interactions: Interactions,
+    candidates: Ints,
     *,
     settings: Train,
     generators: Generators,
 ) -> float:
-    """Take one step for each batch of the shuffled interactions. Returns the mean loss of the batches."""
+    """Take one step for each batch of the shuffled interactions. Returns the mean loss of the batches.
+
+    candidates  (m,) items that negatives are drawn from
+    """
     l2_weight = settings.weight_decay if settings.weight_decay_on == "batch" else 0.0
     l2_term = L2_TERMS[settings.behaviour]
     model.start_epoch(generators.edges)
     drawn = sample_triples(
-        interactions.users, interactions.items, shuffle=generators.shuffle, negatives=generators.negatives
+        interactions.users, interactions.items, candidates, shuffle=generators.shuffle, negatives=generators.negatives
     )
     device = next(model.parameters()).device
     losses = []
@@ -138,13 +152,16 @@ def fit(
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=decay, fused=True)
     history, best_state = resume(checkpoint.load(), model, optimiser, generators)
     rank_k = partial(rank, model, interactions, VALIDATION_K, left_out)
+    candidates = negative_candidates(model, interactions, settings, left_out)
     with log.Progress(
         "epochs", settings.max_epochs, n_done=len(history), more=partial(outlook, history, settings)
     ) as shown:
         for epoch in range(len(history) + 1, min(until or settings.max_epochs, settings.max_epochs) + 1):
             if is_over(history, settings):
                 break
-            history.append(run_epoch(model, optimiser, interactions, valid, settings, generators, rank_k, epoch=epoch))
+            history.append(
+                run_epoch(model, optimiser, interactions, candidates, valid, settings, generators, rank_k, epoch=epoch)
+            )
             if best_epoch(history) is history[-1]:
                 best_state = copy.deepcopy(model.state_dict())
             shown.advance()
@@ -174,6 +191,7 @@ def run_epoch(
     model: Backbone,
     optimiser: torch.optim.Optimizer,
     interactions: Interactions,
+    candidates: Ints,
     valid: pl.DataFrame,
     settings: Train,
     generators: Generators,
@@ -185,7 +203,7 @@ def run_epoch(
     started = time.perf_counter()
     for group in optimiser.param_groups:
         group["lr"] = settings.learning_rate * model.learning_rate_factor(epoch - 1)
-    loss = train_epoch(model, optimiser, interactions, settings=settings, generators=generators)
+    loss = train_epoch(model, optimiser, interactions, candidates, settings=settings, generators=generators)
     if not math.isfinite(loss):
         broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
         where = f" and {broken[0]} holds values that are not finite" if broken else ""
