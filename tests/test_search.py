@@ -352,10 +352,18 @@ def test_the_settings_of_a_config_reach_a_cell_only_through_the_choice(workdir: 
         (searching({"edge_dropout": [0.5, 1.0]}), "grid.edge_dropout: 1.0 must be less than 1"),
         (searching({"k": [5, 21]}), "search.spaces.freedom.vanilla.grid.k: 21 is more than neighbours.items"),
         (searching({"d": [8, 8]}), "names one twice"),
+        (
+            searching({key: [*range(1, 999)] for key in ("d", "k", "batch_size", "n_ui_layers")}),
+            "search.spaces.freedom.vanilla: the grid has 992,023,968,016 points, more than 10,000; leave values out",
+        ),
         (searching({"behaviour": ["as_mmrec"]}), "grid.behaviour: it is one for all cells; set it in train"),
         (
+            searching({"weight_decay": [0.0, 0.1]}) | {"train": {"behaviour": "as_mmrec", "weight_decay": 0}},
+            "train.weight_decay_on: batch, but as_mmrec Adam decays the weights of freedom",
+        ),
+        (
             {"search": {"spaces": {"freedom": {"vanilla": {"grid": {"d": [1, 2]}, "draws": 2}}}}},
-            "search.spaces.freedom.vanilla.draws: the grid has 2 points",
+            "search.spaces.freedom.vanilla: the grid has 2 points; draw fewer",
         ),
     ],
 )

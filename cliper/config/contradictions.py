@@ -11,7 +11,6 @@ from cliper.config.collect import Dataset
 from cliper.config.features import MADE_BY, Arm, JoinedView, MadeArm
 from cliper.config.models import Space
 from cliper.config.studies import Study, base_of
-from cliper.config.trials import MOST, size_of
 from cliper.config.tuning import ANY, CellSettings, Flat, change
 from cliper.config.whole import CONTENT_FREE, Config
 from cliper.errors import ConfigError, unknown
@@ -19,7 +18,7 @@ from cliper.features.fusion.rows import FUSIONS
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.stages import SHARED
 
-UNSEARCHED = ("behaviour", "threads", "device")  # neighbours are found by the behaviour; the others decide no setting
+UNSEARCHED = ("behaviour", "threads", "device")  # neighbours are found by the behaviour too; the others are machines'
 CUT_BY = ("min_rating", "k_core", "split_seed", "drop_items_without_metadata")  # settings of datasets
 
 
@@ -75,9 +74,12 @@ def _of_run(config: Config) -> Iterator[str]:
 def _of_decay(config: Config) -> Iterator[str]:
     """An L2 term of the batch for backbones whose loss has none in the toolbox, where all is to be as there."""
     found = dict[str, None]()
-    with suppress(ConfigError):  # of an unknown name, which is a fault of its own
-        for dataset, backbone, arm in dict.fromkeys(cell[:3] for cell in config.cells):
-            chosen, _, train = config.cell_settings(dataset, backbone, arm)
+    with suppress(ConfigError):  # of an unknown name or a value, which is a fault of its own
+        tried = [(cell[1], config.cell_settings(*cell)) for cell in config.trained]
+        for dataset, backbone, arm in config.searches:
+            given = config.cell_settings(dataset, backbone, arm)
+            tried += [(backbone, change(given, flat)) for flat in config.trials(backbone, arm)]
+        for backbone, (chosen, _, train) in tried:
             if train.behaviour == "as_mmrec" and train.weight_decay_on == "batch" and train.weight_decay:
                 found |= {backbone: None} if chosen.settings.decays_by_adam else {}
     if found:
@@ -177,7 +179,8 @@ def _of_graph(config: Config, settings: BackboneSettings) -> Iterator[str]:
 def _of_search(config: Config) -> Iterator[str]:
     """A search of what there is not, and values that its backbones do not take."""
     spaces = config.search.spaces or {}
-    if spaces and config.search.seed in {cell.seed for cell in config.cells}:
+    seeds = {*config.run.seeds, *(seed for study in config.studies.values() for seed in study.seeds or ())}
+    if spaces and config.search.seed in seeds:
         yield f"search.seed: {config.search.seed} is a seed of cells too; choose one that trains nothing but trials"
     for name, arms in spaces.items():
         if name not in config.backbones:
@@ -193,11 +196,7 @@ def _of_search(config: Config) -> Iterator[str]:
 
 
 def _of_space(config: Config, backbone: str, space: Space) -> Iterator[str]:
-    """A grid that is too large or smaller than what is drawn of it, and values that a cell does not take."""
-    if (n := size_of(space)) > MOST:
-        yield f"grid: {n:,} points are more than {MOST:,}; leave values out"
-    elif space.draws is not None and space.draws >= n:
-        yield f"draws: the grid has {n} points; draw fewer of them, or leave draws out"
+    """Values of a grid that a cell does not take."""
     for key, values in space.grid.items():
         if key in UNSEARCHED:
             yield f"grid.{key}: it is one for all cells; set it in train"

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from math import prod
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, PlainValidator, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.settings import Count, Device, Distinct, Few, Name, NotNegative, Positive, Seed, Settings, Share, fault
 from cliper.variants import Variant
 
+MOST_POINTS = 10_000  # of a grid: all are listed, also where few are drawn
 STOPPED_BY = 20  # training stops by validation Recall@20
 
 
@@ -50,6 +60,15 @@ class Space(Settings):
     draws: Count | None = Field(
         None, description="points drawn of the grid; a larger number adds trials and keeps the others"
     )
+
+    @model_validator(mode="after")
+    def _has_points_to_draw(self) -> Self:
+        n = prod(map(len, self.grid.values()))
+        if n > MOST_POINTS:
+            raise fault(f"the grid has {n:,} points, more than {MOST_POINTS:,}; leave values out")
+        if self.draws is not None and self.draws >= n:
+            raise fault(f"the grid has {n} points; draw fewer of them, or leave draws out")
+        return self
 
 
 class Search(Settings):

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from itertools import product
-from math import floor, prod
+from math import floor
 from typing import Any
 
 from cliper.config.models import Search, Space
-
-MOST = 10_000  # points of a grid: they are all listed, also where few are drawn
-
-
-def size_of(space: Space) -> int:
-    """Number of points of a grid."""
-    return prod(map(len, space.grid.values()))
 
 
 def trials_of(space: Space, *, seed: int) -> list[dict[str, Any]]:
