@@ -12,10 +12,11 @@ from pydantic import BeforeValidator, Field
 from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
 from cliper.config.features import Arm, Encode, Encoder, Fuse, MadeArm, Prompt, View
-from cliper.config.models import Backbones, Evaluate, Neighbours, Train
+from cliper.config.models import Backbones, Evaluate, Neighbours, Search, Train
 from cliper.config.report import Compare, Tabulate
 from cliper.config.studies import OF_DATASET, Comparison, Study, Variation, base_of, derived, parent_of
-from cliper.config.tuning import CellSettings, Tuned, tune
+from cliper.config.trials import slots_of, trials_of
+from cliper.config.tuning import CellSettings, Tuned, tune, varies
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.models.backbones.base_settings import BackboneSettings
@@ -80,6 +81,15 @@ class GivenFeatures:
     text: str  # file
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Whose selected settings a cell takes: those of the names that its own derive from."""
+
+    dataset: str
+    arm: str
+    keeps_d: bool  # the cell's arm varies d, so it keeps its own
+
+
 class Config(Settings):
     """The whole config."""
 
@@ -100,6 +110,7 @@ class Config(Settings):
     neighbours: Neighbours
     train: Train
     backbones: Backbones
+    search: Search
     evaluate: Evaluate
     tuned: Tuned
     compare: Compare
@@ -262,6 +273,35 @@ class Config(Settings):
     def raw_files(self, dataset: str, arms: Iterable[str]) -> list[str]:
         """Names of all raw files of a dataset that a run with these arms reads."""
         return self.dataset(dataset).raw_files(filter(None, (self.given(dataset, arm) for arm in arms)))
+
+    def searched(self, dataset: str, backbone: str, arm: str) -> Searched | None:
+        """Whose selected settings a cell takes; None if no search concerns it."""
+        base = base_of(arm)
+        is_searched = base in (self.search.spaces or {}).get(backbone, {})
+        return Searched(base_of(dataset), base, varies(arm, "d")) if is_searched else None
+
+    @cached_property
+    def searches(self) -> list[tuple[str, str, str]]:
+        """Dataset, backbone and arm of every search that a cell takes settings from."""
+        found = [(self.searched(*cell[:3]), cell.backbone) for cell in self.cells]
+        return list(dict.fromkeys((each.dataset, backbone, each.arm) for each, backbone in found if each))
+
+    @cached_property
+    def trained(self) -> list[tuple[str, str, str]]:
+        """Dataset, backbone and arm of every cell and of every search."""
+        return list(dict.fromkeys([*(cell[:3] for cell in self.cells), *self.searches]))
+
+    def trials(self, backbone: str, arm: str) -> list[dict[str, Any]]:
+        """The trials of a search, each as flat settings. Raises ConfigError if there is no such search."""
+        space = (self.search.spaces or {}).get(backbone, {}).get(arm)
+        if space is None:
+            raise ConfigError(f"search.spaces has nothing for {backbone} with {arm}; name it there")
+        return trials_of(space, seed=self.search.seed)
+
+    def slots(self, backbone: str, arm: str) -> list[tuple[int, int]]:
+        """Rung and number of each slot of a search."""
+        counts = slots_of(self.search, len(self.trials(backbone, arm)))
+        return [(rung, slot) for rung, count in enumerate(counts) for slot in range(count)]
 
     def features(self, dataset: str, arm: str) -> MadeFeatures | GivenFeatures:
         """How an arm's features are made for a dataset. Features that come with the dataset replace the arm's encoders.
