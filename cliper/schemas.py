@@ -358,26 +358,29 @@ TABLES: dict[str, Table] = {
             "metric": STR,
             "k": I32,
             "n_users": I32,
-            "n_runs": I32,  # pairs of seed and split
-            "mean": F64,  # of the arm over its runs, a share
+            "n_runs": I32,  # of each arm: seeds, and seeds on other splits
+            "mean": F64,  # over users and seeds of the dataset's own split, as all that compares users
             "base_mean": F64,
-            "sd": F64,  # over runs, with n - 1
+            "sd": F64,  # over all runs, with n - 1; null for one run
             "base_sd": F64,
-            "difference": F64,  # on the dataset's own split: of users' means over seeds
-            "low": F64,  # the interval of 95 %, users resampled in pairs (BCa)
+            "difference": F64,  # mean - base_mean
+            "low": F64,  # 95 % BCa interval of the difference; users are resampled in pairs
             "high": F64,
-            "gain": F64,  # difference / base_mean
+            "gain": F64,  # difference / base_mean; null where that is 0
             "gain_low": F64,
             "gain_high": F64,
             "d_z": F64,  # difference / user_sd
             "d_z_low": F64,
             "d_z_high": F64,
-            "user_sd": F64,  # of the difference over users
-            "p": F64,  # paired t test on users
-            "p_randomised": F64,  # randomisation test on users
-            "band": F64,  # how far two means of n runs of one arm lie apart by seed and split alone
-            "p_better": F64,  # share of runs in which the arm is better than the base
+            "user_sd": F64,  # over users, of the difference
+            "p": F64,  # paired t-test of users' means over seeds
+            "p_randomised": F64,  # randomisation test of the same
+            "band": F64,  # how far means of n runs differ by seed and split alone; null for one run
+            "p_better": F64,  # P(A > B): share of runs that beat the base's; ties count half
         },
-        nullable=frozenset({"sd", "base_sd", "gain", "gain_low", "gain_high", "band"}),
+        nullable=frozenset(
+            {"sd", "base_sd", "low", "high", "gain", "gain_low", "gain_high", "d_z", "d_z_low", "d_z_high"}
+            | {"p", "p_randomised", "band", "user_sd"}
+        ),
     ),
 }

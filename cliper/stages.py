@@ -26,6 +26,7 @@ class Stage(NamedTuple):
     function  name of the function in the module
     options   names that may be left out
     preview   module of `--preview N`, which shows N rows and writes nothing; all names are then optional
+    file      meaning of the file that a tool reads in place of a config, given without an option
     """
 
     module: str
@@ -36,6 +37,7 @@ class Stage(NamedTuple):
     function: str = "run"
     options: tuple[str, ...] = ()
     preview: str | None = None
+    file: str | None = None
 
     @property
     def has_places(self) -> bool:
@@ -183,6 +185,12 @@ STAGES: dict[str, Stage] = {
         "show what one item's features were made of",
         ("item",),
         options=("dataset", "arm", "html"),
+    ),
+    "lint": Stage(
+        "cliper.tools.lint",
+        "check a table of results: impossible numbers, gaps, swapped arms",
+        (),
+        file="a table as CSV, such as results/<name>/tabulate/table2.csv",
     ),
     "recommend": Stage(
         "cliper.tools.recommend",

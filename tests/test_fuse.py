@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -633,6 +634,25 @@ def test_cnn_features_of_2014_take_the_place_of_an_image_encoder(with_image_file
         "image": "image_features_Toy.b",
         "text": "minilm (sentence)",
     }
+
+
+@pytest.mark.parametrize(("policy", "filled"), [("mean", 3), ("zero", 0), ("drop_item", 3)])
+def test_items_that_the_features_of_2014_lack_are_counted_and_filled_as_the_arm_says(
+    with_image_file: Config, policy: str, filled: float
+) -> None:
+    arm = changed_arm(with_image_file, missing_image=policy)
+    write_image_file(image_file(arm), B000000000=2, B000000002=4)
+    toy.run("fuse", arm, dataset="toy", arm="vanilla")
+    features = files.read_table(toy.path(arm, "features", dataset="toy", arm="vanilla"), "features")
+    assert features["image"].to_numpy()[1, 1] == filled
+    fallbacks = files.read_table(toy.path(arm, "fallbacks", dataset="toy", arm="vanilla"), "fallbacks")
+    assert fallbacks.filter(missing="cover image").rows() == [("cover image", policy, 1)]
+
+
+def changed_arm(settings: Config, **values: Any) -> Config:
+    """With other values for the arm vanilla."""
+    vanilla = settings.arms["vanilla"].model_copy(update=values)
+    return settings.model_copy(update={"arms": settings.arms | {"vanilla": vanilla}})
 
 
 @pytest.mark.parametrize(

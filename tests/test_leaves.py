@@ -45,6 +45,7 @@ def toy_config(folder: Path) -> dict[str, Any]:
     raw |= toy.dataset(folder / "raw", image_folder=str(folder / "images"), min_rating=1)
     raw["datasets"]["toy"]["drop_items_without_metadata"] = False
     raw["run"] |= {"backbones": list(raw["backbones"]), "arms": ["vanilla", "cliper"]}
+    raw["studies"] = {}
     raw["encoders"] = {name: raw["encoders"][name] for name in ("bridge", "minilm", "lite0")}
     cliper = {"image": "bridge", "text": "bridge", "missing_image": "default_image", "views": ["title", "global"]}
     raw["arms"] = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config.collect import Dataset
 from cliper.config.features import MADE_BY, Arm, JoinedView, MadeArm
@@ -35,7 +36,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
     for name, dataset in config.datasets.items():
         yield from (f"datasets.{name}{fault}" for fault in _of_split(dataset))
         yield from (f"datasets.{name}.source{fault}" for fault in _of_files(config, name))
-        yield from (f"datasets.{name}.source.features{fault}" for fault in _of_given(config, dataset))
+        yield from (f"datasets.{name}.source.features{fault}" for fault in _of_given(config, name))
     yield from _of_tuned(config)
     for name, arm in config.arms.items():
         if name != CONTENT_FREE:
@@ -206,20 +207,26 @@ def _of_space(config: Config, backbone: str, space: Space) -> Iterator[str]:
                 yield f"grid.{fault if fault.startswith(f'{key}: ') else f'{key}: {fault}'}"
 
 
-def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:
+def _of_given(config: Config, dataset: str) -> Iterator[str]:
     """Features that come with a dataset, for arms that are unknown or cannot use them."""
     known = {name for name in config.arms if name == base_of(name)} - {CONTENT_FREE}
-    for name, given in sorted(dataset.source.settings.given_features.items()):
-        if name not in known:
-            yield f": {unknown('arm', name, known)}"
-        elif given.text is None and (fault := _of_given_images(config.arms[name])):
-            yield f".{name}: {fault}"
-        elif given.text is not None and (control := getattr(config.arms[name], "control", None)):
-            yield f".{name}: given features are used as they are, so control {control} changes nothing; remove one"
+    listed = config.datasets[dataset].source.settings.given_features
+    yield from (f": {unknown('arm', name, known)}" for name in sorted(listed.keys() - known))
+    faults = {
+        name: fault
+        for name, arm in config.arms.items()
+        if name != CONTENT_FREE and (given := config.given(dataset, name)) and (fault := _why_not(arm, given))
+    }
+    yield from (
+        f".{name}: {fault}" for name, fault in faults.items() if faults.get(str(config.arms[name].extends)) != fault
+    )
 
 
-def _of_given_images(arm: Arm) -> str | None:
-    """Why an arm cannot use given image features alone; None if it can."""
+def _why_not(arm: Arm, given: GivenFiles) -> str | None:
+    """Why an arm cannot use given features; None if it can."""
+    if given.text is not None:
+        control = getattr(arm, "control", None)
+        return control and f"given features are used as they are, so control {control} changes nothing; remove one"
     if not isinstance(arm, MadeArm):
         return f"the text features are missing; give them too, or name {', '.join(MADE_BY[1:])} in the arm"
     if FUSIONS[arm.fusion].compares_image:

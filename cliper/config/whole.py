@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
@@ -95,7 +95,9 @@ class Config(Settings):
 
     name: Name = Field(description="name of the run; its cells and tables are below results/<name>/")
     run: Run
-    studies: dict[Name, Study] = Field(description="what is varied, one thing at a time")
+    studies: Annotated[dict[Name, Study], BeforeValidator(lambda given: {} if given is None else given)] = Field(
+        description="what is varied, one thing at a time; null: none, whatever the files below say"
+    )
     datasets: dict[Derived, Dataset]
     download: Download
     crawl: Crawl
@@ -255,13 +257,18 @@ class Config(Settings):
         return tune(given, self.tuned, dataset=dataset, backbone=backbone, arm=arm)
 
     def given(self, dataset: str, arm: str) -> GivenFiles | None:
-        """Features that come with a dataset for an arm, or for the arm that it extends in nothing but d."""
-        while (found := self.dataset(dataset).given(arm)) is None:
-            own = self.arms.get(arm)
-            if own is None or own.extends is None or not _makes_same(own, self.arm(own.extends)):
-                return None
-            arm = own.extends
-        return found
+        """Features that come with a dataset for an arm, or for the one that it extends.
+
+        An arm takes image features of the one that it extends if both name one image encoder; images with texts, which
+        are used as they are, if they differ in nothing but d.
+        """
+        found, own = self.dataset(dataset).given(arm), self.arms.get(arm)
+        if found is not None or own is None or own.extends is None:
+            return found
+        inherited, base = self.given(dataset, own.extends), dict(self.arm(own.extends))
+        differ = {key for key, value in own if base.get(key) != value} - {"d", "extends"}
+        takes = not differ if inherited is None or inherited.text else "image" not in differ
+        return inherited if takes else None
 
     def raw_files(self, dataset: str, arms: Iterable[str]) -> list[str]:
         """Names of all raw files of a dataset that a run with these arms reads."""
@@ -337,12 +344,6 @@ def _look_up(kind: str, named: Mapping[str, T], name: str) -> T:
     if name not in named:
         raise ConfigError(unknown(kind, name, [each for each in named if each == base_of(each)]))
     return named[name]
-
-
-def _makes_same(arm: Arm, other: Arm) -> bool:
-    """Whether two arms make the same features."""
-    bare = {"d": 0, "extends": None}
-    return {**dict(arm), **bare} == {**dict(other), **bare}
 
 
 def _made(arm: MadeArm, given: GivenFiles | None, views: tuple[str, ...]) -> MadeFeatures:
