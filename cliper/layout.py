@@ -27,11 +27,8 @@ FORMATS = ("csv", "md", "tex", "txt")  # of tables
 DRAWN = ("svg", "pdf", "png", "csv")  # of figures
 # stages that a split changes nothing for: a dataset with another split takes what its base has
 OF_ITEMS = ("download", "crawl", "prompt", "encode-text", "encode-image", "fuse", "neighbours-items")
-OF_WEIGHTS = (
-    "weights",
-    "encode-image",
-    "encode-default-image",
-)  # likewise for encoders, and how long texts are encoded
+# likewise for encoders, and how long texts are encoded
+OF_WEIGHTS = ("weights", "encode-image", "encode-default-image")
 PASSING = frozenset({"trial_state"})  # results that Snakemake deletes once all that read them are done
 FILES = {  # result -> its maker and file: first those that are not tables
     "raw": ("download", "{file}"),

@@ -205,6 +205,7 @@ class Table2:
     shown: report.Tabulate
     mask_valid: bool
     paper: str  # as of Table1
+    published: str  # likewise of other people's numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ class Study:
     seeds: tuple[int, ...]
     comparisons: tuple[Comparison, ...]
     shown: report.Tabulate
-    paper: str  # sha256 of the numbers that the paper printed
+    paper: tuple[str, ...]  # sha256 of the numbers that the paper printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +251,7 @@ class Curves:
     titles: dict[str, str]  # dataset -> title
     backbones: dict[str, str]  # backbone -> title
     cells: tuple[Cell, ...]
+    mask_valid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,6 +472,7 @@ def of_tabulate(config: Config, *, table: str) -> Table1 | Table2 | Study | Tria
         shown=config.tabulate,
         mask_valid=config.evaluate.mask_valid,
         paper=resources.sha256("paper/table2.csv"),
+        published=resources.sha256("published.csv"),
     )
 
 
@@ -484,7 +487,7 @@ def _study(config: Config, name: str) -> Study:
         seeds=study.seeds or config.run.seeds,
         comparisons=tuple(config.comparisons_of(name)),
         shown=config.tabulate,
-        paper=resources.sha256("paper/table3.csv"),
+        paper=tuple(resources.sha256(f"paper/{table}.csv") for table in ("table2", "table3")),
     )
 
 
@@ -496,7 +499,13 @@ def of_plot(config: Config, *, figure: str) -> Study | Ranks | Curves:
         raise ConfigError(unknown("figure", figure, [*config.studies_of_run, *FIGURES]))
     titles = _titles(config, config.run.datasets)
     if figure != "fig5":
-        return Curves(figure, titles, _backbones(config, config.run.backbones), tuple(config.run_cells))
+        return Curves(
+            figure=figure,
+            titles=titles,
+            backbones=_backbones(config, config.run.backbones),
+            cells=tuple(config.run_cells),
+            mask_valid=config.evaluate.mask_valid,
+        )
     made = {(dataset, arm): config.features(dataset, arm) for dataset in titles for arm in config.run.arms}
     weighted = [key for key, each in made.items() if isinstance(each, MadeFeatures) and each.temperature is not None]
     drops, seeds = _drops(config, weighted)

@@ -17,8 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import polars as pl
 import requests
@@ -28,6 +27,7 @@ from cliper.collect.images.folder import list_images
 from cliper.collect.sources.mirrors import Place, find_places
 from cliper.collect.sources.records import IS_BARE
 from cliper.config import CONTENT_FREE, Config, MadeFeatures, is_url
+from cliper.config.studies import base_of
 from cliper.config.trials import epochs_of
 from cliper.errors import DataError
 from cliper.features.fusion import cnn2014
@@ -225,10 +225,10 @@ def estimate_hours(layout: Layout) -> dict[str, dict[str, float]]:
     """Hours by stage and what they are spent on: crawl by dataset; on one core encode by encoder, train by arm."""
     config = layout.config
     costs = {(row["what"], row["name"]): row for row in resources.read_csv("costs.csv")}
-    sizes = {dataset: count(layout, dataset) or (0, 0) for dataset in config.run.datasets}
+    sizes = {base_of(dataset): count(layout, dataset) or (0, 0) for dataset in config.run.datasets}
     hours = {stage: defaultdict[str, float](float) for stage in ("crawl", "encode", "train")}
     for stage, names in {(job.stage, layout.place(job.stage, **job.names)): job for job in layout.jobs()}.values():
-        n_items, n_rows = sizes.get(names.get("dataset", ""), (0, 0))
+        n_items, n_rows = sizes.get(base_of(names.get("dataset", "")), (0, 0))
         if stage == "crawl" and config.dataset(names["dataset"]).image_folder is None:
             hours["crawl"][names["dataset"]] += n_items / config.crawl.requests_per_s / 3600
         elif stage in ("encode-text", "encode-image"):
@@ -236,21 +236,10 @@ def estimate_hours(layout: Layout) -> dict[str, dict[str, float]]:
             row = costs.get((what, size), costs[what, "other"])
             hours["encode"][names["encoder"]] += n_items * float(row["seconds"]) / 3600
         elif stage in ("train", "trial") and (timed := costs.get(("epoch", names["backbone"]))):
-            n_epochs = count_epochs(config, stage, names, power_of_d=float(timed["power_of_d"]))
-            part = names["arm"] if stage == "train" else "trials of the search"
-            hours["train"][part] += n_epochs * n_rows / BABY_ROWS * float(timed["seconds"]) / 3600
+            n_epochs = N_EPOCHS if stage == "train" else epochs_of(config.search, names["rung"], most=N_EPOCHS)
+            epoch = float(timed["seconds"]) * (config.arm(names["arm"]).d / TIMED_D) ** float(timed["power_of_d"])
+            hours["train"][names["arm"]] += n_epochs * n_rows / BABY_ROWS * epoch / 3600
     return dict(hours)
-
-
-def count_epochs(config: Config, stage: str, names: Mapping[str, Any], *, power_of_d: float) -> float:
-    """Epochs of a cell or of a trial's rung, as such of the timed width; a trial has its search's mean."""
-    d = config.arm(names["arm"]).d
-    if stage == "train":
-        widths, n_epochs = [d], N_EPOCHS
-    else:
-        widths = [trial.get("d", d) for trial in config.trials(names["backbone"], names["arm"])]
-        n_epochs = epochs_of(config.search, names["rung"], most=N_EPOCHS)
-    return n_epochs * fmean((width / TIMED_D) ** power_of_d for width in widths)
 
 
 def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:

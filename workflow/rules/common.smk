@@ -331,14 +331,15 @@ def numbers_of(w):
         return every("select", "trials") + every("hindsight", "hindsight")
     if isinstance(job, Study):
         return of_variations("metrics", job.variations, job.seeds) + comparisons_of(job)
-    return of_cells("metrics", job.cells) + comparisons_of(job)
+    tests = [result("test", dataset=dataset) for dataset in job.titles]
+    return of_cells("metrics", job.cells) + comparisons_of(job) + tests
 
 
 def drawn_of(w):
     """What a figure is made of."""
     job = BUILDERS["plot"](CONFIG, figure=w.figure)
     if isinstance(job, Study):
-        return of_variations("metrics", job.variations, job.seeds)
+        return [result("table", table=job.name, format="csv")]
     if isinstance(job, Ranks):
         weights = [
             result("view_weights", dataset=dataset, arm=arm)
@@ -350,7 +351,7 @@ def drawn_of(w):
     splits = [
         result(name, dataset=dataset)
         for dataset in job.titles
-        for name in ("train", "test")
+        for name in ("train", "test", "items", *["valid"] * job.mask_valid)
     ]
     return of_cells("topk", job.cells) + splits
 
