@@ -132,6 +132,20 @@ STAGES: dict[str, Stage] = {
         shared=True,
         function="run_users",
     ),
+    "trial": Stage(
+        "cliper.models.search",
+        "train one trial of a search, or a part of it",
+        ("dataset", "backbone", "arm", "rung", "slot"),
+        "trial/{dataset}/{backbone}/{arm}/{rung}/{slot}",
+        function="run_trial",
+    ),
+    "select": Stage(
+        "cliper.models.search",
+        "choose the settings of a backbone with an arm by validation",
+        ("dataset", "backbone", "arm"),
+        "best/{dataset}/{backbone}.{arm}",
+        function="run_select",
+    ),
     "train": Stage(
         "cliper.models.train",
         "train one backbone",
@@ -144,6 +158,13 @@ STAGES: dict[str, Stage] = {
         ("dataset", "backbone", "arm", "seed"),
         "evaluate/{dataset}/{backbone}/{arm}/{seed}",
     ),
+    "hindsight": Stage(
+        "cliper.models.evaluate",
+        "measure the trials of a search on test, for no choice",
+        ("dataset", "backbone", "arm"),
+        "hindsight/{dataset}/{backbone}/{arm}",
+        function="run_hindsight",
+    ),
     "compare": Stage(
         "cliper.report.compare",
         "compare two arms, user by user",
@@ -153,7 +174,10 @@ STAGES: dict[str, Stage] = {
     "tabulate": Stage("cliper.report.tabulate", "write one table of the paper or of a study", ("table",), "tabulate"),
     "plot": Stage("cliper.report.plot", "draw one figure", ("figure",), "plot"),
     "export": Stage(
-        "cliper.tools.export", "write a dataset and features for another toolbox", ("dataset", "arm", "format")
+        "cliper.tools.export",
+        "write features for another toolbox, or rankings for another framework",
+        ("format",),
+        options=("dataset", "arm", "backbone", "seed"),
     ),
     "doctor": Stage("cliper.tools.doctor", "say whether a run can start, and what is missing", ()),
     "inspect": Stage(
@@ -167,6 +191,12 @@ STAGES: dict[str, Stage] = {
         "check a table of results: impossible numbers, gaps, swapped arms",
         (),
         file="a table as CSV, such as results/<name>/tabulate/table2.csv",
+    ),
+    "recommend": Stage(
+        "cliper.tools.recommend",
+        "show what a user is recommended, or which items are similar to one",
+        (),
+        options=("user", "item", "dataset", "backbone", "arm", "seed"),
     ),
     "schema": Stage("cliper.tools.schema", "print the JSON schema of the config, for editors", ()),
     "status": Stage("cliper.tools.status", "say what of a run is done, what runs, and what is left", ()),
@@ -183,16 +213,19 @@ NAME_HELP = {
     "arm": "name of an arm in the config; content_free for backbones without features",
     "backbone": "name of a backbone",
     "seed": "seed of everything random in the cell, a whole number",
+    "rung": "number of a rung of the search, from 0",
+    "slot": "number of a place in the rung, from 0",
     "base": "name of the arm that it is compared with",
     "base_backbone": "name of that arm's backbone",
-    "table": "table1, table2, table2_fair or the name of a study",
+    "table": "table1, table2, table2_fair, search or the name of a study",
     "figure": "name of a study, fig5, popularity or curves",
-    "format": "mmrec",
+    "format": "mmrec, mrlib or lists",
+    "user": "the shop's own id of a user",
     "item": "the shop's own id of an item (asin)",
     "retry": "statuses to fetch again, as a,b; transient means timeouts, broken connections, 429, 5xx, given_up",
     "html": "also write a page with the image to this file",
 }
-NUMBERS = frozenset({"seed", "range"})
+NUMBERS = frozenset({"seed", "range", "rung", "slot"})
 
 
 def find(name: str) -> Stage:

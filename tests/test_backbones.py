@@ -262,6 +262,22 @@ def test_rows_of_zeros_users_without_train_items_and_unbought_items_leave_no_nan
     assert np.isfinite(ranking.scores[ranking.items >= 0]).all()
 
 
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+@pytest.mark.parametrize("parts", [("image",), ("text",), ("image", "text")], ids="-".join)
+@pytest.mark.parametrize("name", OF_FEATURES)
+def test_without_any_image_or_any_text_a_backbone_learns_all_the_same(name, parts, behaviour):
+    """Controls text_only and image_only: a modality of zeros, all filled, whose item graph is empty."""
+    features = toy_features()
+    for part in parts:
+        getattr(features, part)[:] = 0
+        if behaviour == "as_published":  # as_mmrec no row counts as filled
+            features = features._replace(**{f"{part}_is_filled": np.ones(5, dtype=bool)})
+    model = build(name, features=features, behaviour=behaviour)
+    losses = train(model, 20)
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+    assert all(part.isfinite().all() for part in (*model.embed(), *model.parameters()))
+
+
 @pytest.mark.parametrize("name", BY_LAST_FORWARD)
 def test_as_mmrec_ranks_by_the_last_training_forward_and_as_published_by_the_parameters(name):
     for behaviour in BEHAVIOURS:

@@ -70,7 +70,10 @@ def test_a_mistake_of_the_users_is_one_line_and_exit_code_2(workdir: Path, capsy
     ("command", "said"),
     [
         (["crawl", "--dataset", "bany"], "unknown dataset 'bany'; known: baby, clothing, sports"),
-        (["fuse", "--dataset", "baby", "--arm", "cliperr"], "unknown arm 'cliperr'; known: cliper, content_free"),
+        (
+            ["fuse", "--dataset", "baby", "--arm", "cliperr"],
+            "unknown arm 'cliperr'; known: as_released, cliper, ",
+        ),
         (["weights", "--encoder", "clip"], "unknown encoder 'clip'; known: bridge"),
     ],
 )

@@ -15,6 +15,7 @@ from cliper.config import GivenFeatures, MadeFeatures, decides
 from cliper.config.collect import Split
 from cliper.config.features import BareArm, MadeArm
 from cliper.errors import ConfigError
+from cliper.resources import read_csv
 from cliper.settings import plain
 
 
@@ -35,8 +36,16 @@ def test_shipped_config_holds_the_papers_settings() -> None:
     assert [shipped.datasets[name].title for name in shipped.run.datasets] == ["Baby", "Sports", "Clothing"]
     assert shipped.run.arms == ("vanilla", "cliper")
     assert (shipped.arms["vanilla"].d, shipped.arms["cliper"].d) == (64, 512)
-    assert (shipped.arms["cliper"].temperature, shipped.arms["cliper"].fusion) == (0.1, "sa")
+    cliper = shipped.features("baby", "cliper")
+    assert isinstance(cliper, MadeFeatures)
+    assert (cliper.temperature, cliper.fusion) == (0.1, "sa")
+    assert (cliper.image, cliper.text, shipped.encoder("longclip-l").settings.context) == (*["longclip-l"] * 2, 248)
+    assert {shipped.encode.overflow, shipped.encoder("longclip-l").settings.overflow} == {"truncate", None}
+    for dataset in shipped.datasets.values():
+        features = f"image_features_{dataset.source.settings.category}.b"
+        assert dataset.given("vanilla") == (features, None)
     assert (shipped.train.patience, shipped.train.weight_decay) == (10, 1e-4)
+    assert shipped.train.learning_rate in {a * b for a in (1, 3, 5) for b in (1e-4, 1e-5)}
     assert list(shipped.prompt_set("as_described")) == ["title", "brand", "categories", "description", "global"]
 
 
@@ -367,7 +376,7 @@ def test_given_features_go_before_an_arms_encoders() -> None:
 @pytest.mark.parametrize("arm", ["clipper", "content_free"])
 def test_features_of_an_unknown_arm_are_answered_with_the_known_ones(arm: str) -> None:
     said = faults(**given(run={}, arms={}, features={arm: FILES}))
-    assert f"datasets.g.source.features: unknown arm '{arm}'; known: cliper, vanilla" in said
+    assert f"datasets.g.source.features: unknown arm '{arm}'; known: as_released, cliper, " in said
 
 
 @pytest.mark.parametrize(
@@ -378,13 +387,15 @@ def test_given_features_lie_inside_the_mirror(name: str) -> None:
     assert f"datasets.g.source.features.cliper.text: '{name}' does not have the form" in said
 
 
-def with_image_file(arm: str, **more: object) -> dict[str, object]:
+def with_image_file(arm: str, **more: object) -> dict[str, Any]:
     source = {"features": {arm: {"image": "image_features_Baby.b"}}}
     return {"datasets": {"baby": {"source": source}}, "arms": {arm: more}}
 
 
 def test_given_image_features_leave_the_text_to_the_arm() -> None:
-    chosen = toy.settings(**with_image_file("vanilla"))
+    overlay = with_image_file("vanilla")
+    overlay["datasets"]["sports"] = {"source": {"features": None}}
+    chosen = toy.settings(**overlay)
     given, made = (chosen.features(name, "vanilla") for name in ("baby", "sports"))
     assert isinstance(given, MadeFeatures)
     assert isinstance(made, MadeFeatures)
@@ -398,6 +409,37 @@ def test_given_image_features_cannot_be_compared_with_texts_or_replaced_by_a_pic
     assert "datasets.baby.source.features.cliper: fusion sa compares image and text" in said
     said = faults(**with_image_file("vanilla", missing_image="default_image"))
     assert "datasets.baby.source.features.vanilla: the default image has no such features" in said
+
+
+def test_a_control_that_changes_nothing_or_drops_every_item_is_refused() -> None:
+    said = faults(**given(run={}, arms={"cliper": {"control": "noise"}}, features={"cliper": FILES}))
+    assert "datasets.g.source.features.cliper: given features are used as they are, so control noise changes" in said
+    said = faults(arms={"cliper": {"control": "text_only", "missing_image": "drop_item"}})
+    assert "arms.cliper.control: with text_only no item has an image, and missing_image drop_item drops" in said
+    said = faults(arms={"cliper": {"control": "shuffled"}})
+    assert "'shuffled' is not known; known: shuffled_images, noise, text_only, image_only" in said
+
+
+def test_a_control_changes_the_key_of_the_features_and_stands_in_their_folders_name() -> None:
+    plain, noise = toy.settings(), toy.settings(arms={"cliper": {"control": "noise"}})
+    paths = [toy.path(chosen, "features", dataset="baby", arm="cliper").parent.name for chosen in (plain, noise)]
+    assert paths[1].rpartition("-")[0] == paths[0].rpartition("-")[0] + ".noise"
+
+
+def test_an_arm_takes_the_image_features_of_the_one_that_it_extends_unless_its_encoder_is_another() -> None:
+    noisy = {"extends": "vanilla", "control": "noise", "d": 8}
+    chosen = toy.settings(arms={"noisy": noisy, "other": {"extends": "vanilla", "image": "clip-vit-l14"}})
+    assert [chosen.given("baby", arm) for arm in ("vanilla", "noisy", "other")] == [
+        ("image_features_Baby.b", None)
+    ] * 2 + [None]
+    said = faults(arms={"grey": {"extends": "vanilla", "missing_image": "default_image"}})
+    assert said.startswith("toy: datasets.baby.source.features.grey: the default image has no such features")
+
+
+def test_an_arm_takes_whole_features_of_the_one_that_it_extends_in_d_alone() -> None:
+    arms = {"wide": {"extends": "vanilla", "d": 8}, "zero": {"extends": "vanilla", "missing_image": "zero"}}
+    chosen = toy.settings(**given(run={}, arms=arms, features={"vanilla": FILES}))
+    assert [chosen.given("g", arm) is None for arm in ("wide", "zero")] == [False, True]
 
 
 def test_a_backbone_cannot_read_more_neighbours_than_are_found() -> None:
@@ -477,10 +519,46 @@ def test_content_free_backbones_run_once_a_seed() -> None:
     ]
 
 
+def test_a_fault_of_an_arm_is_not_repeated_for_those_that_extend_it() -> None:
+    said = faults(arms={"cliper": {"image": "clop", "temperature": 0}})
+    assert said == "toy: arms.cliper.temperature: 0 must be at least 1e-09"
+    said = faults(arms={"cliper": {"image": "clop", "text": "clop"}})
+    assert said.count("arms.") == 2
+    said = faults(arms={"as_released": {"views": ["title", "colour"]}})  # its own
+    assert said.startswith("toy: arms.as_released.views: unknown view of as_released 'colour'")
+
+
+def test_no_studies_is_a_line() -> None:
+    assert toy.settings(studies=None).studies == {}
+    whole = config.load([toy.REPOSITORY / "config.yaml"])
+    assert {cell.arm for cell in toy.settings(studies=None).cells} < {cell.arm for cell in whole.cells}
+
+
+def test_the_shipped_studies_are_the_papers_and_more() -> None:
+    shipped = config.load([toy.REPOSITORY / "config.yaml"])
+    assert list(shipped.studies)[:5] == ["table3", "fig2", "fig3", "fig4", "fig6"]
+    assert shipped.studies_of_run == shipped.studies
+    for name in ("table3", "fig2", "fig3", "fig4", "fig6", "controls", "slips", "missing"):
+        first = shipped.variations(name)[0]
+        assert (first.backbone, first.arm) == ("freedom", "cliper")
+    printed = [float(row["temperature"]) for row in read_csv("paper/table3.csv")]
+    assert list(shipped.studies["table3"].vary.temperature or ()) == list(dict.fromkeys(printed))
+    square = {(shipped.features("baby", arm), shipped.arm(arm).d) for _, _, _, _, arm in shipped.variations("capacity")}
+    assert len(square) == 4
+    assert {shipped.features("sports", arm).given for arm in ("vanilla", "vanilla_matched")} == {  # type: ignore[union-attr]
+        "image_features_Sports_and_Outdoors.b"
+    }
+    released = shipped.features("baby", shipped.variations("slips")[-1].arm)
+    assert isinstance(released, MadeFeatures)
+
+
+DEMO = ["../cliper/data/demo"]
+
+
 def test_every_overlay_in_the_repository_fits_the_shipped_config() -> None:
-    for overlays in (["films"], ["films", "films_fusions"], ["line"], ["../cliper/data/demo"]):
+    for overlays in (["films"], ["films", "films_fusions"], [*DEMO, "line"], DEMO, ["../cliper/data/quick"]):
         paths = [toy.REPOSITORY / "config.yaml", *(toy.REPOSITORY / f"tests/{name}.yaml" for name in overlays)]
-        assert config.load(paths).name in ("films", "films-fusions", "demo", "paper")
+        assert config.load(paths).name in ("films", "films-fusions", "demo", "quick")
 
 
 @pytest.mark.parametrize("more", [[], ["reference_films_norm.yaml"], ["reference_films_slmrec.yaml"]])

@@ -250,14 +250,17 @@ def test_estimates_follow_items_interactions_and_cells(workdir: Path) -> None:
     run = {"datasets": ["baby"], "backbones": ["freedom", "lightgcn"], "seeds": [1]}
     one, two = (Layout(toy.settings(run=run | {"seeds": seeds})) for seeds in ([1], [1, 2]))
     hours = doctor.estimate_hours(one)
-    # Baby has 7,050 items, 160,792 interactions; two arms of FREEDOM at 14.9 s an epoch of 118,551
-    assert hours["crawl"] == pytest.approx(7050 / 100 / 3600)
+    # Baby has 7,050 items, 160,792 interactions; two arms of FREEDOM at 14.9 s an epoch of 118,551, and at d 512
+    assert hours["crawl"] == pytest.approx({"baby": 7050 / 100 / 3600})
     own = Layout(toy.settings(run=run | {"seeds": [1]}, datasets={"baby": {"image_folder": "pictures"}}))
-    assert doctor.estimate_hours(own)["crawl"] == 0
-    assert hours["train"] == pytest.approx(2 * 14.9 * 100 * 160_792 / 118_551 / 3600)
-    assert doctor.estimate_hours(two)["train"] == pytest.approx(2 * hours["train"])
-    # vanilla: an image of another encoder, one text; cliper: an image and five texts of ViT-L
-    assert hours["encode"] == pytest.approx(7050 * (0.08 + 0.03 + 1.5 + 5 * 0.09) / 3600)
+    assert doctor.estimate_hours(own)["crawl"] == {}
+    vanilla = 14.9 * 100 * 160_792 / 118_551 / 3600
+    small, wide = dict.fromkeys(["vanilla", "cliper_small"], vanilla), ["vanilla_matched", "cliper"]
+    assert hours["train"] == pytest.approx(small | dict.fromkeys(wide, vanilla * 8**0.47))
+    assert doctor.estimate_hours(two)["train"] == pytest.approx({arm: 2 * h for arm, h in hours["train"].items()})
+    # vanilla: one text, its images' features come with the data; cliper: an image and five texts of ViT-L
+    long = 7050 * (1.5 + 5 * 0.15) / 3600
+    assert hours["encode"] == pytest.approx({"minilm": 7050 * 0.03 / 3600, "longclip-l": long})
 
 
 def test_an_encoder_of_a_size_that_nobody_timed_counts_as_a_small_one(
@@ -265,8 +268,34 @@ def test_an_encoder_of_a_size_that_nobody_timed_counts_as_a_small_one(
 ) -> None:
     run = {"datasets": ["baby"], "backbones": ["freedom"], "arms": ["cliper"]}
     layout = Layout(toy.settings(run=run))
-    monkeypatch.setattr(type(layout.config.encoder("clip-vit-l14").settings), "size", "giant")
-    assert doctor.estimate_hours(layout)["encode"] == pytest.approx(7050 * (0.08 + 5 * 0.03) / 3600)
+    monkeypatch.setattr(type(layout.config.encoder("longclip-l").settings), "size", "giant")
+    assert sum(doctor.estimate_hours(layout)["encode"].values()) == pytest.approx(7050 * (0.08 + 5 * 0.03) / 3600)
+
+
+def test_a_shorter_context_and_a_smaller_d_cost_less(workdir: Path) -> None:
+    run = {"datasets": ["baby"], "backbones": ["mmgcn"], "arms": ["cliper"]}
+    encoder = {"image": "clip-vit-l14", "text": "clip-vit-l14"}
+    long, short = (Layout(toy.settings(run=run, arms={"cliper": arm})) for arm in ({}, encoder | {"d": 64}))
+    for stage in ("encode", "train"):
+        less, more = (sum(doctor.estimate_hours(layout)[stage].values()) for layout in (short, long))
+        assert less < more
+
+
+def test_the_features_of_2014_are_asked_for_with_their_size(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def head(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(19_800_000_000 if request.path.endswith(".b") else 10))
+        request.end_headers()
+
+    with serve(head, method="HEAD") as url:
+        baby = {"source": {"mirrors": [url]}}
+        run = {"datasets": ["baby"], "arms": ["vanilla"], "seeds": [1]}
+        overlaid = {"run": run, "datasets": {"baby": baby}, "studies": None}
+        examine(workdir, overlaid)
+    shown = capsys.readouterr().out
+    assert f"can be fetched  image_features_Baby.b of baby: {url}/image_features_Baby.b, 19,800,000,000 bytes" in shown
+    assert "disk: about 20.0 GB to be written" in shown
+    assert "encoder lite0" not in shown
 
 
 def test_backbones_without_features_need_neither_images_nor_encoders(

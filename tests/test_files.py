@@ -20,7 +20,7 @@ from cliper.layout import FILES
 from cliper.models.training.checkpoint import EVERY_S, Checkpoint
 from cliper.schemas import TABLES
 from cliper.stages import STAGES
-from cliper.tools.export import write_matrix, write_rows
+from cliper.tools.exports.toolbox import write_matrix, write_rows
 
 USERS = pl.DataFrame({"user": [0, 1], "user_id": ["a", "b"]})
 

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,7 @@ SA = MadeFeatures(
     vectors="raw",
     missing_field="sentence",
     missing_image="mean",
+    control=None,
 )
 
 
@@ -140,7 +142,7 @@ def test_every_fusion_ignores_zero_vectors_that_are_added_and_keeps_items_apart(
     weights = np.full((4, 2), 0.5, dtype=np.float32)
     fused = join(name)(text, weights)
     assert fused.dtype == np.float32
-    assert (fused[1] == 0).all()
+    assert (fused[1] == 0).all() or name == "mlp_frozen"  # its layer adds a bias
     for item in range(4):  # the slow twin: one item at a time
         alone = join(name)(text[item : item + 1], weights[item : item + 1])
         np.testing.assert_allclose(fused[item : item + 1], alone, atol=1e-6)
@@ -366,6 +368,95 @@ def test_an_arm_takes_the_views_that_it_names_in_its_order(two_views: Config) ->
     assert features["image"].to_numpy() == pytest.approx(f32([[0.6, 0.8]] * 2))
 
 
+def test_the_frozen_mlp_is_a_layer_that_torch_could_have_drawn_and_is_the_same_in_every_run() -> None:
+    text = f32(np.random.default_rng(1).standard_normal((50, 5, 64)))
+    fused = join("mlp_frozen")(text, np.full((50, 5), 0.2, np.float32))
+    assert fused.shape == (50, 64)
+    assert (fused == join("mlp_frozen")(text, np.full((50, 5), 0.2, np.float32))).all()
+    # Weights uniform within 1/sqrt(n) have variance 1/(3n), so n inputs of variance 1 sum to a variance of 1/3.
+    inner = np.where(fused > 0, fused, fused / 0.01)  # undoes LeakyReLU
+    assert inner.std() == pytest.approx(3**-0.5, rel=0.05)
+    # Affine before LeakyReLU: the middle of two rows ends in the middle.
+    a, b = text[:1], text[1:2]
+    rows = np.concatenate([(a + b) / 2, a, b])
+    halfway, *ends = join("mlp_frozen")(rows, np.ones(rows.shape[:2]))
+    linear = [np.where(x > 0, x, x / 0.01) for x in (halfway, *ends)]
+    assert linear[0] == pytest.approx((linear[1] + linear[2]) / 2, abs=1e-5)
+
+
+def fused_under(control: str | None, **changes: object) -> tuple[Config, pl.DataFrame]:
+    """Features of six items, the last without an image, the second without a text; similarity weights the views."""
+    drawn = np.random.default_rng(2)
+    text = {view: f32(drawn.standard_normal((6, 4))) for view in ("a", "b")}
+    settings = with_arm(control=control, **changes)
+    missing = [False, True, False, False, False, False]
+    write_embeddings(settings, text, f32(drawn.standard_normal((6, 4)) + 3), missing)
+    toy.run("fuse", settings, dataset="toy", arm="cliper")
+    return settings, read(settings, "features")
+
+
+def test_shuffled_images_are_anothers_in_weights_and_features_alike(workdir: Path) -> None:
+    (own, plain), (other, shuffled) = fused_under(None), fused_under("shuffled_images")
+    before, after = (table["image"].to_numpy() for table in (plain, shuffled))
+    assert sorted(after[:5].tolist()) == sorted(before[:5].tolist())
+    assert not (after[:5] == before[:5]).all(axis=1).any()  # no item keeps its own
+    assert (after[5] == before[5]).all()  # the mean of the others stays
+    assert shuffled["image_is_filled"].to_list() == plain["image_is_filled"].to_list() == [False] * 5 + [True]
+    text = np.stack([read_views(other, view) for view in ("b", "a")], axis=1)
+    weights = equations.similarity_weights(
+        equations.cosine_similarities(text, after), np.ones((6, 2), bool), temperature=0.5
+    )
+    assert shuffled["text"].to_numpy()[:5] == pytest.approx(equations.fuse_weighted(text, weights)[:5], abs=1e-6)
+    assert not np.allclose(shuffled["text"].to_numpy()[:5], plain["text"].to_numpy()[:5])
+    assert toy.path(own, "features", dataset="toy", arm="cliper") != toy.path(
+        other, "features", dataset="toy", arm="cliper"
+    )
+    assert read(own, "fallbacks").equals(read(other, "fallbacks"))
+
+
+def read_views(settings: Config, view: str) -> np.ndarray:
+    where = {"dataset": "toy", "encoder": "bridge", "prompts": "two", "view": view, "range": 0, "ranges": 1}
+    embeddings = files.read_table(toy.path(settings, "text_embeddings", **where), "text_embeddings")["embedding"]
+    found: np.ndarray = embeddings.to_numpy()
+    return found
+
+
+def test_noise_has_the_size_of_the_features_and_nothing_else_of_them(workdir: Path) -> None:
+    (_, plain), (settings, noise), (_, again) = (fused_under(name) for name in (None, "noise", "noise"))
+    assert noise.equals(again)
+    for part in ("image", "text"):
+        real, drawn = plain[part].to_numpy(), noise[part].to_numpy()
+        assert drawn.shape == real.shape
+        assert 0.5 < np.sqrt((drawn**2).mean() / (real**2).mean()) < 2  # of 24 draws
+        assert abs(np.corrcoef(real.ravel(), drawn.ravel())[0, 1]) < 0.6
+    assert not np.allclose(noise["image"].to_numpy(), noise["text"].to_numpy())
+    assert noise["image_is_filled"].to_list() == plain["image_is_filled"].to_list()
+    assert (
+        files.read_metadata(toy.path(settings, "features", dataset="toy", arm="cliper"), "features")["control"]
+        == "noise"
+    )
+
+
+def test_text_only_has_no_image_in_features_weights_or_flags(workdir: Path) -> None:
+    settings, features = fused_under("text_only")
+    assert not features["image"].to_numpy().any()
+    assert features["image_is_filled"].all()
+    assert features["text_is_filled"].to_list() == [False, True] + [False] * 4
+    weights = read(settings, "view_weights")
+    assert (weights["weight"] == 0.5).all()
+    assert weights["rank"].null_count() == weights.height
+    uniform = fused_under(None, fusion="mean", temperature=None)[1]
+    assert features["text"].to_numpy() == pytest.approx(uniform["text"].to_numpy())
+    assert read(settings, "fallbacks").filter(missing="cover image")["n_items"].item() == 1  # what the data lack
+
+
+def test_image_only_has_no_text_in_features_or_flags(workdir: Path) -> None:
+    (_, plain), (_, features) = fused_under(None), fused_under("image_only")
+    assert not features["text"].to_numpy().any()
+    assert features["text_is_filled"].all()
+    assert features.select("image", "image_is_filled").equals(plain.select("image", "image_is_filled"))
+
+
 def test_a_default_image_is_read_where_the_arm_asks_for_it(two_views: Config) -> None:
     text = {"a": f32([[0, 1], [0, 1]]), "b": f32([[1, 0], [1, 0]])}
     write_embeddings(two_views, text, f32([[1, 0], [9, 9]]), [False, False])
@@ -543,6 +634,25 @@ def test_cnn_features_of_2014_take_the_place_of_an_image_encoder(with_image_file
         "image": "image_features_Toy.b",
         "text": "minilm (sentence)",
     }
+
+
+@pytest.mark.parametrize(("policy", "filled"), [("mean", 3), ("zero", 0), ("drop_item", 3)])
+def test_items_that_the_features_of_2014_lack_are_counted_and_filled_as_the_arm_says(
+    with_image_file: Config, policy: str, filled: float
+) -> None:
+    arm = changed_arm(with_image_file, missing_image=policy)
+    write_image_file(image_file(arm), B000000000=2, B000000002=4)
+    toy.run("fuse", arm, dataset="toy", arm="vanilla")
+    features = files.read_table(toy.path(arm, "features", dataset="toy", arm="vanilla"), "features")
+    assert features["image"].to_numpy()[1, 1] == filled
+    fallbacks = files.read_table(toy.path(arm, "fallbacks", dataset="toy", arm="vanilla"), "fallbacks")
+    assert fallbacks.filter(missing="cover image").rows() == [("cover image", policy, 1)]
+
+
+def changed_arm(settings: Config, **values: Any) -> Config:
+    """With other values for the arm vanilla."""
+    vanilla = settings.arms["vanilla"].model_copy(update=values)
+    return settings.model_copy(update={"arms": settings.arms | {"vanilla": vanilla}})
 
 
 @pytest.mark.parametrize(

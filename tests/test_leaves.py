@@ -45,6 +45,7 @@ def toy_config(folder: Path) -> dict[str, Any]:
     raw |= toy.dataset(folder / "raw", image_folder=str(folder / "images"), min_rating=1)
     raw["datasets"]["toy"]["drop_items_without_metadata"] = False
     raw["run"] |= {"backbones": list(raw["backbones"]), "arms": ["vanilla", "cliper"]}
+    raw["studies"] = {}
     raw["encoders"] = {name: raw["encoders"][name] for name in ("bridge", "minilm", "lite0")}
     cliper = {"image": "bridge", "text": "bridge", "missing_image": "default_image", "views": ["title", "global"]}
     raw["arms"] = {
@@ -53,6 +54,8 @@ def toy_config(folder: Path) -> dict[str, Any]:
         "content_free": {"d": 8},
     }
     raw["train"] |= {"max_epochs": 2, "device": "cpu", "weight_decay_on": "parameters"}  # which both behaviours have
+    grid = {"grid": {"learning_rate": [0.001, 0.01], "n_layers": [1, 2]}, "draws": None}
+    raw["search"] |= {"rungs": [1], "keep": 0.6, "spaces": {"lightgcn": {"content_free": grid}}}
     raw["encode"] |= {"device": "cpu", "store": str(folder / "vectors")}
     return raw
 

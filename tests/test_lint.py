@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,9 @@ def random_metrics(
     return pl.DataFrame(rows, schema={"metric": pl.String, "k": pl.Int64, "value": pl.Float64}, orient="row"), counts
 
 
-def column(numbers: dict[tuple[str, int], float], *, dataset: str = "baby", arm: str = "cliper") -> pl.DataFrame:
+def column(
+    numbers: Mapping[tuple[str, int], float | None], *, dataset: str = "baby", arm: str = "cliper"
+) -> pl.DataFrame:
     rows = [(dataset, "freedom", arm, metric, k, mean) for (metric, k), mean in numbers.items()]
     schema = dict.fromkeys(lint.KEY, pl.String) | {"k": pl.Int64, "mean": pl.Float64}
     return pl.DataFrame(rows, schema=schema, orient="row")
@@ -96,8 +98,9 @@ def test_a_plausible_value_in_its_place_is_not_found(tmp_path: Path) -> None:
     [
         ({("ndcg", 50): 4.44}, "N rises by 0.24 from K = 20, but R's 5.39 are worth 0.9502 or more"),
         ({("ndcg", 50): 4.10}, "N rises by -0.1 from K = 20, but R's 5.39 are worth"),
+        ({("ndcg", 20): 2.0, ("ndcg", 50): 3.1}, "N rises by 2 from K = 0, but R's 9.41 are worth 2.142 or more"),
         ({("recall", 50): 9.30}, "R falls by 0.11 from K = 20"),
-        ({("ndcg", 50): float("nan")}, "ndcg is nan"),
+        ({("ndcg", 50): float("nan")}, "ndcg is nan, which is no percentage"),
         ({("recall", 50): 100.2, ("ndcg", 50): 50.0}, "recall is 100.2, which is no percentage"),
     ],
 )
@@ -154,6 +157,34 @@ def test_a_number_that_the_paper_did_not_print_is_named() -> None:
     assert said(table) == []
     assert said(table.with_columns(arm=pl.lit("vanilla"))) == [
         "baby freedom vanilla at K = 20: the paper's recall is 9.92, not 10.26"
+    ]
+
+
+def test_a_cell_that_was_not_run_is_no_fault_but_an_empty_one_is() -> None:
+    absent = [column(dict.fromkeys(FREEDOM), arm=arm) for arm in ("text_only", "noise")]
+    run = column(FREEDOM).with_columns(n_seeds=3, sd=0.1)
+    assert (
+        said(pl.concat([run, *(each.with_columns(n_seeds=0, sd=None) for each in absent)], how="vertical_relaxed"))
+        == []
+    )
+    empty = pl.concat([run, absent[0].with_columns(n_seeds=3, sd=0.1)], how="vertical_relaxed")
+    assert said(empty)[0] == "baby freedom text_only at K = 20: recall is missing or no number"
+
+
+def test_a_gain_that_the_means_do_not_give_is_named() -> None:
+    base, arm = column({("recall", 20): 8.0}, arm="vanilla"), column({("recall", 20): 8.8})
+    gains = {"gain": pl.lit(10.0), "gain_low": pl.lit(4.0), "gain_high": pl.lit(16.0)}
+    table = pl.concat(
+        [
+            base.with_columns(base=None, gain=None, gain_low=None, gain_high=None),
+            arm.with_columns(base=pl.lit("vanilla"), **gains),
+        ],
+        how="vertical_relaxed",
+    )
+    assert said(table) == []
+    swapped = table.with_columns(mean=pl.col("mean").reverse())
+    assert said(swapped) == [
+        "baby freedom cliper: recall@20 is said to gain 10.00 % over vanilla, its means give -9.09 %"
     ]
 
 

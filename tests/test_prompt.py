@@ -241,8 +241,8 @@ def test_a_preview_counts_tokens_where_the_encoder_is_ready_and_says_how_to_get_
     assert lines[:2] == ["joined_fields, item 0 (i)", "  joined [minilm 3 tokens]: T"]  # with the marks of both ends
     assert lines[2:4] == ["as_described, item 0 (i)", "  title: The product title is T."]
     (warning,) = printed.err.splitlines()
-    assert warning.startswith("cliper prompt: warning: tokens of clip-vit-l14 are not counted: ")
-    command = f"python -m cliper weights {' '.join(CONFIG)} --encoder clip-vit-l14"
+    assert warning.startswith("cliper prompt: warning: tokens of longclip-l are not counted: ")
+    command = f"python -m cliper weights {' '.join(CONFIG)} --encoder longclip-l"
     assert warning.endswith(f"weights.json is missing. Run: {command}")
 
 

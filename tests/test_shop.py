@@ -104,6 +104,36 @@ def test_every_fault_of_metadata_and_ratings_survives_the_core(rows, metadata, o
     assert any(n_rows == 2 and row[1] in survivors for row, n_rows in Counter(rows).items())
 
 
+def test_a_share_of_titles_shelves_and_descriptions_misleads_each_on_its_own(opened, metadata):
+    kinds = opened.words["kinds"]
+    seen = Counter()
+    for line in metadata.values():
+        own = kinds[opened.items[line["asin"]].kind]
+        nouns = sum(kind["noun"].title() in line.get("title", "") for kind in kinds.values())
+        assert nouns in ((1, 4) if "title" in line else (0,))  # its own, and three others
+        wrong = {
+            "title": nouns == 4,
+            "categories": line.get("categories", [own["path"]]) != [own["path"]],
+            "description": "known for" in line.get("description", ""),
+        }
+        seen.update(field for field, is_wrong in wrong.items() if is_wrong)
+        seen[sum(wrong.values())] += 1
+    for field, share in shop.MISLEADING.items():
+        assert abs(seen[field] / len(metadata) - share) < 0.06, field
+    assert all(seen[n] > 5 for n in (0, 1, 2, 3))
+    texts = Counter(line["description"] for line in metadata.values() if "known for" in line.get("description", ""))
+    assert max(texts.values()) > 10 and len(texts) == 12  # one a brand
+
+
+def test_taste_follows_the_truth_not_the_fields(opened, monkeypatch):
+    monkeypatch.setattr(shop, "MISLEADING", dict.fromkeys(shop.MISLEADING, 0))
+    honest = shop.open_shop(port=shop.PORT)
+    assert honest.files["ratings_Shop.csv"] == opened.files["ratings_Shop.csv"]
+    assert honest.files["meta_Shop.json.gz"] != opened.files["meta_Shop.json.gz"]
+    item = next(iter(opened.items.values()))
+    assert shop.draw_picture(item, honest.words) == shop.draw_picture(item, opened.words)
+
+
 def test_every_fault_of_images_survives_the_core_and_most_images_are_fine(opened, survivors):
     faults = Counter(opened.items[item].fault for item in survivors)
     assert set(faults) == {"", *shop.IMAGE_FAULTS}

@@ -119,7 +119,7 @@ def test_a_log_cannot_write_to_the_terminal(settings: Config, capsys: pytest.Cap
 
 
 def test_it_answers_at_once(workdir: Path) -> None:
-    """For the paper's 404 jobs, without a library that computes."""
+    """For the paper's 1,337 jobs, without a library that computes."""
     code = (
         "import sys, time; from cliper.__main__ import main\n"
         f"assert main(['status', '--config', {str(toy.REPOSITORY / 'config.yaml')!r}]) == 0\n"
@@ -128,6 +128,6 @@ def test_it_answers_at_once(workdir: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     head, *_, seconds = ran.stdout.splitlines()
-    assert head == "paper: 0 of 404 jobs are done"
+    assert head == "paper: 0 of 1,337 jobs are done"
     print(f"{seconds} s of CPU")  # about 0.35
     assert float(seconds) < 1.5

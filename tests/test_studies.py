@@ -43,15 +43,14 @@ def test_each_value_is_one_derived_arm_after_the_base() -> None:
 
 
 def test_an_arm_that_equals_a_named_one_shares_its_cells() -> None:
-    config = with_study({"temperature": [0.1], "d": [64]}, arms={"small": {"extends": "cliper", "d": 64}})
-    assert arms_of(config) == ["cliper", "cliper", "small"]
-    assert config.fair_arms == {64: ("vanilla", "small"), 512: ("vanilla.d-512", "cliper")}
+    config = with_study({"temperature": [0.1], "d": [64]}, arms={"vanilla_matched": {"d": 511}})
+    assert arms_of(config) == ["cliper", "cliper", "cliper_small"]
+    assert config.fair_arms == {64: ("vanilla", "cliper_small"), 512: ("vanilla.d-512", "cliper")}
     assert len(config.cells) == len(set(config.cells)) == 2 * 4
 
 
 def test_another_fusion_needs_no_temperature() -> None:
-    config = with_study({"fusion": ["mean", "sa"]}, arms={"even": {"extends": "cliper", "fusion": "mean"}})
-    assert arms_of(config) == ["cliper", "even", "cliper"]
+    assert arms_of(with_study({"fusion": ["mean", "sa"]})) == ["cliper", "uniform_weights", "cliper"]
 
 
 def test_a_text_encoded_otherwise_leaves_images_and_weights_as_they_are() -> None:

@@ -218,6 +218,7 @@ def test_table2_says_where_features_were_given(workdir: Path) -> None:
         "own on Mine: features as given with the data, d 8.",
         "vanilla on Mine: features as given with the data, d 64.",
     ]
+    overlay["datasets"]["baby"] = {"source": {"features": None}}
     mixed = notes(**overlay, run={"datasets": ["g", "baby"], "arms": ["vanilla"]})
     assert mixed[1:3] == [
         "vanilla on Mine: features as given with the data, d 64.",

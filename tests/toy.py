@@ -20,8 +20,8 @@ SHARED = REPOSITORY.parent / "shared"
 
 
 def settings(**overlay: Any) -> Config:
-    """The shipped config with an overlay laid over it."""
-    return config.structure(config.lay_over(deepcopy(shipped()), overlay), where="toy")
+    """The shipped config without its studies, with an overlay laid over it."""
+    return config.structure(config.lay_over(deepcopy(shipped()) | {"studies": {}}, overlay), where="toy")
 
 
 def changed(settings: Config, section: str, **values: Any) -> Config:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config.collect import Dataset
 from cliper.config.features import MADE_BY, Arm, JoinedView, MadeArm
+from cliper.config.models import Space
 from cliper.config.studies import Study, base_of
 from cliper.config.tuning import ANY, CellSettings, Flat, change
 from cliper.config.whole import CONTENT_FREE, Config
@@ -17,6 +19,7 @@ from cliper.features.fusion.rows import FUSIONS
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.stages import SHARED
 
+UNSEARCHED = ("behaviour", "threads", "device")  # neighbours are found by the behaviour too; the others are machines'
 CUT_BY = ("min_rating", "k_core", "split_seed", "drop_items_without_metadata")  # settings of datasets
 
 
@@ -33,7 +36,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
     for name, dataset in config.datasets.items():
         yield from (f"datasets.{name}{fault}" for fault in _of_split(dataset))
         yield from (f"datasets.{name}.source{fault}" for fault in _of_files(config, name))
-        yield from (f"datasets.{name}.source.features{fault}" for fault in _of_given(config, dataset))
+        yield from (f"datasets.{name}.source.features{fault}" for fault in _of_given(config, name))
     yield from _of_tuned(config)
     for name, arm in config.arms.items():
         if name != CONTENT_FREE:
@@ -48,6 +51,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
                 yield f"prompts.{name}.{view}.views: the view joins itself; leave it out"
     for name, backbone in config.backbones.items():
         yield from (f"backbones.{name}{fault}" for fault in _of_graph(config, backbone.settings))
+    yield from _of_search(config)
     if beyond := set(config.tabulate.cutoffs) - set(config.evaluate.cutoffs):
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
 
@@ -71,9 +75,12 @@ def _of_run(config: Config) -> Iterator[str]:
 def _of_decay(config: Config) -> Iterator[str]:
     """An L2 term of the batch for backbones whose loss has none in the toolbox, where all is to be as there."""
     found = dict[str, None]()
-    with suppress(ConfigError):  # of an unknown name, which is a fault of its own
-        for dataset, backbone, arm in dict.fromkeys(cell[:3] for cell in config.cells):
-            chosen, _, train = config.cell_settings(dataset, backbone, arm)
+    with suppress(ConfigError):  # of an unknown name or a value, which is a fault of its own
+        tried = [(cell[1], config.cell_settings(*cell)) for cell in config.trained]
+        for dataset, backbone, arm in config.searches:
+            given = config.cell_settings(dataset, backbone, arm)
+            tried += [(backbone, change(given, flat)) for flat in config.trials(backbone, arm)]
+        for backbone, (chosen, _, train) in tried:
             if train.behaviour == "as_mmrec" and train.weight_decay_on == "batch" and train.weight_decay:
                 found |= {backbone: None} if chosen.settings.decays_by_adam else {}
     if found:
@@ -170,18 +177,56 @@ def _of_graph(config: Config, settings: BackboneSettings) -> Iterator[str]:
             yield f".{key}: {n} is more than neighbours.{kind}"
 
 
-def _of_given(config: Config, dataset: Dataset) -> Iterator[str]:
+def _of_search(config: Config) -> Iterator[str]:
+    """A search of what there is not, and values that its backbones do not take."""
+    spaces = config.search.spaces or {}
+    seeds = {*config.run.seeds, *(seed for study in config.studies.values() for seed in study.seeds or ())}
+    if spaces and config.search.seed in seeds:
+        yield f"search.seed: {config.search.seed} is a seed of cells too; choose one that trains nothing but trials"
+    for name, arms in spaces.items():
+        if name not in config.backbones:
+            yield f"search.spaces: {unknown('backbone', name, config.backbones)}"
+            continue
+        uses_features = config.backbone(name).settings.uses_features
+        known = [arm for arm in config.arms if arm == base_of(arm) and uses_features != (arm == CONTENT_FREE)]
+        for arm, space in arms.items():
+            if arm not in known:
+                yield f"search.spaces.{name}: {unknown('arm', arm, known)}"
+            else:
+                yield from (f"search.spaces.{name}.{arm}.{fault}" for fault in _of_space(config, name, space))
+
+
+def _of_space(config: Config, backbone: str, space: Space) -> Iterator[str]:
+    """Values of a grid that a cell does not take."""
+    for key, values in space.grid.items():
+        if key in UNSEARCHED:
+            yield f"grid.{key}: it is one for all cells; set it in train"
+            continue
+        for value in values:
+            for fault in _of_flat(config, backbone, {key: value}):
+                yield f"grid.{fault if fault.startswith(f'{key}: ') else f'{key}: {fault}'}"
+
+
+def _of_given(config: Config, dataset: str) -> Iterator[str]:
     """Features that come with a dataset, for arms that are unknown or cannot use them."""
     known = {name for name in config.arms if name == base_of(name)} - {CONTENT_FREE}
-    for name, given in sorted(dataset.source.settings.given_features.items()):
-        if name not in known:
-            yield f": {unknown('arm', name, known)}"
-        elif given.text is None and (fault := _of_given_images(config.arms[name])):
-            yield f".{name}: {fault}"
+    listed = config.datasets[dataset].source.settings.given_features
+    yield from (f": {unknown('arm', name, known)}" for name in sorted(listed.keys() - known))
+    faults = {
+        name: fault
+        for name, arm in config.arms.items()
+        if name != CONTENT_FREE and (given := config.given(dataset, name)) and (fault := _why_not(arm, given))
+    }
+    yield from (
+        f".{name}: {fault}" for name, fault in faults.items() if faults.get(str(config.arms[name].extends)) != fault
+    )
 
 
-def _of_given_images(arm: Arm) -> str | None:
-    """Why an arm cannot use given image features alone; None if it can."""
+def _why_not(arm: Arm, given: GivenFiles) -> str | None:
+    """Why an arm cannot use given features; None if it can."""
+    if given.text is not None:
+        control = getattr(arm, "control", None)
+        return control and f"given features are used as they are, so control {control} changes nothing; remove one"
     if not isinstance(arm, MadeArm):
         return f"the text features are missing; give them too, or name {', '.join(MADE_BY[1:])} in the arm"
     if FUSIONS[arm.fusion].compares_image:
@@ -216,6 +261,8 @@ def _of_arm(config: Config, arm: MadeArm) -> Iterator[str]:
         yield f"temperature: given with fusion {weighers}, and only there"
     if compares and arm.image != base_of(arm.text):
         yield f"fusion: {arm.fusion} compares image and text, so both need the same encoder"
+    if arm.control == "text_only" and arm.missing_image == "drop_item":
+        yield "control: with text_only no item has an image, and missing_image drop_item drops them all; choose another"
 
 
 def _is_circular(views: Mapping[str, Any], view: str, above: tuple[str, ...] = ()) -> bool:

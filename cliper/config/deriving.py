@@ -32,7 +32,7 @@ def with_derived(config: Config) -> tuple[Config, list[str]]:
 def changed_arm(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """An arm with some other keys. τ goes where the other fusion has none, unless it is among the keys."""
     arm = {**base, **own}
-    fusion = FUSIONS.get(arm.get("fusion", ""))
+    fusion = FUSIONS.get(str(arm.get("fusion")))
     if "temperature" not in own and fusion is not None and not fusion.compares_image:
         arm["temperature"] = None
     return arm

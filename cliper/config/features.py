@@ -30,6 +30,7 @@ from cliper.variants import Variant
 
 MissingImage = Literal["mean", "zero", "default_image", "drop_item"]
 Step = Literal["entities", "tags", "control_characters", "white_space", "line_breaks", "noise", "csv_missing"]
+Control = Literal["shuffled_images", "noise", "text_only", "image_only"]
 Encoder = Annotated[Variant[EncoderSettings], PlainValidator(ENCODERS.choose), ENCODERS.schema()]
 MADE_BY = ("image", "text", "prompts", "fusion")  # keys of an arm whose features are made here
 
@@ -136,11 +137,17 @@ class MadeArm(Fuse, BareArm):
     views: Distinct[Name] | None = Field(
         None, description="views of the prompt set, in the order in which they are fused; left out: all of them"
     )
+    control: Control | None = Field(
+        None,
+        description="takes something away, to see what a gain rests on. shuffled_images: each item has the image of "
+        "another one, before views are weighed; noise: image and text features are normal noise of the same size; "
+        "text_only, image_only: the other features are zeros. Left out: none",
+    )
 
 
 def is_made(raw: Any) -> bool:
     """Whether an arm says how its features are made."""
-    return isinstance(raw, Mapping) and bool(raw.keys() & {*MADE_BY, "temperature", "views"})
+    return isinstance(raw, Mapping) and bool(raw.keys() & {*MADE_BY, "temperature", "views", "control"})
 
 
 def as_arm(raw: Any) -> BareArm | MadeArm:

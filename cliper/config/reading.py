@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +41,25 @@ def structure(raw: Mapping[str, Any], *, where: str) -> Config:
         complete, inherited = _complete(raw)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
+    bases = {name: _mapping(arm).get("extends") for name, arm in _mapping(raw.get("arms")).items()}
     try:
         config, found = with_derived(Config.model_validate(_as_tuples(complete)))
         found += find_contradictions(config)
+        bases = {name: arm.extends for name, arm in config.arms.items()}
     except ValidationError as error:
         # report a fault of the section prompt or fuse there, not for each view or arm that inherits it
         found = [f"{place}: {text}" for place, text in faults(error) if not place.startswith(inherited)]
     if found:
-        raise ConfigError("; ".join(f"{where}: {fault}" for fault in found))
+        raise ConfigError("; ".join(f"{where}: {fault}" for fault in found if not _is_inherited(fault, found, bases)))
     return config
+
+
+def _is_inherited(fault: str, found: Collection[str], bases: Mapping[str, str | None]) -> bool:
+    """Whether an arm has a fault from the one that it extends, where it is reported."""
+    return any(
+        base is not None and fault.startswith(own := f"arms.{name}.") and f"arms.{base}.{fault[len(own) :]}" in found
+        for name, base in bases.items()
+    )
 
 
 def write(raw: Mapping[str, Any], path: Path) -> None:
@@ -129,13 +139,13 @@ def _complete(raw: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _extended(arms: Mapping[str, Any], name: str, below: tuple[str, ...] = ()) -> Any:
-    """An arm with the keys of the one that it extends; unknown names are left to the check for contradictions."""
+    """An arm with the keys of the one that it extends. Raises ConfigError if that is unknown or extends this one."""
     arm = arms[name]
-    base = arm.get("extends") if isinstance(arm, Mapping) else None
-    if base is None or not isinstance(arms.get(base), Mapping):
-        if base is not None:
-            raise ConfigError(f"arms.{name}.extends: {unknown('arm', str(base), arms)}")
+    base = _mapping(arm).get("extends")
+    if not isinstance(base, str):  # what else it may be, the check of types reports
         return arm
+    if not isinstance(arms.get(base), Mapping):
+        raise ConfigError(f"arms.{name}.extends: {unknown('arm', base, map(str, arms))}")
     if base in (*below, name):
         raise ConfigError(f"arms.{name}.extends: {base} extends {name} itself; leave it out")
     return changed_arm(_extended(arms, base, (*below, name)), arm)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
 from cliper.config.features import Arm, Encode, Encoder, Fuse, MadeArm, Prompt, View
-from cliper.config.models import Backbones, Evaluate, Neighbours, Train
+from cliper.config.models import Backbones, Evaluate, Neighbours, Search, Train
 from cliper.config.report import Compare, Tabulate
 from cliper.config.studies import OF_DATASET, Comparison, Study, Variation, base_of, derived, parent_of
-from cliper.config.tuning import CellSettings, Tuned, tune
+from cliper.config.trials import slots_of, trials_of
+from cliper.config.tuning import CellSettings, Tuned, tune, varies
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.models.backbones.base_settings import BackboneSettings
@@ -64,6 +65,7 @@ class MadeFeatures:
     vectors: str
     missing_field: str
     missing_image: str
+    control: str | None
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -79,12 +81,23 @@ class GivenFeatures:
     text: str  # file
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Whose selected settings a cell takes: those of the names that its own derive from."""
+
+    dataset: str
+    arm: str
+    keeps_d: bool  # the cell's arm varies d, so it keeps its own
+
+
 class Config(Settings):
     """The whole config."""
 
     name: Name = Field(description="name of the run; its cells and tables are below results/<name>/")
     run: Run
-    studies: dict[Name, Study] = Field(description="what is varied, one thing at a time")
+    studies: Annotated[dict[Name, Study], BeforeValidator(lambda given: {} if given is None else given)] = Field(
+        description="what is varied, one thing at a time; null: none, whatever the files below say"
+    )
     datasets: dict[Derived, Dataset]
     download: Download
     crawl: Crawl
@@ -97,6 +110,7 @@ class Config(Settings):
     neighbours: Neighbours
     train: Train
     backbones: Backbones
+    search: Search
     evaluate: Evaluate
     tuned: Tuned
     compare: Compare
@@ -243,17 +257,51 @@ class Config(Settings):
         return tune(given, self.tuned, dataset=dataset, backbone=backbone, arm=arm)
 
     def given(self, dataset: str, arm: str) -> GivenFiles | None:
-        """Features that come with a dataset for an arm, or for the arm that it extends in nothing but d."""
-        while (found := self.dataset(dataset).given(arm)) is None:
-            own = self.arms.get(arm)
-            if own is None or own.extends is None or not _makes_same(own, self.arm(own.extends)):
-                return None
-            arm = own.extends
-        return found
+        """Features that come with a dataset for an arm, or for the one that it extends.
+
+        An arm takes image features of the one that it extends if both name one image encoder; images with texts, which
+        are used as they are, if they differ in nothing but d.
+        """
+        found, own = self.dataset(dataset).given(arm), self.arms.get(arm)
+        if found is not None or own is None or own.extends is None:
+            return found
+        inherited, base = self.given(dataset, own.extends), dict(self.arm(own.extends))
+        differ = {key for key, value in own if base.get(key) != value} - {"d", "extends"}
+        takes = not differ if inherited is None or inherited.text else "image" not in differ
+        return inherited if takes else None
 
     def raw_files(self, dataset: str, arms: Iterable[str]) -> list[str]:
         """Names of all raw files of a dataset that a run with these arms reads."""
         return self.dataset(dataset).raw_files(filter(None, (self.given(dataset, arm) for arm in arms)))
+
+    def searched(self, dataset: str, backbone: str, arm: str) -> Searched | None:
+        """Whose selected settings a cell takes; None if no search concerns it."""
+        base = base_of(arm)
+        is_searched = base in (self.search.spaces or {}).get(backbone, {})
+        return Searched(base_of(dataset), base, varies(arm, "d")) if is_searched else None
+
+    @cached_property
+    def searches(self) -> list[tuple[str, str, str]]:
+        """Dataset, backbone and arm of every search that a cell takes settings from."""
+        found = [(self.searched(*cell[:3]), cell.backbone) for cell in self.cells]
+        return list(dict.fromkeys((each.dataset, backbone, each.arm) for each, backbone in found if each))
+
+    @cached_property
+    def trained(self) -> list[tuple[str, str, str]]:
+        """Dataset, backbone and arm of every cell and of every search."""
+        return list(dict.fromkeys([*(cell[:3] for cell in self.cells), *self.searches]))
+
+    def trials(self, backbone: str, arm: str) -> list[dict[str, Any]]:
+        """The trials of a search, each as flat settings. Raises ConfigError if there is no such search."""
+        space = (self.search.spaces or {}).get(backbone, {}).get(arm)
+        if space is None:
+            raise ConfigError(f"search.spaces has nothing for {backbone} with {arm}; name it there")
+        return trials_of(space, seed=self.search.seed)
+
+    def slots(self, backbone: str, arm: str) -> list[tuple[int, int]]:
+        """Rung and number of each slot of a search."""
+        counts = slots_of(self.search, len(self.trials(backbone, arm)))
+        return [(rung, slot) for rung, count in enumerate(counts) for slot in range(count)]
 
     def features(self, dataset: str, arm: str) -> MadeFeatures | GivenFeatures:
         """How an arm's features are made for a dataset. Features that come with the dataset replace the arm's encoders.
@@ -298,12 +346,6 @@ def _look_up(kind: str, named: Mapping[str, T], name: str) -> T:
     return named[name]
 
 
-def _makes_same(arm: Arm, other: Arm) -> bool:
-    """Whether two arms make the same features."""
-    bare = {"d": 0, "extends": None}
-    return {**dict(arm), **bare} == {**dict(other), **bare}
-
-
 def _made(arm: MadeArm, given: GivenFiles | None, views: tuple[str, ...]) -> MadeFeatures:
     return MadeFeatures(
         image=None if given else arm.image,
@@ -316,4 +358,5 @@ def _made(arm: MadeArm, given: GivenFiles | None, views: tuple[str, ...]) -> Mad
         vectors=arm.vectors,
         missing_field=arm.missing_field,
         missing_image=arm.missing_image,
+        control=arm.control,
     )

@@ -4,9 +4,10 @@
 
 Serves while COMMAND runs, passes interrupts on to it and ends with its exit code; without COMMAND it serves until
 interrupted. Users, items, words and pictures are all made here from one seed and `data/shop.yaml`: no network, no
-licence, the same bytes each time. What a user buys depends on what text and picture show (kind, colour, style,
-brand), on popularity, and on chance. The shop has the faults of a real one: dead links, pages instead of
-pictures, cut files, missing fields, repeated rows.
+licence, the same bytes each time. What a user buys depends on what an item is (kind, colour, style, brand), on
+popularity, and on chance. Pictures show the truth, and fields may mislead as in a real shop: titles stuffed with the
+names of other things, wrong shelves, descriptions that a brand uses for all it sells. The shop has the faults of a
+real one too: dead links, pages instead of pictures, cut files, missing fields, repeated rows.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ N_USERS, N_ITEMS = 350, 460
 MIN_BUYERS, MEAN_MORE_BUYERS = 5, 3.0  # of an item: exponential, so a few items sell well and most do not
 UNSOLD, UNLISTED = 0, 1  # an item nobody bought, and a bought one without a line of metadata
 # spread of the users' liking for what an item shows, and for combinations of it
-TASTE = {"kind": 1.2, "colour": 0.6, "style": 0.5, "brand": 0.3, "kind colour": 1.0, "kind style": 1.0}
+TASTE = {"kind": 2.4, "colour": 1.2, "style": 1.0, "brand": 0.6, "kind colour": 2.0, "kind style": 2.0}
 ACTIVITY, RATING_NOISE = 0.3, 0.8
 DAY_S, FIRST_DAY, N_DAYS = 86_400, 15_000, 1_200  # 2011 to 2014; the shop's times are whole days
 # share of items whose metadata lack a field, number of items with each fault of the image
 MISSING = {"title": 0.02, "brand": 0.08, "categories": 0.02, "description": 0.06}
 MISSING |= {"price": 0.3, "salesRank": 0.3, "related": 0.5}
+MISLEADING = {"title": 0.3, "categories": 0.3, "description": 0.4}  # share of items whose field misleads
 IMAGE_FAULTS = {"dead": 16, "page": 6, "cut": 6, "dot": 6, "no_url": 6, "shared": 2}
 PAGE = b"<!DOCTYPE html><title>Sorry</title><p>This picture is not available.</p>"
 DOT = b"GIF89a\1\0\1\0\x80\0\0\xff\xff\xff\0\0\0!\xf9\4\1\0\0\0\0,\0\0\0\0\1\0\1\0\0\2\2D\1\0;"  # 1 x 1 px
@@ -95,7 +97,7 @@ def draw_items(words: dict[str, Any], rng: Generator) -> list[Item]:
     items = []
     for number, fault in enumerate(rng.permutation(faults)):
         kind, colour, style = (_pick(list(words[key]), rng) for key in ("kinds", "colours", "styles"))
-        brand = _pick(words["styles"][style]["brands"], rng)
+        brand = _pick(list(words["styles"][style]["brands"]), rng)
         material = _pick(words["kinds"][kind]["materials"], rng)
         items.append(Item(f"B00SHOP{number:03d}", kind, colour, style, brand, material, str(fault)))
     return items
@@ -120,7 +122,7 @@ def draw_ratings(items: list[Item], rng: Generator) -> list[tuple[str, str, floa
     rows = []
     for number, item in enumerate(items):
         for user in sorted(order[: int(n_buyers[number]), number]):
-            rating = np.clip(np.round(3.2 + 0.4 * liking[user, number] + rng.normal(scale=RATING_NOISE)), 1, 5)
+            rating = np.clip(np.round(3.2 + 0.2 * liking[user, number] + rng.normal(scale=RATING_NOISE)), 1, 5)
             seconds = DAY_S * (FIRST_DAY + int(rng.integers(N_DAYS)))
             rows.append((f"A{user:04d}SHOPPER", item.asin, float(rating), seconds))
             rows += rows[-1:] * (rng.random() < 0.005)
@@ -136,7 +138,8 @@ def draw_metadata(items: list[Item], words: dict[str, Any], rng: Generator, *, i
     lines = []
     for number, item in enumerate(items):
         picture = shared if item.fault == "shared" else item.asin
-        line = {"asin": item.asin, **describe(item, words, rng), "imUrl": f"{images}/{picture}.jpg"}
+        said = mislead(item, describe(item, words, rng), words, rng)
+        line = {"asin": item.asin, **said, "imUrl": f"{images}/{picture}.jpg"}
         line |= {"price": int(rng.integers(500, 9000)) / 100}
         line |= {"salesRank": {line["categories"][0][0]: int(rng.integers(1, 500_000))}}
         line |= {"related": {"also_bought": [_pick(items, rng).asin for _ in range(3)]}}
@@ -148,7 +151,7 @@ def draw_metadata(items: list[Item], words: dict[str, Any], rng: Generator, *, i
 
 
 def describe(item: Item, words: dict[str, Any], rng: Generator) -> dict[str, Any]:
-    """Write an item's title, brand, categories and description."""
+    """Write an item's title, brand, categories and description, all of them true."""
     kind, style = words["kinds"][item.kind], words["styles"][item.style]
     shown = {**item._asdict(), "noun": kind["noun"], "word": _pick(style["words"], rng)}
     pools = ([words["opening"]], kind["uses"], style["sentences"], words["sentences"])
@@ -159,6 +162,23 @@ def describe(item: Item, words: dict[str, Any], rng: Generator) -> dict[str, Any
         "categories": [kind["path"]],
         "description": " ".join(sentences[place] for place in rng.permutation(len(sentences))),
     }
+
+
+def mislead(item: Item, truth: dict[str, Any], words: dict[str, Any], rng: Generator) -> dict[str, Any]:
+    """Replace some of an item's fields by misleading ones, each on its own.
+
+    A title names three other kinds of things too, a shelf is that of another kind, a description is the brand's own
+    text about the kind that it is known for.
+    """
+    others = [kind for name, kind in words["kinds"].items() if name != item.kind]
+    named = [others[place]["noun"] for place in rng.permutation(len(others))[:3]]
+    known_for = words["kinds"][words["styles"][item.style]["brands"][item.brand]]["noun"]
+    wrong = {
+        "title": words["stuffed"].format(title=truth["title"], others=" ".join(named).title()),
+        "categories": [_pick(others, rng)["path"]],
+        "description": words["boilerplate"].format(brand=item.brand, noun=known_for),
+    }
+    return truth | {field: wrong[field] for field, share in MISLEADING.items() if rng.random() < share}
 
 
 def draw_picture(item: Item, words: dict[str, Any]) -> bytes:

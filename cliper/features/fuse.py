@@ -16,6 +16,8 @@ zero           a vector of zeros; the views get uniform weights
 default_image  the embedding of cliper/data/default_image.png; the views are weighed by it too (as released)
 drop_item      as mean; the item keeps its number, but backbones neither learn from it nor recommend it
 
+The arm's control, if it has one, is applied here (see `fusion.controls`); fallbacks still counts what the data lack.
+
 Departs from the paper: the uniform weights, since similarities to the mean image are not the item's own. Given features
 are used as they are, whatever fusion the arm names. Their rows of zeros are flagged as filled; other filled rows among
 them look like real ones.
@@ -37,11 +39,12 @@ from cliper.errors import DataError, FeatureError
 from cliper.features.embeddings.ranges import TOKENS, read_ranges, token_report
 from cliper.features.fusion import equations
 from cliper.features.fusion.cnn2014 import read_image_features
+from cliper.features.fusion.controls import control_features, control_images
 from cliper.features.fusion.given import are_zero, read_given, require_finite
 from cliper.features.fusion.rows import FUSIONS
 from cliper.layout import At
 
-SETTINGS = ("fusion", "temperature", "vectors", "missing_field", "missing_image")  # noted in the files
+SETTINGS = ("fusion", "temperature", "vectors", "missing_field", "missing_image", "control")  # noted in the files
 
 
 class Weighed(NamedTuple):
@@ -221,18 +224,22 @@ def fuse_views(at: At, made: MadeFeatures, n_ranges: int, kinds: Mapping[str, st
     require_finite(f"text embeddings of {dataset}", views.text, advice="encode it again")
     if made.vectors == "normalised":
         image, views = equations.normalise(image), views._replace(text=equations.normalise(views.text))
+    fallbacks = count_fallbacks(image_is_filled, views, made)
+    image, image_is_filled = control_images(made.control, image, image_is_filled)
     weighed = weigh(views, image, image_is_filled, made)
+    text = equations.JOINS[FUSIONS[made.fusion].join](views.text, weighed.weight)
     lacks_all: Bools = np.all(views.is_missing, axis=1)
+    image, text, text_is_filled = control_features(made.control, image, text, lacks_all)
     named = {"image": made.image, "text": made.text}
     encoders = {what: f"{name} ({kinds[name]})" if name else made.given for what, name in named.items()}
     return Fused(
         item,
         image,
-        equations.JOINS[FUSIONS[made.fusion].join](views.text, weighed.weight),
+        text,
         image_is_filled,
-        lacks_all,
+        text_is_filled,
         long_weights(views.names, weighed),
-        count_fallbacks(image_is_filled, views, made),
+        fallbacks,
         views.tokens,
         {"encoders": encoders, **{key: getattr(made, key) for key in SETTINGS}},
     )

@@ -3,6 +3,7 @@
 table1       In: counts.  Dataset statistics, with the paper's (section 4, Table 1)
 table2       In: metrics, comparisons, test.  Every dataset x backbone x arm, with the paper's numbers and verdicts
 table2_fair  likewise, each arm at each width d: arms are compared at one d
+search       In: trials, hindsight.  Every trial of the searches, and what choosing on test would have claimed
 a study      In: metrics, comparisons.  A row for each variation, compared with the study's base
 Out:         results/<name>/tabulate/<table>.csv, .md, .tex, .txt
 
@@ -22,6 +23,7 @@ from cliper.layout import At
 from cliper.report.tables import lint, study, table1, table2
 from cliper.report.tables.printed import short_k
 from cliper.report.tables.reading import read_comparisons, read_metrics
+from cliper.report.tables.trials import Searched, trials_grid, trials_long
 
 
 def require_possible(long: pl.DataFrame) -> None:
@@ -36,7 +38,14 @@ def require_possible(long: pl.DataFrame) -> None:
         )
 
 
-def run(job: decides.Table1 | decides.Table2 | decides.Study, at: At) -> None:
+def read_search(at: At, dataset: str, backbone: str, arm: str) -> Searched:
+    """Read the trials of one search, and what they are worth on test."""
+    names = {"dataset": dataset, "backbone": backbone, "arm": arm}
+    tables = (files.read_table(at(kind, **names), kind) for kind in ("trials", "hindsight"))
+    return Searched(dataset, backbone, arm, *tables)
+
+
+def run(job: decides.Table1 | decides.Table2 | decides.Study | decides.Trials, at: At) -> None:
     """Read the numbers of the whole run and write one table in all its forms."""
     if isinstance(job, decides.Table1):
         log.note(f"reads the counts of {len(job.titles)} datasets")
@@ -51,6 +60,10 @@ def run(job: decides.Table1 | decides.Table2 | decides.Study, at: At) -> None:
         long = table2.long(metrics, comparisons, job, n_relevant=n_relevant)
         require_possible(long)
         grid, short = table2.grid(long, job), table2.short_grid(long, job)
+    elif isinstance(job, decides.Trials):
+        log.note(f"reads the trials of {len(job.searches)} searches")
+        long = trials_long(read_search(at, *names) for names in job.searches)
+        grid = short = trials_grid(long, titles=job.titles, backbones=job.backbones, seed=job.seed)
     else:
         cells = dict.fromkeys(Cell(*varied[2:], seed) for varied in job.variations for seed in job.seeds)
         log.note(f"reads the metrics of {len(cells)} cells and {len(job.comparisons)} comparisons")

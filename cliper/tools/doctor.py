@@ -12,7 +12,8 @@ origin. Equal texts are encoded once, so encoding takes at most the estimated ti
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -25,14 +26,19 @@ from cliper import files, log, resources
 from cliper.collect.images.folder import list_images
 from cliper.collect.sources.mirrors import Place, find_places
 from cliper.collect.sources.records import IS_BARE
-from cliper.config import CONTENT_FREE, Config, is_url
+from cliper.config import CONTENT_FREE, Config, MadeFeatures, is_url
+from cliper.config.studies import base_of
+from cliper.config.trials import epochs_of
 from cliper.errors import DataError
+from cliper.features.fusion import cnn2014
 from cliper.layout import Layout
 
 IMAGE_BYTES = 10_000  # a cover image of 300 px; 9.1 kB in the mean of 5,000
 WIDTH = 768  # of CLIP ViT-L/14's embeddings, the widest of those that the config names
 BABY_ROWS = 118_551  # train interactions of Baby, on which epochs were timed
+TIMED_D = 64  # d of these epochs
 N_EPOCHS = 100  # for the estimate; backbones stop between 50 and 200
+N_PARTS = 4  # of an estimate that are named
 TIMEOUT_S = 5
 
 
@@ -210,31 +216,38 @@ def estimate_disk(layout: Layout, needs: list[Need]) -> int:
         n_encoded = sum(count_jobs(layout, stage, dataset) for stage in ("encode-text", "encode-image"))
         n_vectors = 2 * n_encoded + 2 * count_jobs(layout, "fuse", dataset)  # embeddings lie in the store too
         total += n_items * (4 * WIDTH * n_vectors + IMAGE_BYTES * count_jobs(layout, "crawl", dataset))
+        made = (layout.config.features(dataset, arm) for arm in layout.config.arms_in_use)
+        total += n_items * 4 * cnn2014.D * any(isinstance(each, MadeFeatures) and each.given for each in made)
     return total
 
 
-def estimate_hours(layout: Layout) -> dict[str, float]:
-    """Hours of crawl, and of encode and train on one core, by stage."""
+def estimate_hours(layout: Layout) -> dict[str, dict[str, float]]:
+    """Hours by stage and what they are spent on: crawl by dataset; on one core encode by encoder, train by arm."""
     config = layout.config
-    costs = {(row["what"], row["name"]): float(row["seconds"]) for row in resources.read_csv("costs.csv")}
-    sizes = {dataset: count(layout, dataset) or (0, 0) for dataset in config.run.datasets}
-    seconds = {"crawl": 0.0, "encode": 0.0, "train": 0.0}
+    costs = {(row["what"], row["name"]): row for row in resources.read_csv("costs.csv")}
+    sizes = {base_of(dataset): count(layout, dataset) or (0, 0) for dataset in config.run.datasets}
+    hours = {stage: defaultdict[str, float](float) for stage in ("crawl", "encode", "train")}
     for stage, names in {(job.stage, layout.place(job.stage, **job.names)): job for job in layout.jobs()}.values():
-        n_items, n_rows = sizes.get(names.get("dataset", ""), (0, 0))
+        n_items, n_rows = sizes.get(base_of(names.get("dataset", "")), (0, 0))
         if stage == "crawl" and config.dataset(names["dataset"]).image_folder is None:
-            seconds["crawl"] += n_items / config.crawl.requests_per_s
+            hours["crawl"][names["dataset"]] += n_items / config.crawl.requests_per_s / 3600
         elif stage in ("encode-text", "encode-image"):
             what, size = stage.removeprefix("encode-"), config.encoder(names["encoder"]).settings.size
-            seconds["encode"] += n_items * costs.get((what, size), costs[what, "other"])
-        elif stage == "train":
-            seconds["train"] += N_EPOCHS * n_rows / BABY_ROWS * costs.get(("epoch", names["backbone"]), 0)
-    return {stage: value / 3600 for stage, value in seconds.items()}
+            row = costs.get((what, size), costs[what, "other"])
+            hours["encode"][names["encoder"]] += n_items * float(row["seconds"]) / 3600
+        elif stage in ("train", "trial") and (timed := costs.get(("epoch", names["backbone"]))):
+            n_epochs = N_EPOCHS if stage == "train" else epochs_of(config.search, names["rung"], most=N_EPOCHS)
+            epoch = float(timed["seconds"]) * (config.arm(names["arm"]).d / TIMED_D) ** float(timed["power_of_d"])
+            hours["train"][names["arm"]] += n_epochs * n_rows / BABY_ROWS * epoch / 3600
+    return dict(hours)
 
 
 def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     """The lines to print."""
     config = layout.config
-    yield f"{config.name}: {len(config.cells)} cells of {', '.join(config.run.datasets)}"
+    n_trials = sum(len(config.trials(backbone, arm)) for _, backbone, arm in config.searches)
+    searched = f" and {n_trials} trials of {len(config.searches)} searches" if n_trials else ""
+    yield f"{config.name}: {len(config.cells)} cells{searched} of {', '.join(config.run.datasets)}"
     yield from (need.line for need in needs)
     for dataset in config.run.datasets:
         if (path := layout.path("items", dataset=dataset)).is_file():
@@ -244,12 +257,25 @@ def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     free, disk = shutil.disk_usage(Path.cwd()).free, estimate_disk(layout, needs)
     yield f"disk: about {disk / 1e9:.1f} GB to be written, {free / 1e9:.1f} GB free"
     hours = estimate_hours(layout)
-    yield f"crawl: about {hours['crawl']:.1f} h at {config.crawl.requests_per_s:g} requests a second, at best"
-    yield f"encode: at most {hours['encode']:.1f} h on one core; a GPU takes a small part of that"
-    yield f"train: about {hours['train']:.1f} h on one core at {N_EPOCHS} epochs a cell (backbones: {_timed(config)})"
+    crawl = sum(hours["crawl"].values())
+    yield f"crawl: about {crawl:.1f} h at {config.crawl.requests_per_s:g} requests a second, at best"
+    yield f"encode: at most {_by_part(hours['encode'])} on one core; a GPU takes a small part of that"
+    yield f"train: about {_by_part(hours['train'])} on one core at {N_EPOCHS} epochs a cell (of {_timed(config)})"
     if unknown := [dataset for dataset in config.run.datasets if count(layout, dataset) is None]:
         command = f"python -m cliper catalogue --dataset {unknown[0]}"
         yield f"estimates exclude {', '.join(unknown)}: item count unknown; first run: {command}"
+
+
+def _by_part(hours: Mapping[str, float]) -> str:
+    """The sum, and its largest parts.
+
+    >>> _by_part({"vanilla": 1.5, "cliper": 1200, "a": 1, "b": 1, "c": 1, "d": 1})
+    '1,205.5 h (cliper 1,200.0, vanilla 1.5, a 1.0, b 1.0, others 2.0)'
+    """
+    largest = sorted(hours.items(), key=lambda part: -part[1])
+    shown, rest = largest[:N_PARTS], sum(value for _, value in largest[N_PARTS:])
+    parts = ", ".join(f"{name} {value:,.1f}" for name, value in [*shown, *([("others", rest)] if rest else [])])
+    return f"{sum(hours.values()):,.1f} h ({parts})" if parts else "0.0 h"
 
 
 def _timed(config: Config) -> str:

@@ -30,7 +30,7 @@ from cliper.report.tables.paper import METRICS
 from cliper.stages import STAGES
 
 PAPERS = {"variant": "arm", "percent": "mean"}  # columns of the paper's form and of ours
-FLOATS = ("mean", "sd", "paper", "above_k")
+FLOATS = ("mean", "sd", "paper", "gain", "gain_low", "gain_high", "above_k")
 WHOLE = ("k", "n_seeds", "max_relevant")
 
 

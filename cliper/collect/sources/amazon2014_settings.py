@@ -12,7 +12,7 @@ from cliper.settings import FileName, Name, Settings
 
 
 class ImageFile(Settings):
-    """CNN features of 2014."""
+    """Image features of 2014: 4096 values an item, of a CNN."""
 
     image: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.b$",
@@ -28,7 +28,7 @@ class Amazon2014Settings(SourceSettings):
         description="ratings_<Category>.csv or reviews_<Category>_5.json.gz"
     )
     features: dict[Name, ImageFile] | None = Field(
-        None, description="arm -> CNN features of 2014, used in place of the arm's image encoder"
+        None, description="arm -> image features of 2014, used in place of the arm's image encoder"
     )
 
     @property

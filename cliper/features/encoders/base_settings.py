@@ -34,14 +34,14 @@ class EncoderSettings(Settings):
 
     @property
     def size(self) -> str:
-        """Size of the towers, as data/costs.csv names it."""
+        """Size of the towers and length of the texts, as data/costs.csv names them."""
         return "other"
 
 
-def size_of(architecture: str) -> str:
+def size_of(architecture: str, context: int) -> str:
     """Size of an architecture of open_clip, as data/costs.csv names it.
 
-    >>> size_of("ViT-L-14-quickgelu"), size_of("RN50")
-    ('ViT-L', 'other')
+    >>> size_of("ViT-L-14-quickgelu", 77), size_of("RN50", 77)
+    ('ViT-L at 77', 'other')
     """
-    return "ViT-L" if "ViT-L" in architecture else "other"
+    return f"ViT-L at {context}" if "ViT-L" in architecture else "other"

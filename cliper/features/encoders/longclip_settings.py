@@ -29,4 +29,4 @@ class LongClipSettings(EncoderSettings):
     @property
     def size(self) -> str:
         """See the base class."""
-        return size_of(self.architecture)
+        return size_of(self.architecture, self.context)

@@ -45,4 +45,4 @@ class OpenClipSettings(EncoderSettings):
     @property
     def size(self) -> str:
         """See the base class."""
-        return size_of(self.architecture)
+        return size_of(self.architecture, self.context)

@@ -16,6 +16,8 @@ import numpy as np
 from cliper.arrays import Bools, Int16s, Vectors, bring_near_one
 
 FLOOR = 1e-8  # of each length, as in torch's cosine_similarity, which the released code uses
+SEED = 0  # of the weights that nothing trains
+SLOPE = 0.01  # of torch's LeakyReLU below 0
 
 
 def normalise(vectors: Vectors) -> Vectors:
@@ -115,6 +117,21 @@ def fuse_weighted(text: Vectors, weights: Vectors) -> Vectors:
     return mixed
 
 
+def fuse_randomly(text: Vectors, weights: Vectors) -> Vectors:
+    """An item's views side by side, through one layer of random weights and LeakyReLU: (I, V, D), (I, V) -> (I, D).
+
+    The layer is that of fusion `mlp`, drawn as torch draws it (uniform within ±1/√(V·D)) and never trained. Source: the
+    released code, which evaluates it once, before training. Departs from it: the draw has a seed.
+    """
+    n_views, width = text.shape[1:]
+    generator, limit = np.random.default_rng(SEED), (n_views * width) ** -0.5
+    layer = generator.uniform(-limit, limit, (n_views * width, width)).astype(np.float32)
+    bias = generator.uniform(-limit, limit, width).astype(np.float32)
+    mixed = fuse_concat(text, weights) @ layer + bias
+    activated: Vectors = np.where(mixed > 0, mixed, np.float32(SLOPE) * mixed)
+    return activated
+
+
 def _uniform(_similarities: Vectors, counts: Bools, _temperature: float | None) -> Vectors:
     return uniform_weights(counts)
 
@@ -134,4 +151,5 @@ JOINS: dict[str, Callable[[Vectors, Vectors], Vectors]] = {
     "sum": fuse_sum,
     "concat": fuse_concat,
     "weighted_sum": fuse_weighted,
+    "random_layer": fuse_randomly,
 }

@@ -1,6 +1,6 @@
 """The fusions: how each weighs an item's views and joins them into one vector. One row a fusion.
 
-Source: paper, section 3, equations 2 and 3. Departs from it: mean and mean_as_released are not in it.
+Source: paper, section 3, equations 2 and 3. Departs from it: mean, mean_as_released and mlp_frozen are not in it.
 """
 
 from __future__ import annotations
@@ -25,4 +25,5 @@ FUSIONS: dict[str, Fusion] = {
     "mean": Fusion("uniform", "weighted_sum"),
     "mean_as_released": Fusion("uniform", "weighted_sum", n_views=3),  # the released code: title, brand, categories
     "mlp": Fusion("uniform", "concat", is_learned=True),
+    "mlp_frozen": Fusion("uniform", "random_layer"),  # the released code, in FREEDOM and LATTICE: never trained
 }

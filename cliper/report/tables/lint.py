@@ -2,8 +2,10 @@
 
 A table is in the long form of Table 2: dataset, backbone, arm, metric, k, mean (percent). It may also have:
 
-n_seeds       runs behind a mean
+n_seeds       runs behind a mean; 0 for a cell that was not run, which has no mean
+sd            over these runs
 paper         the number that the paper printed
+base, gain, gain_low, gain_high  the arm that it is compared with, the relative gain in percent and its interval
 max_relevant  largest number of test items that a user of the dataset has
 above_k       share of the dataset's users who have more than k test items
 
@@ -61,7 +63,7 @@ def least_rise(recall_rise: float, a: int, b: int, *, above_a: float) -> float:
     """Least rise of NDCG from cut-off a to b, in percent: each further hit is at rank b or better.
 
     above_a  share of users with more than a test items; their ideal list is longer at b, which takes away
-             1 - ideal(a) / ideal(b) at most
+             1 - ideal(a) / ideal(b) at most. From a = 0 on there is nothing to take away, so it is 0 there
     """
     return recall_rise / math.log2(b + 1) - 100 * above_a * (1 - ideal_gain(a) / ideal_gain(b))
 
@@ -96,7 +98,7 @@ def check(long: pl.DataFrame, *, half_digit: float = EXACT) -> tuple[list[Findin
 
     half_digit  half a unit of the last digit printed
     """
-    faults = [*_repeated(long), *_values(long), *_gaps(long), *_seeds(long), *_equal_arms(long), *_papers(long)]
+    faults = [fault for find in FINDERS for fault in find(long)]
     unknown = list[Finding]()
     for key, column in long.group_by(COLUMN, maintain_order=True):
         dataset, backbone, arm = map(str, key)
@@ -157,7 +159,9 @@ def _steps(dataset: str, column: pl.DataFrame, half_digit: float) -> Iterator[tu
     """Cut-off, sentence, and whether it is a fault, of what a column's steps from cut-off to cut-off show."""
     known = column.filter(pl.col("mean").is_finite())
     values = {(metric, k): mean for metric, k, mean in known.select("metric", "k", "mean").iter_rows()}
+    values |= {("recall", 0): 0.0, ("ndcg", 0): 0.0}
     above = dict(column.select("k", "above_k").iter_rows()) if "above_k" in column.columns else {}
+    above[0] = 0.0
     largest = column["max_relevant"][0] if "max_relevant" in column.columns else None
     is_few = dataset.casefold() in KNOWN_FEW
     slack = 2 * half_digit
@@ -179,27 +183,30 @@ def _steps(dataset: str, column: pl.DataFrame, half_digit: float) -> Iterator[tu
             yield b, f"{said} {least:.4g} or more", True
         if largest and ndcg - slack > (most := largest_rise(recall + slack, a, b, max_relevant=largest)):
             yield b, f"{said} {most:.4g} or less", True
-    if largest is None:
+    if largest is None and any(metric == "ndcg" and k for metric, k in values):
         yield None, "not checkable: the largest rise of N, as the largest number of test items is unknown", False
 
 
 def _repeated(long: pl.DataFrame) -> Iterator[Finding]:
-    for row, n in Counter(long.select(KEY).iter_rows()).items():
-        dataset, backbone, arm, metric, k = row
+    groups = ["group"] if "group" in long.columns else []  # of a study; two may have one cell
+    for (dataset, backbone, arm, metric, k, *_), n in Counter(long.select(*KEY, *groups).iter_rows()).items():
         if n > 1:
             yield Finding(dataset, backbone, arm, k, f"{metric} has {n} rows")
 
 
 def _values(long: pl.DataFrame) -> Iterator[Finding]:
     """Values that are missing, no numbers, or no percentages."""
-    for dataset, backbone, arm, metric, k, mean in long.select(*KEY, "mean").iter_rows():
-        if mean is None or not math.isfinite(mean):
-            yield Finding(dataset, backbone, arm, k, f"{metric} is {'missing' if mean is None else mean}")
-        elif not 0 <= mean <= 100:
+    n_seeds = long["n_seeds"] if "n_seeds" in long.columns else [None] * long.height
+    for (dataset, backbone, arm, metric, k, mean), n in zip(
+        long.select(*KEY, "mean").iter_rows(), n_seeds, strict=True
+    ):
+        if mean is None and n != 0:
+            yield Finding(dataset, backbone, arm, k, f"{metric} is missing or no number")
+        elif mean is not None and not 0 <= mean <= 100:
             yield Finding(dataset, backbone, arm, k, f"{metric} is {mean:.6g}, which is no percentage")
     if {"sd", "n_seeds"} <= set(long.columns):
         for dataset, backbone, arm, metric, k, sd, n in long.select(*KEY, "sd", "n_seeds").iter_rows():
-            if (sd is None and n != 1) or (sd is not None and not 0 <= sd <= 100):
+            if (sd is None and n not in (0, 1)) or (sd is not None and not 0 <= sd <= 100):
                 yield Finding(dataset, backbone, arm, k, f"sd of {metric} over {n} seeds is {sd}")
 
 
@@ -216,24 +223,44 @@ def _gaps(long: pl.DataFrame) -> Iterator[Finding]:
 
 def _seeds(long: pl.DataFrame) -> Iterator[Finding]:
     """Columns whose means are of another number of seeds than most."""
-    if "n_seeds" not in long.columns or long.is_empty():
+    if "n_seeds" not in long.columns:
         return
-    ((usual, _),) = Counter(long["n_seeds"]).most_common(1)
-    for dataset, backbone, arm, n in dict.fromkeys(long.select(*COLUMN, "n_seeds").iter_rows()):
-        if n != usual:
-            yield Finding(dataset, backbone, arm, None, f"means of {n} seeds where others are of {usual}")
+    run = long.filter(pl.col("n_seeds") > 0)
+    usual = Counter(run["n_seeds"]).most_common(1)
+    for dataset, backbone, arm, n in dict.fromkeys(run.select(*COLUMN, "n_seeds").iter_rows()):
+        if n != usual[0][0]:
+            yield Finding(dataset, backbone, arm, None, f"means of {n} seeds where others are of {usual[0][0]}")
 
 
 def _equal_arms(long: pl.DataFrame) -> Iterator[Finding]:
     """Arms whose numbers are another's, to the last digit."""
-    for (dataset, backbone), part in long.group_by("dataset", "backbone", maintain_order=True):
-        first = dict[tuple[object, ...], str]()
+    known = long.filter(pl.col("mean").is_finite())
+    for (dataset, backbone), part in known.group_by("dataset", "backbone", maintain_order=True):
+        first = dict[frozenset[object], str]()
         for (arm,), column in part.group_by("arm", maintain_order=True):
-            numbers = tuple(column.select("metric", "k", "mean").sort("metric", "k").iter_rows())
+            numbers = frozenset(column.select("metric", "k", "mean").iter_rows())
             other = first.setdefault(numbers, str(arm))
             if other != arm and len(numbers) > 1:
                 said = f"has the numbers of {other} in all {len(numbers)} cells"
                 yield Finding(str(dataset), str(backbone), str(arm), None, said)
+
+
+def _gains(long: pl.DataFrame) -> Iterator[Finding]:
+    """Gains that the means do not give; their own interval is allowed, as they may be of more seeds than the means."""
+    if not {"base", "gain", "gain_low", "gain_high"} <= set(long.columns):
+        return
+    base_backbone = pl.col("base_backbone") if "base_backbone" in long.columns else pl.col("backbone")
+    means = {tuple(key): mean for *key, mean in long.select(*KEY, "mean").iter_rows()}
+    compared = long.select(*KEY, "mean", base_backbone.alias("base_backbone"), "base", "gain", "gain_low", "gain_high")
+    found = dict[tuple[str, str, str], str]()
+    for dataset, backbone, arm, metric, k, mean, *base_column, gain, low, high in compared.drop_nulls().iter_rows():
+        if base := means.get((dataset, *base_column, metric, k)):
+            given = 100 * (mean / base - 1)
+            if not abs(gain - given) <= (high - low) / 2 + EXACT:
+                said = f"{metric}@{k} is said to gain {gain:.2f} % over {base_column[1]}, its means give {given:.2f} %"
+                found.setdefault((dataset, backbone, arm), said)
+    for column, said in found.items():
+        yield Finding(*column, None, said)
 
 
 def _papers(long: pl.DataFrame) -> Iterator[Finding]:
@@ -248,3 +275,6 @@ def _papers(long: pl.DataFrame) -> Iterator[Finding]:
         known = printed.get((dataset.casefold(), backbone.casefold(), arm, metric, k))
         if value is not None and known is not None and value != known:
             yield Finding(dataset, backbone, arm, k, f"the paper's {metric} is {known}, not {value}")
+
+
+FINDERS = (_repeated, _values, _gaps, _seeds, _equal_arms, _gains, _papers)

@@ -170,6 +170,7 @@ def _notes_on_arm(
     how = next((each for each in made.values() if each.image), next(iter(made.values())))
     fusion = how.fusion if how.temperature is None else f"{how.fusion} (τ {how.temperature:g})"
     policies = f"{how.vectors} vectors, missing field {how.missing_field}, missing image {how.missing_image}"
+    policies += f", control {how.control}" if how.control else ""
     image = f"image {how.image}, " if how.image else ""
     prompts = f"{how.prompts} ({', '.join(how.views)})"
     yield f"{arm}: {image}text {how.text}, prompts {prompts}, {fusion}, {policies}, d {d}."
