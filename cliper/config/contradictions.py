@@ -183,15 +183,19 @@ def _of_search(config: Config) -> Iterator[str]:
     seeds = {*config.run.seeds, *(seed for study in config.studies.values() for seed in study.seeds or ())}
     if spaces and config.search.seed in seeds:
         yield f"search.seed: {config.search.seed} is a seed of cells too; choose one that trains nothing but trials"
+    known = [name for name in config.datasets if name == base_of(name)]
+    yield from (f"search.datasets: {unknown('dataset', d, known)}" for d in config.search.datasets if d not in known)
     for name, arms in spaces.items():
         if name not in config.backbones:
             yield f"search.spaces: {unknown('backbone', name, config.backbones)}"
             continue
         uses_features = config.backbone(name).settings.uses_features
-        known = [arm for arm in config.arms if arm == base_of(arm) and uses_features != (arm == CONTENT_FREE)]
+        of_kind = [arm for arm in config.arms if arm == base_of(arm) and uses_features != (arm == CONTENT_FREE)]
         for arm, space in arms.items():
-            if arm not in known:
-                yield f"search.spaces.{name}: {unknown('arm', arm, known)}"
+            if arm not in of_kind:
+                yield f"search.spaces.{name}: {unknown('arm', arm, of_kind)}"
+            elif "d" in space.grid and arm in config.run.arms and len(config.run.arms) > 1:
+                yield f"search.spaces.{name}.{arm}.grid.d: table2_fair compares the run's arms at one d; leave d out"
             else:
                 yield from (f"search.spaces.{name}.{arm}.{fault}" for fault in _of_space(config, name, space))
 

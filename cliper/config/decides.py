@@ -18,7 +18,7 @@ from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config import collect, models, report
 from cliper.config.features import JoinedView, View
 from cliper.config.studies import Comparison, Variation, base_of
-from cliper.config.tuning import CellSettings, change
+from cliper.config.tuning import CellSettings, change, without_d
 from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures, Searched
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
@@ -395,9 +395,8 @@ def of_train(config: Config, *, dataset: str, backbone: str, arm: str, seed: int
 
 
 def with_settings(job: Train, flat: Mapping[str, Any]) -> Train:
-    """A cell with other settings, by flat keys; its d stays if that is what its arm varies."""
-    keeps_d = job.searched is not None and job.searched.keeps_d
-    taken = {key: value for key, value in flat.items() if not (keeps_d and key == "d")}
+    """A cell with other settings, by flat keys; its d stays if its arm has another than the one that was searched."""
+    taken = without_d(flat) if job.searched is not None and job.searched.keeps_d else flat
     return replace(job, **change(CellSettings(job.backbone, job.d, job.train), taken)._asdict())
 
 

@@ -16,7 +16,7 @@ from cliper.config.models import Backbones, Evaluate, Neighbours, Search, Train
 from cliper.config.report import Compare, Tabulate
 from cliper.config.studies import OF_DATASET, Comparison, Study, Variation, base_of, derived, parent_of
 from cliper.config.trials import slots_of, trials_of
-from cliper.config.tuning import CellSettings, Tuned, tune, varies
+from cliper.config.tuning import CellSettings, Tuned, tune
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.models.backbones.base_settings import BackboneSettings
@@ -87,7 +87,7 @@ class Searched:
 
     dataset: str
     arm: str
-    keeps_d: bool  # the cell's arm varies d, so it keeps its own
+    keeps_d: bool  # the cell's arm has another d than that arm, and keeps it
 
 
 class Config(Settings):
@@ -254,7 +254,15 @@ class Config(Settings):
     def cell_settings(self, dataset: str, backbone: str, arm: str) -> CellSettings:
         """Settings of a backbone on a dataset with an arm: the config's, changed by what `tuned` says for them."""
         given = CellSettings(self.backbone(backbone), self.arm(arm).d, self.train)
-        return tune(given, self.tuned, dataset=dataset, backbone=backbone, arm=arm)
+        return tune(given, self.tuned, dataset=dataset, backbone=backbone, lineage=self.lineage(arm))
+
+    def lineage(self, arm: str) -> dict[str, bool]:
+        """An arm, the one that it extends or derives from, and so on -> whether the arm's own d is another."""
+        found, own = {arm: False}, self.arm(arm)
+        while own.extends is not None:
+            arm, own = own.extends, self.arm(own.extends)
+            found[arm] = own.d != self.arm(next(iter(found))).d
+        return found
 
     def given(self, dataset: str, arm: str) -> GivenFiles | None:
         """Features that come with a dataset for an arm, or for the one that it extends.
@@ -275,10 +283,13 @@ class Config(Settings):
         return self.dataset(dataset).raw_files(filter(None, (self.given(dataset, arm) for arm in arms)))
 
     def searched(self, dataset: str, backbone: str, arm: str) -> Searched | None:
-        """Whose selected settings a cell takes; None if no search concerns it."""
-        base = base_of(arm)
-        is_searched = base in (self.search.spaces or {}).get(backbone, {})
-        return Searched(base_of(dataset), base, varies(arm, "d")) if is_searched else None
+        """Whose selected settings a cell takes: the nearest arm's of its lineage; None if no search concerns it."""
+        if base_of(dataset) not in self.search.datasets:
+            return None
+        spaces = (self.search.spaces or {}).get(backbone, {})
+        return next(
+            (Searched(base_of(dataset), *each) for each in self.lineage(arm).items() if each[0] in spaces), None
+        )
 
     @cached_property
     def searches(self) -> list[tuple[str, str, str]]:
