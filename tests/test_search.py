@@ -465,3 +465,16 @@ def test_doctor_counts_trials_and_their_hours_by_rung(workdir: Any) -> None:
     with_trials, without = (sum(doctor.estimate_hours(Layout(each))["train"].values()) for each in (settings, plain))
     assert with_trials - without == pytest.approx(110 * 14.9 / 3600)
     assert " and 2 trials of 1 searches of toy" in next(iter(doctor.describe(Layout(settings), [])))
+
+
+def test_a_derived_arm_takes_what_its_base_selects_but_for_the_width_that_it_varies(workdir: Any) -> None:
+    overlay = config.lay_over(toy.dataset(workdir), searching({"d": [4, 8], "reg_weight": [0.25]}))
+    overlay["run"] |= {"arms": ["vanilla", "vanilla.d-16", "vanilla.missing_image-zero"]}
+    settings = toy.settings(**overlay)
+    flat = {"d": 4, "reg_weight": 0.25}
+    for arm, d in {"vanilla": 4, "vanilla.d-16": 16, "vanilla.missing_image-zero": 4}.items():
+        job = decides.of_train(settings, dataset="toy", backbone="freedom", arm=arm, seed=1)
+        assert job.searched and (job.searched.dataset, job.searched.arm) == ("toy", "vanilla")
+        taken = decides.with_settings(job, flat)
+        assert (taken.d, dict(taken.backbone.settings)["reg_weight"]) == (d, 0.25)
+    assert settings.searches == [("toy", "freedom", "vanilla")]
