@@ -37,6 +37,7 @@ localrules:
     all_encode,
     all_fuse,
     all_neighbours,
+    all_select,
     all_train,
     all_evaluate,
 
@@ -112,6 +113,12 @@ rule all_neighbours:
     """The neighbours of items and users that the backbones read."""
     input:
         [path for names in JOBS["train"].values() for path in graphs_of(**names)],
+
+
+rule all_select:
+    """The settings that the searches choose."""
+    input:
+        every("select", "selected"),
 
 
 rule all_train:

@@ -45,6 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
             description=documentation(stage),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if stage.file is not None:
+            command.add_argument("file", metavar="FILE", help=stage.file)
+            continue
         command.add_argument(
             "--config",
             nargs="+",
@@ -55,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
         for option in (*stage.names, *stage.options):
             kind = whole_number if option in NUMBERS else str
-            command.add_argument(f"--{option}", type=kind, help=NAME_HELP[option])
+            command.add_argument(f"--{option.replace('_', '-')}", type=kind, help=NAME_HELP[option])
         if stage.has_places:
             command.add_argument("--place", metavar="FOLDER", help="the job's folder, instead of its names")
         if stage.preview is not None:
@@ -85,9 +88,12 @@ def preview(config: Config, stage: str, rows: int, **names: Any) -> None:
     import_module(module).run(Layout(config), rows=rows, **names)
 
 
-def do_job(options: argparse.Namespace, *, owns_process: bool) -> None:
-    """Do what the command line asks for. Raises ConfigError if a name is missing."""
+def do_job(options: argparse.Namespace, *, owns_process: bool) -> int:
+    """Do what the command line asks for. Returns the exit code. Raises ConfigError if a name is missing."""
     stage = STAGES[options.stage]
+    if stage.file is not None:
+        log.begin()
+        return int(getattr(import_module(stage.module), stage.function)(options.file))
     names = {name: getattr(options, name) for name in stage.names}
     more = {name: getattr(options, name) for name in stage.options}
     settings = config.load(options.config)
@@ -95,22 +101,23 @@ def do_job(options: argparse.Namespace, *, owns_process: bool) -> None:
         kernels.pin(settings.kernels)
     if stage.preview is not None and options.preview is not None:
         preview(settings, options.stage, options.preview, **names)
-        return
+        return 0
     if stage.has_places and options.place is not None:
         names |= Layout(settings).names_of(options.stage, options.place, names)
     if missing := [f"--{name}" for name in stage.names if names[name] is None]:
         raise ConfigError(f"{options.stage} needs {', '.join(missing)}" + (", or --preview N" if stage.preview else ""))
     perform(settings, options.stage, **names, **more)
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one stage. Returns 0, 2 after a sentence about what the user can do, or 130 after Ctrl-C."""
+    """Run one stage. Returns 0, 1 if `lint` finds a fault, 2 after a sentence on what to do, or 130 after Ctrl-C."""
     options = build_parser().parse_args(arguments)
     log.start(options.stage)
-    log.read_from(options.config, default=CONFIGS)
+    log.read_from(getattr(options, "config", CONFIGS), default=CONFIGS)
     signal.siginterrupt(signal.SIGINT, True)  # otherwise polars waits for its threads even after Ctrl-C
     try:
-        do_job(options, owns_process=arguments is None)
+        return do_job(options, owns_process=arguments is None)
     except CliperError as error:
         log.fail(f"{type(error).__name__}: {error}")
         return 2
@@ -123,7 +130,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.fail(f"{options.stage} was stopped")
         return 128 + signal.SIGINT
-    return 0
 
 
 if __name__ == "__main__":

@@ -27,15 +27,15 @@ FORMATS = ("csv", "md", "tex", "txt")  # of tables
 DRAWN = ("svg", "pdf", "png", "csv")  # of figures
 # stages that a split changes nothing for: a dataset with another split takes what its base has
 OF_ITEMS = ("download", "crawl", "prompt", "encode-text", "encode-image", "fuse", "neighbours-items")
-OF_WEIGHTS = (
-    "weights",
-    "encode-image",
-    "encode-default-image",
-)  # likewise for encoders, and how long texts are encoded
+# likewise for encoders, and how long texts are encoded
+OF_WEIGHTS = ("weights", "encode-image", "encode-default-image")
+PASSING = frozenset({"trial_state"})  # results that Snakemake deletes once all that read them are done
 FILES = {  # result -> its maker and file: first those that are not tables
     "raw": ("download", "{file}"),
     "weights": ("weights", "weights.json"),
     "run": ("train", "run.json"),
+    "trial_state": ("trial", "state.pt"),
+    "selected": ("select", "selected.json"),
     "table": ("tabulate", "{table}.{format}"),
     "figure": ("plot", "{figure}.{format}"),
 } | {name: (table.maker, table.file) for name, table in TABLES.items()}
@@ -164,10 +164,10 @@ class Layout:
 
     def _all_jobs(self) -> Iterator[Job]:
         config = self.config
-        used = dict.fromkeys((base_of(cell.dataset), cell.arm) for cell in config.cells if cell.arm != CONTENT_FREE)
+        used = dict.fromkeys((base_of(dataset), arm) for dataset, _, arm in config.trained if arm != CONTENT_FREE)
         features = [Job("fuse", {"dataset": dataset, "arm": arm}) for dataset, arm in used]
         before = [job for each in features for job in self._before(*each)]
-        datasets = dict.fromkeys((*config.run.datasets, *(cell.dataset for cell in config.cells)))
+        datasets = dict.fromkeys((*config.run.datasets, *(dataset for dataset, _, _ in config.trained)))
         for dataset in dict.fromkeys(map(base_of, datasets)):
             for file in dict.fromkeys(config.raw_files(dataset, config.arms_in_use)):
                 yield Job("download", {"dataset": dataset, "file": file})
@@ -178,13 +178,22 @@ class Layout:
         yield from encode
         yield from features
         yield from self._graphs()
+        yield from self._searches()
         for stage in ("train", "evaluate"):
             yield from (Job(stage, cell._asdict()) for cell in config.cells)
         compared = [each for table in self.tables for each in config.comparisons_of(table)]
         yield from (Job("compare", each._asdict()) for each in dict.fromkeys(compared))
 
+    def _searches(self) -> Iterator[Job]:
+        for dataset, backbone, arm in self.config.searches:
+            names = {"dataset": dataset, "backbone": backbone, "arm": arm}
+            slots = self.config.slots(backbone, arm)
+            yield from (Job("trial", {**names, "rung": rung, "slot": slot}) for rung, slot in slots)
+            yield Job("select", names)
+            yield Job("hindsight", names)
+
     def _graphs(self) -> Iterator[Job]:
-        for dataset, backbone, arm, _ in self.config.cells:
+        for dataset, backbone, arm in self.config.trained:
             settings = self.config.backbone(backbone).settings
             if settings.uses_item_graph:
                 yield Job("neighbours-items", {"dataset": base_of(dataset), "arm": arm})
@@ -193,8 +202,9 @@ class Layout:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """Names of the run's tables: the paper's, and one of each study."""
-        return ("table1", "table2", "table2_fair", *self.config.studies_of_run)
+        """Names of the run's tables: the paper's, that of the searches, and one of each study."""
+        searched = ("search",) if self.config.searches else ()
+        return ("table1", "table2", "table2_fair", *searched, *self.config.studies_of_run)
 
     @property
     def figures(self) -> tuple[str, ...]:

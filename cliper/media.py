@@ -25,6 +25,9 @@ LATEX = str.maketrans(
         "↑": r"$\uparrow$",
         "↓": r"$\downarrow$",
         "±": r"$\pm$",
+        "×": r"$\times$",
+        "τ": r"$\tau$",
+        "†": r"$^{\dagger}$",
         **{mark: f"\\{mark}" for mark in "{}$&#%_"},
         **{mark: f"{{{mark}}}" for mark in "[]*"},  # after \\ and \midrule they would be arguments
     }
@@ -44,6 +47,11 @@ def markdown(text: str) -> str:
 def latex(text: str) -> str:
     """A cell of a tabular, or a comment."""
     return terminal(BREAKS.sub(" ", text)).translate(LATEX)
+
+
+def picture(text: str) -> str:
+    """Text of a figure; `canvas` lets no dollar begin a formula."""
+    return terminal(BREAKS.sub(" ", text))
 
 
 def html(value: Any) -> Any:

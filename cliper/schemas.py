@@ -64,6 +64,37 @@ EMBEDDING_STATUSES = (
 # What Pillow says of a picture; the orientation is EXIF's, from 1 (upright) to 8
 _PICTURE = {"format": STR, "mode": STR, "is_animated": BOOL, "orientation": I16}
 
+_TRIAL = {
+    "trial": I32,  # its number in the list of trials, from 0
+    "settings": STR,  # flat keys and values as JSON
+    "rung": I16,  # the last in which it trained, from 0
+    "epochs": I32,
+    "best_epoch": I32,
+    "valid_recall@20": F64,  # of the best epoch
+    "status": STR,  # ok, or failed: loss or embeddings were not finite
+    "detail": STR,  # why it failed
+}
+_UNKNOWN_IF_FAILED = frozenset({"epochs", "best_epoch", "valid_recall@20", "detail"})
+
+
+def _history(maker: str) -> Table:
+    return Table(
+        maker=maker,
+        file="history.parquet",
+        key=("epoch",),
+        columns={"epoch": I32, "loss": F64, "seconds": F64, "valid_recall@20": F64},
+    )
+
+
+def _topk(maker: str) -> Table:
+    return Table(
+        maker=maker,
+        file="topk.parquet",
+        key=("user", "rank"),
+        columns={"user": I32, "rank": I16, "item": I32, "score": F32},
+    )
+
+
 TABLES: dict[str, Table] = {
     "train": _interactions("train.parquet"),
     "valid": _interactions("valid.parquet"),
@@ -273,17 +304,29 @@ TABLES: dict[str, Table] = {
         key=("user", "rank"),
         columns={"user": I32, "rank": I16, "neighbour": I32, "n_shared": F32},
     ),
-    "history": Table(
-        maker="train",
-        file="history.parquet",
-        key=("epoch",),
-        columns={"epoch": I32, "loss": F64, "seconds": F64, "valid_recall@20": F64},
+    "history": _history("train"),
+    "topk": _topk("train"),
+    "trial": Table(
+        maker="trial",
+        file="trial.parquet",
+        key=("trial",),  # one row
+        columns=_TRIAL,
+        nullable=_UNKNOWN_IF_FAILED,
     ),
-    "topk": Table(
-        maker="train",
-        file="topk.parquet",
-        key=("user", "rank"),
-        columns={"user": I32, "rank": I16, "item": I32, "score": F32},
+    "trial_history": _history("trial"),
+    "trial_topk": _topk("trial"),
+    "trials": Table(
+        maker="select",
+        file="trials.parquet",
+        key=("trial",),
+        columns={**_TRIAL, "is_chosen": BOOL},
+        nullable=_UNKNOWN_IF_FAILED,
+    ),
+    "hindsight": Table(
+        maker="hindsight",
+        file="hindsight.parquet",
+        key=("trial",),
+        columns={"trial": I32, "test_recall@20": F64},
     ),
     "user_metrics": Table(
         maker="evaluate",

@@ -26,6 +26,7 @@ class Stage(NamedTuple):
     function  name of the function in the module
     options   names that may be left out
     preview   module of `--preview N`, which shows N rows and writes nothing; all names are then optional
+    file      meaning of the file that a tool reads in place of a config, given without an option
     """
 
     module: str
@@ -36,6 +37,7 @@ class Stage(NamedTuple):
     function: str = "run"
     options: tuple[str, ...] = ()
     preview: str | None = None
+    file: str | None = None
 
     @property
     def has_places(self) -> bool:
@@ -130,6 +132,20 @@ STAGES: dict[str, Stage] = {
         shared=True,
         function="run_users",
     ),
+    "trial": Stage(
+        "cliper.models.search",
+        "train one trial of a search, or a part of it",
+        ("dataset", "backbone", "arm", "rung", "slot"),
+        "trial/{dataset}/{backbone}/{arm}/{rung}/{slot}",
+        function="run_trial",
+    ),
+    "select": Stage(
+        "cliper.models.search",
+        "choose the settings of a backbone with an arm by validation",
+        ("dataset", "backbone", "arm"),
+        "best/{dataset}/{backbone}.{arm}",
+        function="run_select",
+    ),
     "train": Stage(
         "cliper.models.train",
         "train one backbone",
@@ -141,6 +157,13 @@ STAGES: dict[str, Stage] = {
         "measure one trained cell",
         ("dataset", "backbone", "arm", "seed"),
         "evaluate/{dataset}/{backbone}/{arm}/{seed}",
+    ),
+    "hindsight": Stage(
+        "cliper.models.evaluate",
+        "measure the trials of a search on test, for no choice",
+        ("dataset", "backbone", "arm"),
+        "hindsight/{dataset}/{backbone}/{arm}",
+        function="run_hindsight",
     ),
     "compare": Stage(
         "cliper.report.compare",
@@ -163,6 +186,12 @@ STAGES: dict[str, Stage] = {
         ("item",),
         options=("dataset", "arm", "html"),
     ),
+    "lint": Stage(
+        "cliper.tools.lint",
+        "check a table of results: impossible numbers, gaps, swapped arms",
+        (),
+        file="a table as CSV, such as results/<name>/tabulate/table2.csv",
+    ),
     "recommend": Stage(
         "cliper.tools.recommend",
         "show what a user is recommended, or which items are similar to one",
@@ -184,9 +213,11 @@ NAME_HELP = {
     "arm": "name of an arm in the config; content_free for backbones without features",
     "backbone": "name of a backbone",
     "seed": "seed of everything random in the cell, a whole number",
+    "rung": "number of a rung of the search, from 0",
+    "slot": "number of a place in the rung, from 0",
     "base": "name of the arm that it is compared with",
     "base_backbone": "name of that arm's backbone",
-    "table": "table1, table2, table2_fair or the name of a study",
+    "table": "table1, table2, table2_fair, search or the name of a study",
     "figure": "name of a study, fig5, popularity or curves",
     "format": "mmrec, mrlib or lists",
     "user": "the shop's own id of a user",
@@ -194,7 +225,7 @@ NAME_HELP = {
     "retry": "statuses to fetch again, as a,b; transient means timeouts, broken connections, 429, 5xx, given_up",
     "html": "also write a page with the image to this file",
 }
-NUMBERS = frozenset({"seed", "range"})
+NUMBERS = frozenset({"seed", "range", "rung", "slot"})
 
 
 def find(name: str) -> Stage:

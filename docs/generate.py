@@ -135,6 +135,8 @@ def angled(pattern: str) -> str:
 def stage_facts(row: Stage) -> Iterator[str]:
     options = [[code(f"--{name}"), NAME_HELP[name], ""] for name in row.names]
     options += [[code(f"--{name}"), NAME_HELP[name], "may be left out"] for name in row.options]
+    if row.file:
+        options.append([code("FILE"), row.file, "given without an option, in place of `--config`"])
     if row.preview:
         options += [[code("--preview N"), "show N rows and write nothing; names may then be left out", ""]]
     if options:

@@ -421,7 +421,7 @@ def test_classes_that_name_each_other_have_ids_of_their_own(tmp_path: Path, monk
 
 
 def test_an_unknown_stage_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="unknown stage 'encod'; known: catalogue, crawl"):
+    with pytest.raises(ConfigError, match="unknown stage 'encod'; known: catalogue, compare, crawl"):
         code_id("encod")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import toy
 
 from cliper import files
 from cliper.config import Cell, decides
@@ -34,7 +36,7 @@ def job(*runs: tuple[str, int], cutoffs: tuple[int, ...] = (20,)) -> decides.Com
     return decides.Compare(own, base, ("recall", "ndcg"), cutoffs, resamples=199)
 
 
-def write(at: Places, cell: Cell, recalls: dict[int, float]) -> None:
+def write(at: Callable[..., Path], cell: Cell, recalls: dict[int, float]) -> None:
     """Users' recalls of one cell; NDCG is half of them, and of another cutoff nothing is asked."""
     rows = [
         (user, metric, k, value * factor)
@@ -125,3 +127,22 @@ def test_a_cutoff_that_was_not_measured_is_refused(tmp_path: Path) -> None:
     write(at, chosen.runs[0], {1: 0.1, 2: 0.2})
     with pytest.raises(DataError, match="baby/freedom/cliper/1 lack a metric or a cutoff"):
         compare.run(chosen, at)
+
+
+def test_a_job_of_a_config_compares_the_seeds_of_both_arms(workdir: Path) -> None:
+    config = toy.settings(
+        name="toy",
+        run={"datasets": ["baby"], "backbones": ["freedom"], "arms": ["vanilla", "cliper"], "seeds": [1, 2]},
+        tabulate={"metrics": ["recall", "ndcg"], "cutoffs": [20]},
+    )
+    for cell in config.cells:
+        value = (0.3 if cell.arm == "cliper" else 0.2) + 0.01 * cell.seed
+        write(lambda result, **names: toy.path(config, result, **names), cell, {1: value, 2: value / 2})
+    names = {"dataset": "baby", "backbone": "freedom", "arm": "cliper", "base_backbone": "freedom", "base": "vanilla"}
+    toy.run("compare", config, **names)
+    table = files.read_table(
+        Path("results/toy/compare/baby/freedom/cliper/freedom/vanilla/comparison.parquet"), "comparison"
+    )
+    assert table["n_runs"].to_list() == [2, 2]
+    assert table["difference"].to_list() == pytest.approx([0.0375, 0.075])
+    assert table["p_better"].to_list() == [1, 1]

@@ -54,6 +54,8 @@ def toy_config(folder: Path) -> dict[str, Any]:
         "content_free": {"d": 8},
     }
     raw["train"] |= {"max_epochs": 2, "device": "cpu", "weight_decay_on": "parameters"}  # which both behaviours have
+    grid = {"grid": {"learning_rate": [0.001, 0.01], "n_layers": [1, 2]}, "draws": None}
+    raw["search"] |= {"seed": 5, "rungs": [1], "keep": 0.6, "spaces": {"lightgcn": {"content_free": grid}}}
     raw["encode"] |= {"device": "cpu", "store": str(folder / "vectors")}
     return raw
 

@@ -13,7 +13,7 @@ from cliper import config, files, log, media
 from cliper.__main__ import main
 from cliper.collect.sources.records import ITEMS
 from cliper.errors import DataError
-from cliper.report.tables.grid import Grid
+from cliper.report.tables.grid import Entry, Grid
 
 CONFIG = ["--config", str(toy.REPOSITORY / "config.yaml"), "toy.yaml"]
 HOSTILE = [
@@ -63,7 +63,8 @@ def test_what_is_not_seen_is_written_as_in_python() -> None:
 @pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_texts_stay_as_they_are(text: str) -> None:
     assert media.terminal(text) == media.markdown(text) == str(media.html(text)) == text
-    assert media.latex(text).replace(r"\_", "_") == text
+    assert media.latex(text).replace(r"\_", "_").replace(r"$\tau$", "τ") == text
+    assert media.picture(text) == text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -80,18 +81,21 @@ def test_a_markdown_table_keeps_its_rows_and_columns(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_latex_runs_no_command_of_a_text(text: str) -> None:
-    shown = Grid([text], [[text], [text]], (text,)).as_latex()
-    assert is_safe_lines(shown, 9)
+    shown = Grid([text], [[Entry(text, text)], [Entry(text, place=1)]], (text,), (text,), groups=(text,)).as_latex()
+    assert is_safe_lines(shown, 13)
     lines = shown.splitlines()
-    assert [lines[0], lines[1], lines[3], *lines[6:8]] == [
-        *(r"\begin{tabular}{l}", r"\toprule", r"\midrule"),
+    assert [*lines[:3], lines[4], lines[6], *lines[9:11]] == [
+        *(r"% needs \usepackage{booktabs}", r"\begin{tabular}{l}", r"\toprule", r"\cmidrule(lr){1-1}", r"\midrule"),
         *(r"\bottomrule", r"\end{tabular}"),
     ]
-    assert lines[8].startswith("% ")
-    for line in (lines[2], *lines[4:6]):
-        assert line.endswith(r" \\")
+    assert lines[12].startswith("% ")
+    commands = (r"\multicolumn{1}{c}{", "", "", r"\textbf{", r"\par\smallskip{\footnotesize ")
+    for command, line in zip(commands, (lines[3], lines[5], *lines[7:9], lines[11] + r" \\"), strict=True):
+        assert line.startswith(command)
+        assert line.endswith(("} " if command else " ") + r"\\")
+        inner = line.removeprefix(command).removesuffix(r" \\").removesuffix("}" if command else "")
         known = r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar)\{\}|\{[][*]\}"
-        bare = re.sub(rf"{known}|\\[{{}}$&#%_]", "", line.removesuffix(r" \\"))
+        bare = re.sub(rf"{known}|\\[{{}}$&#%_]", "", inner)
         assert not re.search(r"[\\{}$&#%_~^<>|\[\]*]", bare)
 
 

@@ -1,9 +1,10 @@
+import ir_measures
 import numpy as np
 import pytest
 import torch
 from toy import SHARED
 
-from cliper.models.maths.metrics import METRICS, average_precision, find_hits, ndcg, precision, recall
+from cliper.models.maths.metrics import METRICS, average_precision, find_hits, hits_by_user, ndcg, precision, recall
 from cliper.models.maths.ranking import top_k
 
 # Ranks 1 and 3 of 4 hold relevant items; the user has 3 relevant items. A second user misses all of its 5.
@@ -63,3 +64,34 @@ def test_metrics_equal_mmrec_golden(split):
     for name, metric in METRICS.items():
         for k in (5, 10, 20, 50):
             assert abs(metric(hits, n_relevant, k).mean() - golden[f"{split}_{name}@{k}"]) <= 1e-12
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_equal_those_of_ir_measures(name: str, k: int) -> None:
+    """On random rankings of 12 of 60 items, of users with 1 to 30 relevant items; lists end before the cut-off 20.
+
+    Recall, NDCG and precision are defined alike. Average precision is not: trec_eval, which ir_measures asks, divides
+    by all relevant items; ours, as MMRec's, by the hits that a list of k can have, so that the best list has 1.
+    """
+    generator = np.random.default_rng(k)
+    ranking = np.array([generator.permutation(60)[:12] for _ in range(40)])
+    relevant = [generator.permutation(60)[: generator.integers(1, 31)] for _ in ranking]
+    users, items = np.repeat(np.arange(40), [len(each) for each in relevant]), np.concatenate(relevant)
+    _, n_relevant, hits = hits_by_user(ranking, users, items)
+    ours = METRICS[name](hits, n_relevant, k)
+
+    measure = ir_measures.parse_measure({"recall": "R", "ndcg": "nDCG", "precision": "P", "map": "AP"}[name] + f"@{k}")
+    wanted = [ir_measures.Qrel(f"{user:02}", str(item), 1) for user, item in zip(users, items, strict=True)]
+    lists = [
+        ir_measures.ScoredDoc(f"{user:02}", str(item), 100.0 - rank)
+        for user, row in enumerate(ranking)
+        for rank, item in enumerate(row)
+    ]
+    theirs = {each.query_id: each.value for each in ir_measures.iter_calc([measure], wanted, lists)}
+    expected = np.array([theirs[user] for user in sorted(theirs)])
+    if name == "map":
+        expected *= n_relevant / np.minimum(n_relevant, k)
+    assert len(expected) == 40
+    assert 0 < ours.mean() < 1
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)

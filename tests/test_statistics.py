@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -201,3 +204,17 @@ def test_the_verdict_on_a_printed_cell(
 ) -> None:
     assert verdicts.verdict(paper, mean, sd, n_runs) == expected
     assert verdicts.verdict(paper, mean, sd, n_runs, is_impossible=True) == "impossible"
+
+
+@pytest.mark.slow
+def test_forty_thousand_users_take_seconds_and_little_memory() -> None:
+    values, base = rng(1).random((12, 40_000)), rng(2).random((12, 40_000))
+    tracemalloc.start()
+    began = time.process_time()
+    paired.effects(values, base, resamples=9_999, rng=rng())
+    paired.randomised(values, base, resamples=9_999, rng=rng())
+    seconds, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"12 metrics of 40,000 users: {seconds:.0f} s of CPU, {peak / 1e6:.0f} MB")  # about 12 s, 70 MB
+    assert peak < 2e9
+    assert seconds < 60

@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 import torch
 import toy
+import toy_cells
 from toy_backbones import build, toy_features
+from toy_cells import CELL, N_ITEMS, N_USERS, features, two_tastes
 
 from cliper import files, log
 from cliper.config import Config, decides
@@ -16,13 +18,10 @@ from cliper.config.models import Evaluate
 from cliper.device import choose_device
 from cliper.errors import ConfigError, DataError, FeatureError, TrainingError
 from cliper.layout import At, Layout
-from cliper.models import train
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base import Interactions
 from cliper.models.backbones.lightgcn import Lightgcn
-from cliper.models.training import checkpoint, fitting
-
-N_USERS, N_ITEMS = 30, 40
+from cliper.models.training import checkpoint, fitting, inputs
 
 
 def changed(section, **values):
@@ -30,7 +29,6 @@ def changed(section, **values):
     return section.model_copy(update=values)
 
 
-CELL = {"dataset": "toy", "backbone": "freedom", "arm": "vanilla", "seed": 1}
 CONTENT_FREE = CELL | {"backbone": "lightgcn", "arm": "content_free"}
 
 
@@ -48,53 +46,9 @@ KINDS = [cell_of(name) for name in {reads(name): name for name in reversed(BACKB
 of_each_kind = pytest.mark.parametrize("cell", KINDS, ids=lambda cell: cell["backbone"])
 
 
-def two_tastes() -> dict[str, pl.DataFrame]:
-    """Users below 15 buy of the items below 20, the others of the rest: 6 to train, 2 each to check."""
-    generator = np.random.default_rng(0)
-    rows = [
-        (user, item, None)
-        for user in range(N_USERS)
-        for item in generator.choice(20, size=10, replace=False) + (20 if user >= 15 else 0)
-    ]
-    schema = {"user": pl.Int32, "item": pl.Int32, "timestamp": pl.Int64}
-    all_rows = pl.DataFrame(rows, schema=schema, orient="row").with_columns(place=pl.int_range(10).over("user"))
-    split = {"train": (0, 5), "valid": (6, 7), "test": (8, 9)}
-    return {
-        name: all_rows.filter(pl.col("place").is_between(*places)).drop("place").sort("user", "item")
-        for name, places in split.items()
-    }
-
-
-def features() -> pl.DataFrame:
-    generator = np.random.default_rng(1)
-    taste = np.repeat([[1.0, 0.0], [0.0, 1.0]], 20, axis=0)
-    vectors = {
-        name: (np.tile(taste, 4) + 0.3 * generator.standard_normal((N_ITEMS, 8))).astype(np.float32)
-        for name in ("image", "text")
-    }
-    item = np.arange(N_ITEMS, dtype=np.int32)
-    return pl.DataFrame({"item": item} | {name: pl.Series(name, rows) for name, rows in vectors.items()}).with_columns(
-        image_is_filled=pl.col("item") == 3, text_is_filled=pl.lit(value=False)
-    )
-
-
 @pytest.fixture
 def settings(workdir) -> Config:
-    quick = {"batch_size": 64, "max_epochs": 12, "learning_rate": 0.01, "device": "cpu"}
-    settings = toy.settings(**toy.dataset(workdir), arms={"vanilla": {"d": 8}}, train=quick)
-    tables = two_tastes() | {
-        "users": pl.DataFrame({"user": np.arange(N_USERS, dtype=np.int32), "user_id": ["?"] * N_USERS}),
-        "items": pl.DataFrame({"item": np.arange(N_ITEMS, dtype=np.int32)}).with_columns(
-            *(pl.lit(None, pl.String).alias(name) for name in ("asin", "title", "brand", "description", "image_url")),
-            categories=pl.lit(None, pl.List(pl.List(pl.String))),
-        ),
-        "features": features(),
-    }
-    for kind, table in tables.items():
-        files.write_table(toy.path(settings, kind, **CELL), kind, table)
-    toy.run("neighbours-items", settings, dataset="toy", arm="vanilla")
-    toy.run("neighbours-users", settings, dataset="toy")
-    return settings
+    return toy_cells.write(workdir)
 
 
 def read(settings: Config, kind: str, cell=CELL) -> pl.DataFrame:
@@ -196,7 +150,7 @@ def test_a_run_reads_the_tables_that_its_settings_class_declares_and_no_other(se
 
 @of_each_kind
 def test_training_stops_patience_epochs_after_the_best_and_goes_back_to_it(settings, monkeypatch, cell):
-    interactions, valid = train.read_interactions(At(Layout(settings), cell))
+    interactions, valid = inputs.read_interactions(At(Layout(settings), cell))
     generators = fitting.spawn_generators(0)
     model = build(cell["backbone"], interactions, toy_features(N_ITEMS))
     recalls, states = iter([0.1, 0.3, 0.3, 0.29999, 0.2]), []
@@ -446,9 +400,9 @@ def test_a_dataset_without_validation_items_is_a_data_error(settings):
 
 def test_features_of_another_catalogue_or_in_another_order_are_refused():
     with pytest.raises(FeatureError, match="here has 40 rows, not one for each of 41 items in order; run fuse again"):
-        train.check_features(features(), 41, what="here")
+        inputs.check_features(features(), 41, what="here")
     with pytest.raises(FeatureError, match="here has 40 rows, not one for each of 40 items in order"):
-        train.check_features(features().reverse(), 40, what="here")
+        inputs.check_features(features().reverse(), 40, what="here")
 
 
 def test_features_that_are_not_finite_are_refused_with_their_item():
@@ -456,7 +410,7 @@ def test_features_that_are_not_finite_are_refused_with_their_item():
     broken[[7, 9], 2] = np.nan, np.inf
     table = features().with_columns(pl.Series("text", broken))
     with pytest.raises(FeatureError, match=r"text features of 2 items \(first: item 7\) are not finite"):
-        train.check_features(table, N_ITEMS, what="here")
+        inputs.check_features(table, N_ITEMS, what="here")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
@@ -484,7 +438,7 @@ def test_a_dropped_item_is_neither_learned_nor_recommended_and_still_counts_at_t
 
 
 def dropped_by(settings):
-    return train.items_to_drop(decides.of_train(settings, **CELL), At(Layout(settings), CELL))
+    return inputs.items_to_drop(decides.of_train(settings, **CELL), At(Layout(settings), CELL))
 
 
 def test_other_policies_drop_nothing(settings):
@@ -493,7 +447,7 @@ def test_other_policies_drop_nothing(settings):
 
 def test_leaving_items_out_takes_their_train_rows_and_no_number():
     interactions = Interactions(np.array([0, 0, 1]), np.array([0, 2, 2]), n_users=2, n_items=3)
-    left = train.leave_out(interactions, np.array([2]))
+    left = inputs.leave_out(interactions, np.array([2]))
     assert (left.users.tolist(), left.items.tolist(), left.n_users, left.n_items) == ([0], [0], 2, 3)
     with pytest.raises(DataError, match="every train item is dropped"):
-        train.leave_out(interactions, np.array([0, 2]))
+        inputs.leave_out(interactions, np.array([0, 2]))

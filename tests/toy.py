@@ -20,8 +20,10 @@ SHARED = REPOSITORY.parent / "shared"
 
 
 def settings(**overlay: Any) -> Config:
-    """The shipped config without its studies, with an overlay laid over it."""
-    return config.structure(config.lay_over(deepcopy(shipped()) | {"studies": {}}, overlay), where="toy")
+    """The shipped config without its studies and searches, with an overlay laid over it."""
+    base = deepcopy(shipped())
+    base |= {"studies": {}, "search": base["search"] | {"spaces": {}}}
+    return config.structure(config.lay_over(base, overlay), where="toy")
 
 
 def changed(settings: Config, section: str, **values: Any) -> Config:

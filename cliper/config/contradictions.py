@@ -10,6 +10,7 @@ from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config.collect import Dataset
 from cliper.config.features import MADE_BY, Arm, JoinedView, MadeArm
+from cliper.config.models import Space
 from cliper.config.studies import Study, base_of
 from cliper.config.tuning import ANY, CellSettings, Flat, change
 from cliper.config.whole import CONTENT_FREE, Config
@@ -18,6 +19,7 @@ from cliper.features.fusion.rows import FUSIONS
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.stages import SHARED
 
+UNSEARCHED = ("behaviour", "threads", "device")  # neighbours are found by the behaviour too; the others are machines'
 CUT_BY = ("min_rating", "k_core", "split_seed", "drop_items_without_metadata")  # settings of datasets
 
 
@@ -49,6 +51,7 @@ def find_contradictions(config: Config) -> Iterator[str]:
                 yield f"prompts.{name}.{view}.views: the view joins itself; leave it out"
     for name, backbone in config.backbones.items():
         yield from (f"backbones.{name}{fault}" for fault in _of_graph(config, backbone.settings))
+    yield from _of_search(config)
     if beyond := set(config.tabulate.cutoffs) - set(config.evaluate.cutoffs):
         yield f"tabulate.cutoffs: {sorted(beyond)} not among evaluate.cutoffs"
 
@@ -72,9 +75,12 @@ def _of_run(config: Config) -> Iterator[str]:
 def _of_decay(config: Config) -> Iterator[str]:
     """An L2 term of the batch for backbones whose loss has none in the toolbox, where all is to be as there."""
     found = dict[str, None]()
-    with suppress(ConfigError):  # of an unknown name, which is a fault of its own
-        for dataset, backbone, arm in dict.fromkeys(cell[:3] for cell in config.cells):
-            chosen, _, train = config.cell_settings(dataset, backbone, arm)
+    with suppress(ConfigError):  # of an unknown name or a value, which is a fault of its own
+        tried = [(cell[1], config.cell_settings(*cell)) for cell in config.trained]
+        for dataset, backbone, arm in config.searches:
+            given = config.cell_settings(dataset, backbone, arm)
+            tried += [(backbone, change(given, flat)) for flat in config.trials(backbone, arm)]
+        for backbone, (chosen, _, train) in tried:
             if train.behaviour == "as_mmrec" and train.weight_decay_on == "batch" and train.weight_decay:
                 found |= {backbone: None} if chosen.settings.decays_by_adam else {}
     if found:
@@ -169,6 +175,40 @@ def _of_graph(config: Config, settings: BackboneSettings) -> Iterator[str]:
         n = getattr(settings, key, None)
         if is_used and isinstance(n, int) and n > getattr(config.neighbours, kind):
             yield f".{key}: {n} is more than neighbours.{kind}"
+
+
+def _of_search(config: Config) -> Iterator[str]:
+    """A search of what there is not, and values that its backbones do not take."""
+    spaces = config.search.spaces or {}
+    seeds = {*config.run.seeds, *(seed for study in config.studies.values() for seed in study.seeds or ())}
+    if spaces and config.search.seed in seeds:
+        yield f"search.seed: {config.search.seed} is a seed of cells too; choose one that trains nothing but trials"
+    known = [name for name in config.datasets if name == base_of(name)]
+    yield from (f"search.datasets: {unknown('dataset', d, known)}" for d in config.search.datasets if d not in known)
+    for name, arms in spaces.items():
+        if name not in config.backbones:
+            yield f"search.spaces: {unknown('backbone', name, config.backbones)}"
+            continue
+        uses_features = config.backbone(name).settings.uses_features
+        of_kind = [arm for arm in config.arms if arm == base_of(arm) and uses_features != (arm == CONTENT_FREE)]
+        for arm, space in arms.items():
+            if arm not in of_kind:
+                yield f"search.spaces.{name}: {unknown('arm', arm, of_kind)}"
+            elif "d" in space.grid and arm in config.run.arms and len(config.run.arms) > 1:
+                yield f"search.spaces.{name}.{arm}.grid.d: table2_fair compares the run's arms at one d; leave d out"
+            else:
+                yield from (f"search.spaces.{name}.{arm}.{fault}" for fault in _of_space(config, name, space))
+
+
+def _of_space(config: Config, backbone: str, space: Space) -> Iterator[str]:
+    """Values of a grid that a cell does not take."""
+    for key, values in space.grid.items():
+        if key in UNSEARCHED:
+            yield f"grid.{key}: it is one for all cells; set it in train"
+            continue
+        for value in values:
+            for fault in _of_flat(config, backbone, {key: value}):
+                yield f"grid.{fault if fault.startswith(f'{key}: ') else f'{key}: {fault}'}"
 
 
 def _of_given(config: Config, dataset: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ else of the config reaches a stage, so no other setting can change its results.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
@@ -18,7 +18,8 @@ from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config import collect, models, report
 from cliper.config.features import JoinedView, View
 from cliper.config.studies import Comparison, Variation, base_of
-from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures
+from cliper.config.tuning import CellSettings, change, without_d
+from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures, Searched
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.features.fusion.rows import FUSIONS
@@ -144,6 +145,34 @@ class Train:
     mask_valid: bool  # rank more items, so that evaluate can leave validation items out
     drops_items: bool  # leave items without an image of their own out
     n_learned_views: int | None  # views whose vectors, joined, pass through a learned layer (fusion mlp)
+    searched: Searched | None  # takes the settings that select chose in place of these
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Which trial of a search a slot trains, and how far."""
+
+    cell: Train  # without the trial's settings
+    seed: int
+    settings: dict[str, Any] | None  # the trial's, flat; None: the slot continues a trial of the rung before
+    n_before: int  # slots of that rung
+    until: int | None  # last epoch of the rung; None: training's own end
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """The trials among which the settings are chosen."""
+
+    seed: int
+    slots: tuple[tuple[int, int], ...]  # rung and number of each
+
+
+@dataclass(frozen=True, slots=True)
+class Hindsight:
+    """The trials that are measured on test, for no choice."""
+
+    slots: tuple[tuple[int, int], ...]  # as of Select
+    mask_valid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +205,7 @@ class Table2:
     shown: report.Tabulate
     mask_valid: bool
     paper: str  # as of Table1
+    published: str  # likewise of other people's numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +220,17 @@ class Study:
     seeds: tuple[int, ...]
     comparisons: tuple[Comparison, ...]
     shown: report.Tabulate
-    paper: str  # sha256 of the numbers that the paper printed
+    paper: tuple[str, ...]  # sha256 of the numbers that the paper printed
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """The searches whose trials are shown."""
+
+    titles: dict[str, str]  # dataset -> title
+    backbones: dict[str, str]  # backbone -> title
+    searches: tuple[tuple[str, str, str], ...]  # dataset, backbone, arm
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +251,7 @@ class Curves:
     titles: dict[str, str]  # dataset -> title
     backbones: dict[str, str]  # backbone -> title
     cells: tuple[Cell, ...]
+    mask_valid: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +390,39 @@ def of_train(config: Config, *, dataset: str, backbone: str, arm: str, seed: int
         mask_valid=config.evaluate.mask_valid,
         drops_items=made is not None and made.missing_image == "drop_item",
         n_learned_views=len(made.views) if made and FUSIONS[made.fusion].is_learned else None,
+        searched=config.searched(dataset, backbone, arm),
     )
+
+
+def with_settings(job: Train, flat: Mapping[str, Any]) -> Train:
+    """A cell with other settings, by flat keys; its d stays if its arm has another than the one that was searched."""
+    taken = without_d(flat) if job.searched is not None and job.searched.keeps_d else flat
+    return replace(job, **change(CellSettings(job.backbone, job.d, job.train), taken)._asdict())
+
+
+def of_trial(config: Config, *, dataset: str, backbone: str, arm: str, rung: int, slot: int) -> Trial:
+    """Raises ConfigError if the search has no such slot."""
+    search, slots = config.search, config.slots(backbone, arm)
+    if (rung, slot) not in slots:
+        raise ConfigError(f"the search of {backbone} with {arm} has no slot {slot} in a rung {rung}")
+    cell = of_train(config, dataset=dataset, backbone=backbone, arm=arm, seed=search.seed)
+    return Trial(
+        cell=replace(cell, searched=None),
+        seed=search.seed,
+        settings=None if rung else config.trials(backbone, arm)[slot],
+        n_before=sum(each == rung - 1 for each, _ in slots),
+        until=(*search.rungs, None)[rung],
+    )
+
+
+def of_select(config: Config, *, dataset: str, backbone: str, arm: str) -> Select:
+    config.dataset(dataset)
+    return Select(config.search.seed, tuple(config.slots(backbone, arm)))
+
+
+def of_hindsight(config: Config, *, dataset: str, backbone: str, arm: str) -> Hindsight:
+    config.dataset(dataset)
+    return Hindsight(tuple(config.slots(backbone, arm)), config.evaluate.mask_valid)
 
 
 def of_evaluate(config: Config, **_: Any) -> Evaluate:
@@ -367,8 +440,12 @@ def of_compare(config: Config, *, dataset: str, backbone: str, arm: str, base_ba
     return Compare(runs, base_runs, shown.metrics, shown.cutoffs, config.compare.resamples)
 
 
-def of_tabulate(config: Config, *, table: str) -> Table1 | Table2 | Study:
+def of_tabulate(config: Config, *, table: str) -> Table1 | Table2 | Study | Trials:
     """Raises ConfigError for a table that is not made."""
+    if table == "search" and config.searches:
+        datasets, backbones, _ = zip(*config.searches, strict=True)
+        titles, named = _titles(config, datasets), _backbones(config, backbones)
+        return Trials(titles, named, tuple(config.searches), config.search.seed)
     if table in config.studies_of_run:
         return _study(config, table)
     if table not in (known := ("table1", "table2", "table2_fair")):
@@ -394,6 +471,7 @@ def of_tabulate(config: Config, *, table: str) -> Table1 | Table2 | Study:
         shown=config.tabulate,
         mask_valid=config.evaluate.mask_valid,
         paper=resources.sha256("paper/table2.csv"),
+        published=resources.sha256("published.csv"),
     )
 
 
@@ -408,7 +486,7 @@ def _study(config: Config, name: str) -> Study:
         seeds=study.seeds or config.run.seeds,
         comparisons=tuple(config.comparisons_of(name)),
         shown=config.tabulate,
-        paper=resources.sha256("paper/table3.csv"),
+        paper=tuple(resources.sha256(f"paper/{table}.csv") for table in ("table2", "table3")),
     )
 
 
@@ -420,7 +498,13 @@ def of_plot(config: Config, *, figure: str) -> Study | Ranks | Curves:
         raise ConfigError(unknown("figure", figure, [*config.studies_of_run, *FIGURES]))
     titles = _titles(config, config.run.datasets)
     if figure != "fig5":
-        return Curves(figure, titles, _backbones(config, config.run.backbones), tuple(config.run_cells))
+        return Curves(
+            figure=figure,
+            titles=titles,
+            backbones=_backbones(config, config.run.backbones),
+            cells=tuple(config.run_cells),
+            mask_valid=config.evaluate.mask_valid,
+        )
     made = {(dataset, arm): config.features(dataset, arm) for dataset in titles for arm in config.run.arms}
     weighted = [key for key, each in made.items() if isinstance(each, MadeFeatures) and each.temperature is not None]
     drops, seeds = _drops(config, weighted)
@@ -461,6 +545,9 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "fuse": of_fuse,
     "neighbours-items": of_neighbours_items,
     "neighbours-users": of_neighbours_users,
+    "trial": of_trial,
+    "select": of_select,
+    "hindsight": of_hindsight,
     "train": of_train,
     "evaluate": of_evaluate,
     "compare": of_compare,

@@ -1,17 +1,28 @@
-"""Sections of the wing `models`: neighbours, train, backbones, evaluate."""
+"""Sections of the wing `models`: neighbours, train, backbones, search, evaluate."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from math import prod
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, PlainValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.settings import Count, Device, Distinct, Few, Name, NotNegative, Positive, Settings, fault
+from cliper.settings import Count, Device, Distinct, Few, Name, NotNegative, Positive, Seed, Settings, Share, fault
 from cliper.variants import Variant
 
+MOST_POINTS = 10_000  # of a grid: all are listed, also where few are drawn
 STOPPED_BY = 20  # training stops by validation Recall@20
 
 
@@ -38,6 +49,51 @@ class Train(Settings):
     patience: Count = Field(description="epochs without a better validation Recall@20 before training stops")
     threads: Few = Field(description="threads that compute, per cell")
     device: Device = Field(description="auto: cuda if there is a GPU")
+
+
+class Space(Settings):
+    """What a search tries for one backbone with one arm: all points of a grid, or some that are drawn of it."""
+
+    grid: Annotated[dict[str, Distinct[bool | int | float | str]], Field(min_length=1)] = Field(
+        description="flat keys (fields of `train`, d, the backbone's own) -> values; the last key varies fastest"
+    )
+    draws: Count | None = Field(
+        None, description="points drawn of the grid; a larger number adds trials and keeps the others"
+    )
+
+    @model_validator(mode="after")
+    def _has_points_to_draw(self) -> Self:
+        n = prod(map(len, self.grid.values()))
+        if n > MOST_POINTS:
+            raise fault(f"the grid has {n:,} points, more than {MOST_POINTS:,}; leave values out")
+        if self.draws is not None and self.draws >= n:
+            raise fault(f"the grid has {n} points; draw fewer of them, or leave draws out")
+        return self
+
+
+class Search(Settings):
+    """How settings are searched by validation, before the cells of a run are trained with the best."""
+
+    datasets: Distinct[Name] = Field(
+        description="which of `datasets` are searched; cells of others take the config's settings"
+    )
+    seed: Seed = Field(description="of every trial's training, and of the draws; none of the seeds of cells")
+    rungs: tuple[Count, ...] = Field(
+        description="epochs after which trials are compared and the worst dropped, in rising order; the rest train on"
+    )
+    keep: Share = Field(description="share of the trials that go on after each rung, rounded; at least one does")
+    spaces: dict[Name, dict[Name, Space]] | None = Field(
+        None,
+        description="backbone -> arm -> what is tried, on each dataset of its own; an arm that is not here takes what "
+        "is selected for the arm that it extends; null: no search",
+    )
+
+    @field_validator("rungs")
+    @classmethod
+    def _rises(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
+        if any(later <= earlier for earlier, later in pairwise(rungs)):
+            raise fault(f"{list(rungs)} does not rise; write the epochs in their order")
+        return rungs
 
 
 def _with_names(raw: Any) -> Any:

@@ -5,14 +5,14 @@ A flat key is a field of `train`, `d`, or a setting of the backbone. What a sear
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from cliper.config.features import BareArm
 from cliper.config.models import Train
-from cliper.config.studies import base_of, parent_of
+from cliper.config.studies import base_of
 from cliper.errors import ConfigError, unknown
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.settings import Derived, Name, faults
@@ -32,30 +32,28 @@ class CellSettings(NamedTuple):
     train: Train
 
 
-def tune(given: CellSettings, tuned: Tuned, *, dataset: str, backbone: str, arm: str) -> CellSettings:
+def tune(
+    given: CellSettings, tuned: Tuned, *, dataset: str, backbone: str, lineage: Mapping[str, bool]
+) -> CellSettings:
     """Change the settings of a cell by all that is said for it; what is said for `any` comes first.
 
-    What is said for an arm holds for those derived from it, but for what they vary. The same is true of datasets.
+    What is said for a dataset holds for those derived from it, too.
+
+    lineage  the cell's arm, the one that it extends, and so on -> whether the cell's arm has another d than that one.
+             The first of them of which something is said counts; such a cell keeps its d
     """
-    for flat in _said(tuned, dataset, backbone, arm):
-        given = change(given, {key: value for key, value in flat.items() if key != "d" or not varies(arm, "d")})
+    for datasets in dict.fromkeys((ANY, base_of(dataset), dataset)):
+        for backbones in (ANY, backbone):
+            said = tuned.get(datasets, {}).get(backbones, {})
+            given = change(given, said.get(ANY, {}))
+            if nearest := next((name for name in lineage if name in said), None):
+                given = change(given, without_d(said[nearest]) if lineage[nearest] else said[nearest])
     return given
 
 
-def varies(name: str, key: str) -> bool:
-    """Whether a derived name varies this key."""
-    while name != base_of(name):
-        name, each, _ = parent_of(name)
-        if each == key:
-            return True
-    return False
-
-
-def _said(tuned: Tuned, dataset: str, backbone: str, arm: str) -> Iterator[Flat]:
-    for datasets in dict.fromkeys((ANY, base_of(dataset), dataset)):
-        for backbones in (ANY, backbone):
-            for arms in dict.fromkeys((ANY, base_of(arm), arm)):
-                yield tuned.get(datasets, {}).get(backbones, {}).get(arms, {})
+def without_d(flat: Flat) -> Flat:
+    """The other settings."""
+    return {key: value for key, value in flat.items() if key != "d"}
 
 
 def change(given: CellSettings, flat: Flat) -> CellSettings:

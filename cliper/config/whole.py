@@ -12,9 +12,10 @@ from pydantic import BeforeValidator, Field
 from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
 from cliper.config.features import Arm, Encode, Encoder, Fuse, MadeArm, Prompt, View
-from cliper.config.models import Backbones, Evaluate, Neighbours, Train
+from cliper.config.models import Backbones, Evaluate, Neighbours, Search, Train
 from cliper.config.report import Compare, Tabulate
 from cliper.config.studies import OF_DATASET, Comparison, Study, Variation, base_of, derived, parent_of
+from cliper.config.trials import slots_of, trials_of
 from cliper.config.tuning import CellSettings, Tuned, tune
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
@@ -80,6 +81,15 @@ class GivenFeatures:
     text: str  # file
 
 
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """Whose selected settings a cell takes: those of the names that its own derive from."""
+
+    dataset: str
+    arm: str
+    keeps_d: bool  # the cell's arm has another d than that arm, and keeps it
+
+
 class Config(Settings):
     """The whole config."""
 
@@ -100,6 +110,7 @@ class Config(Settings):
     neighbours: Neighbours
     train: Train
     backbones: Backbones
+    search: Search
     evaluate: Evaluate
     tuned: Tuned
     compare: Compare
@@ -243,7 +254,15 @@ class Config(Settings):
     def cell_settings(self, dataset: str, backbone: str, arm: str) -> CellSettings:
         """Settings of a backbone on a dataset with an arm: the config's, changed by what `tuned` says for them."""
         given = CellSettings(self.backbone(backbone), self.arm(arm).d, self.train)
-        return tune(given, self.tuned, dataset=dataset, backbone=backbone, arm=arm)
+        return tune(given, self.tuned, dataset=dataset, backbone=backbone, lineage=self.lineage(arm))
+
+    def lineage(self, arm: str) -> dict[str, bool]:
+        """An arm, the one that it extends or derives from, and so on -> whether the arm's own d is another."""
+        found, own = {arm: False}, self.arm(arm)
+        while own.extends is not None:
+            arm, own = own.extends, self.arm(own.extends)
+            found[arm] = own.d != self.arm(next(iter(found))).d
+        return found
 
     def given(self, dataset: str, arm: str) -> GivenFiles | None:
         """Features that come with a dataset for an arm, or for the one that it extends.
@@ -262,6 +281,38 @@ class Config(Settings):
     def raw_files(self, dataset: str, arms: Iterable[str]) -> list[str]:
         """Names of all raw files of a dataset that a run with these arms reads."""
         return self.dataset(dataset).raw_files(filter(None, (self.given(dataset, arm) for arm in arms)))
+
+    def searched(self, dataset: str, backbone: str, arm: str) -> Searched | None:
+        """Whose selected settings a cell takes: the nearest arm's of its lineage; None if no search concerns it."""
+        if base_of(dataset) not in self.search.datasets:
+            return None
+        spaces = (self.search.spaces or {}).get(backbone, {})
+        return next(
+            (Searched(base_of(dataset), *each) for each in self.lineage(arm).items() if each[0] in spaces), None
+        )
+
+    @cached_property
+    def searches(self) -> list[tuple[str, str, str]]:
+        """Dataset, backbone and arm of every search that a cell takes settings from."""
+        found = [(self.searched(*cell[:3]), cell.backbone) for cell in self.cells]
+        return list(dict.fromkeys((each.dataset, backbone, each.arm) for each, backbone in found if each))
+
+    @cached_property
+    def trained(self) -> list[tuple[str, str, str]]:
+        """Dataset, backbone and arm of every cell and of every search."""
+        return list(dict.fromkeys([*(cell[:3] for cell in self.cells), *self.searches]))
+
+    def trials(self, backbone: str, arm: str) -> list[dict[str, Any]]:
+        """The trials of a search, each as flat settings. Raises ConfigError if there is no such search."""
+        space = (self.search.spaces or {}).get(backbone, {}).get(arm)
+        if space is None:
+            raise ConfigError(f"search.spaces has nothing for {backbone} with {arm}; name it there")
+        return trials_of(space, seed=self.search.seed)
+
+    def slots(self, backbone: str, arm: str) -> list[tuple[int, int]]:
+        """Rung and number of each slot of a search."""
+        counts = slots_of(self.search, len(self.trials(backbone, arm)))
+        return [(rung, slot) for rung, count in enumerate(counts) for slot in range(count)]
 
     def features(self, dataset: str, arm: str) -> MadeFeatures | GivenFeatures:
         """How an arm's features are made for a dataset. Features that come with the dataset replace the arm's encoders.

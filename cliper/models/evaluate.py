@@ -4,6 +4,9 @@ In:   topk.parquet of the cell; the valid and test tables (no other stage measur
 Out:  metrics.parquet (means as fractions, not rounded, over the users with an item in the split),
       user_metrics.parquet (the same for each user, test only, for paired tests between cells)
 
+hindsight measures the trials of a search on test, each as far as it was trained: hindsight.parquet has their Recall@20,
+by which the table search says what choosing on test would have claimed. No stage chooses by it.
+
 Both splits use one ranking, without train items. So validation items stay in the test ranking, as in MMRec;
 evaluate.mask_valid leaves them out. Paper: section 4, "Evaluation Metrics".
 """
@@ -17,10 +20,12 @@ import polars as pl
 
 from cliper import files, log
 from cliper.config import decides
+from cliper.config.models import STOPPED_BY
 from cliper.errors import DataError
 from cliper.layout import At
 from cliper.models.maths.metrics import METRICS, hits_by_user
 from cliper.models.maths.tables import ranked_items_from_table
+from cliper.schemas import TABLES
 
 
 def measure(topk: pl.DataFrame, split: pl.DataFrame, cutoffs: tuple[int, ...]) -> pl.DataFrame:
@@ -52,11 +57,11 @@ def leave_out(topk: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
     return kept.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int16).over("user"))
 
 
-def read_topk(path: Path, *, mask_valid: bool) -> pl.DataFrame:
+def read_topk(path: Path, kind: str = "topk", *, mask_valid: bool) -> pl.DataFrame:
     """Read a ranking. Raises DataError if its lists are too short to leave validation items out."""
-    topk = files.read_table(path, "topk")
-    if mask_valid and not files.read_metadata(path, "topk").get("mask_valid"):
-        raise DataError(f"{path} was made with evaluate.mask_valid: false. Run: python -m cliper train")
+    topk = files.read_table(path, kind)
+    if mask_valid and not files.read_metadata(path, kind).get("mask_valid"):
+        raise DataError(f"{path} was made with evaluate.mask_valid: false. Run: python -m cliper {TABLES[kind].maker}")
     return topk
 
 
@@ -89,3 +94,21 @@ def run(job: decides.Evaluate, at: At) -> None:
     files.write_table(at("user_metrics"), "user_metrics", measured["test"])
     recall = table.filter(split="test", metric="recall", k=20)["value"].item()
     log.account(f"{measured['test']['user'].n_unique()} users with test items, test Recall@20 {recall:.4f}")
+
+
+def run_hindsight(job: decides.Hindsight, at: At) -> None:
+    """Read the last ranking of each trial that did not fail, write their test Recall@20."""
+    splits = {name: files.read_table(at(name), name) for name in ("valid", "test")}
+    recalls = dict[int, float]()
+    for rung, slot in job.slots:
+        (trial,) = files.read_table(at("trial", rung=rung, slot=slot), "trial").iter_rows(named=True)
+        if trial["status"] == "ok":
+            topk = read_topk(at("trial_topk", rung=rung, slot=slot), "trial_topk", mask_valid=job.mask_valid)
+            topk = leave_out(topk, splits["valid"]) if job.mask_valid else topk
+            recall = measure(topk, splits["test"], (STOPPED_BY,)).filter(metric="recall")["value"]
+            recalls[trial["trial"]] = recall.to_numpy().mean()  # of a later rung in place of an earlier one's
+        else:
+            recalls.pop(trial["trial"], None)
+    table = pl.DataFrame({"trial": recalls.keys(), "test_recall@20": recalls.values()}).sort("trial")
+    files.write_table(at("hindsight"), "hindsight", table)
+    log.account(f"{len(recalls)} trials measured on test")

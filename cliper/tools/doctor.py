@@ -27,6 +27,8 @@ from cliper.collect.images.folder import list_images
 from cliper.collect.sources.mirrors import Place, find_places
 from cliper.collect.sources.records import IS_BARE
 from cliper.config import CONTENT_FREE, Config, MadeFeatures, is_url
+from cliper.config.studies import base_of
+from cliper.config.trials import epochs_of
 from cliper.errors import DataError
 from cliper.features.fusion import cnn2014
 from cliper.layout import Layout
@@ -223,26 +225,29 @@ def estimate_hours(layout: Layout) -> dict[str, dict[str, float]]:
     """Hours by stage and what they are spent on: crawl by dataset; on one core encode by encoder, train by arm."""
     config = layout.config
     costs = {(row["what"], row["name"]): row for row in resources.read_csv("costs.csv")}
-    sizes = {dataset: count(layout, dataset) or (0, 0) for dataset in config.run.datasets}
+    sizes = {base_of(dataset): count(layout, dataset) or (0, 0) for dataset in config.run.datasets}
     hours = {stage: defaultdict[str, float](float) for stage in ("crawl", "encode", "train")}
     for stage, names in {(job.stage, layout.place(job.stage, **job.names)): job for job in layout.jobs()}.values():
-        n_items, n_rows = sizes.get(names.get("dataset", ""), (0, 0))
+        n_items, n_rows = sizes.get(base_of(names.get("dataset", "")), (0, 0))
         if stage == "crawl" and config.dataset(names["dataset"]).image_folder is None:
             hours["crawl"][names["dataset"]] += n_items / config.crawl.requests_per_s / 3600
         elif stage in ("encode-text", "encode-image"):
             what, size = stage.removeprefix("encode-"), config.encoder(names["encoder"]).settings.size
             row = costs.get((what, size), costs[what, "other"])
             hours["encode"][names["encoder"]] += n_items * float(row["seconds"]) / 3600
-        elif stage == "train" and (timed := costs.get(("epoch", names["backbone"]))):
+        elif stage in ("train", "trial") and (timed := costs.get(("epoch", names["backbone"]))):
+            n_epochs = N_EPOCHS if stage == "train" else epochs_of(config.search, names["rung"], most=N_EPOCHS)
             epoch = float(timed["seconds"]) * (config.arm(names["arm"]).d / TIMED_D) ** float(timed["power_of_d"])
-            hours["train"][names["arm"]] += N_EPOCHS * n_rows / BABY_ROWS * epoch / 3600
+            hours["train"][names["arm"]] += n_epochs * n_rows / BABY_ROWS * epoch / 3600
     return dict(hours)
 
 
 def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     """The lines to print."""
     config = layout.config
-    yield f"{config.name}: {len(config.cells)} cells of {', '.join(config.run.datasets)}"
+    n_trials = sum(len(config.trials(backbone, arm)) for _, backbone, arm in config.searches)
+    searched = f" and {n_trials} trials of {len(config.searches)} searches" if n_trials else ""
+    yield f"{config.name}: {len(config.cells)} cells{searched} of {', '.join(config.run.datasets)}"
     yield from (need.line for need in needs)
     for dataset in config.run.datasets:
         if (path := layout.path("items", dataset=dataset)).is_file():

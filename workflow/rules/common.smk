@@ -17,7 +17,7 @@ from cliper.config import GivenFeatures, is_url
 from cliper.config.decides import BUILDERS, deciding
 from cliper.errors import CliperError
 from cliper.config.decides import Ranks, Study
-from cliper.layout import DRAWN, FILES, FORMATS, Layout
+from cliper.layout import DRAWN, FILES, FORMATS, PASSING, Layout
 from cliper.media import terminal
 from cliper.stages import STAGES
 
@@ -96,11 +96,14 @@ def outputs(stage):
         if maker == stage and "{shard}" not in file and "{content}" not in file
     }
     home = LAYOUT.home(stage).as_posix()
-    return {
+    paths = {
         name: expand(
             f"{home}/{{place}}/{file}", modality=["image", "text"], allow_missing=True
         )
         for name, file in found.items()
+    }
+    return {
+        name: temp(each) if name in PASSING else each for name, each in paths.items()
     }
 
 
@@ -263,6 +266,32 @@ def of_dataset(*names):
     return lambda dataset, **_: [result(name, dataset=dataset) for name in names]
 
 
+def of_slots(*kinds):
+    """Results of all slots of a search, which may say the rungs that are meant."""
+
+    def find(backbone, arm, rungs=None, **names):
+        return [
+            result(kind, backbone=backbone, arm=arm, rung=rung, slot=slot, **names)
+            for rung, slot in CONFIG.slots(backbone, arm)
+            if rungs is None or rung in rungs
+            for kind in kinds
+        ]
+
+    return find
+
+
+def before_of(rung, slot, **names):
+    """What a slot of a search may continue: results and states of the rung before."""
+    return of_slots("trial", "trial_state")(rungs=[rung - 1], **names)
+
+
+def selected_of(dataset, backbone, arm, **_):
+    """The settings that a search has chosen for a cell."""
+    chosen = CONFIG.searched(dataset, backbone, arm)
+    names = {"dataset": chosen.dataset, "arm": chosen.arm} if chosen else {}
+    return [result("selected", backbone=backbone, **names)] if chosen else []
+
+
 def topk_of(**names):
     return result("topk", **names)
 
@@ -298,16 +327,19 @@ def numbers_of(w):
     job = BUILDERS["tabulate"](CONFIG, table=w.table)
     if w.table == "table1":
         return [result("counts", dataset=dataset) for dataset in RUN.datasets]
+    if w.table == "search":
+        return every("select", "trials") + every("hindsight", "hindsight")
     if isinstance(job, Study):
         return of_variations("metrics", job.variations, job.seeds) + comparisons_of(job)
-    return of_cells("metrics", job.cells) + comparisons_of(job)
+    tests = [result("test", dataset=dataset) for dataset in job.titles]
+    return of_cells("metrics", job.cells) + comparisons_of(job) + tests
 
 
 def drawn_of(w):
     """What a figure is made of."""
     job = BUILDERS["plot"](CONFIG, figure=w.figure)
     if isinstance(job, Study):
-        return of_variations("metrics", job.variations, job.seeds)
+        return [result("table", table=job.name, format="csv")]
     if isinstance(job, Ranks):
         weights = [
             result("view_weights", dataset=dataset, arm=arm)
@@ -319,7 +351,7 @@ def drawn_of(w):
     splits = [
         result(name, dataset=dataset)
         for dataset in job.titles
-        for name in ("train", "test")
+        for name in ("train", "test", "items", *["valid"] * job.mask_valid)
     ]
     return of_cells("topk", job.cells) + splits
 

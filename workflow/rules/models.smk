@@ -52,11 +52,68 @@ rule neighbours_users:
         "python -m cliper neighbours-users --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
+# The slots of a search are fixed, which trial each of them continues is not: so it may read any of the rung before.
+rule trial:
+    input:
+        tables=of("trial", of_dataset("users", "items", "train", "valid")),
+        features=of("trial", features_of),
+        graphs=of("trial", graphs_of),
+        before=of("trial", before_of),
+    output:
+        **outputs("trial"),
+    log:
+        log_of("trial"),
+    benchmark:
+        benchmark_of("trial")
+    wildcard_constraints:
+        place=places("trial"),
+    conda:
+        ENVIRONMENT["train"]
+    threads: CONFIG.train.threads
+    resources:
+        config=RESOLVED,
+        mem_mb=8000,
+        runtime=1440,
+        gpu=GPUS["train"],
+    params:
+        decides=decides("trial"),
+        code=code("trial"),
+    shell:
+        "python -m cliper trial --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
+
+
+rule select:
+    input:
+        trials=of("select", of_slots("trial")),
+    output:
+        **outputs("select"),
+        best=f"{LAYOUT.root.as_posix()}/{{place}}.yaml",
+    log:
+        log_of("select"),
+    benchmark:
+        benchmark_of("select")
+    wildcard_constraints:
+        place=places("select"),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        config=RESOLVED,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        decides=decides("select"),
+        code=code_id("select"),
+    shell:
+        "python -m cliper select --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
+
+
 rule train:
     input:
         tables=of("train", of_dataset("users", "items", "train", "valid")),
         features=of("train", features_of),
         graphs=of("train", graphs_of),
+        selected=of("train", selected_of),
     output:
         **outputs("train"),
     log:
@@ -104,3 +161,29 @@ rule evaluate:
         code=code_id("evaluate"),
     shell:
         "python -m cliper evaluate --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
+
+
+rule hindsight:
+    input:
+        trials=of("hindsight", of_slots("trial", "trial_topk")),
+        splits=of("hindsight", of_dataset("valid", "test")),
+    output:
+        **outputs("hindsight"),
+    log:
+        log_of("hindsight"),
+    benchmark:
+        benchmark_of("hindsight")
+    wildcard_constraints:
+        place=places("hindsight"),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        config=RESOLVED,
+        mem_mb=4000,
+        runtime=30,
+    params:
+        decides=decides("hindsight"),
+        code=code_id("hindsight"),
+    shell:
+        "python -m cliper hindsight --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"

@@ -135,12 +135,15 @@ def fit(
     generators: Generators,
     checkpoint: Checkpoint,
     left_out: Ints = NO_ITEMS,
+    until: int | None = None,
 ) -> list[Epoch]:
     """Train until validation no longer improves, and leave the model in the state of its best epoch.
 
     valid       user, item; at least one row
-    checkpoint  a killed run resumes from it, to the same result; removed at the end
+    checkpoint  a killed run resumes from it, to the same result
     left_out    (m,) items that are not ranked
+    until       pause after this epoch: the checkpoint then holds the state of the last epoch, and training that begins
+                from it goes on as if it had not paused
     returns     the epochs; the best is the first with the highest valid_recall
 
     Raises TrainingError if the loss is not finite.
@@ -153,7 +156,7 @@ def fit(
     with log.Progress(
         "epochs", settings.max_epochs, n_done=len(history), more=partial(outlook, history, settings)
     ) as shown:
-        for epoch in range(len(history) + 1, settings.max_epochs + 1):
+        for epoch in range(len(history) + 1, min(until or settings.max_epochs, settings.max_epochs) + 1):
             if is_over(history, settings):
                 break
             history.append(
@@ -163,6 +166,8 @@ def fit(
                 best_state = copy.deepcopy(model.state_dict())
             shown.advance()
             checkpoint.save_if_due(partial(snapshot, model, optimiser, generators, history, best_state))
+    if until is not None:
+        checkpoint.save(snapshot(model, optimiser, generators, history, best_state))
     model.load_state_dict(best_state)
     return history
 

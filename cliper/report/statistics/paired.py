@@ -117,9 +117,7 @@ def _draw_means(moments: Floats, resamples: int, rng: np.random.Generator) -> Fl
     n = len(moments)
 
     def mean(users: Ints, axis: int) -> Any:
-        rows = np.atleast_2d(users)
-        places = rows + n * np.arange(len(rows))[:, None]
-        counts = np.bincount(places.ravel(), minlength=n * len(rows)).reshape(len(rows), n)
+        counts = np.array([np.bincount(row, minlength=n) for row in np.atleast_2d(users)], dtype=np.float64)
         drawn = (counts @ moments / n).T
         return drawn if users.ndim == 2 else drawn[:, 0]
 
