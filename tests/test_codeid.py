@@ -121,7 +121,8 @@ def test_renamed_and_moved_files_keep_all_ids(copy: Path, monkeypatch: pytest.Mo
     move(copy, "features/encoders/overflow.py", "features/encoders/long.py")
     move(copy, "collect/sources/records.py", "collect/rows/lines.py")
     move(copy, "models/evaluate.py", "models/measure.py")
-    monkeypatch.setitem(stages.STAGES, "evaluate", stages.STAGES["evaluate"]._replace(module="cliper.models.measure"))
+    for name in ("evaluate", "hindsight"):
+        monkeypatch.setitem(stages.STAGES, name, stages.STAGES[name]._replace(module="cliper.models.measure"))
     assert changed(copy) == set()
 
 
@@ -221,7 +222,7 @@ ENCODING = {cell for cell in BEFORE if cell[0].startswith("encode-")}
             "torch.ones(interactions",
             of("train", "dualgnn", "mmgcn", "slmrec"),
         ),
-        ("models/maths/metrics.py", "1 / np.log2", "2 / np.log2", {("evaluate",)}),
+        ("models/maths/metrics.py", "1 / np.log2", "2 / np.log2", {("evaluate",), ("hindsight",)}),
         ("models/maths/nearest.py", "def sharing_users(", "def sharers(", {("neighbours-users",)}),
         ("collect/interactions/splits.py", "n // 5", "n // 4", of("catalogue")),
         ("collect/sources/amazon2014.py", '"imUrl"', '"image"', of("catalogue", "amazon2014", "mmrec")),

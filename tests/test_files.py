@@ -232,7 +232,7 @@ def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
 
 
 def test_every_table_has_a_maker_and_a_file() -> None:
-    assert set(FILES) == {"raw", "weights", "run", "table", *TABLES}
+    assert set(FILES) == {"raw", "weights", "run", "trial_state", "selected", "table", "figure", *TABLES}
     assert {maker for maker, _ in FILES.values()} <= set(STAGES)
 
 

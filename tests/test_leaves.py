@@ -55,7 +55,7 @@ def toy_config(folder: Path) -> dict[str, Any]:
     }
     raw["train"] |= {"max_epochs": 2, "device": "cpu", "weight_decay_on": "parameters"}  # which both behaviours have
     grid = {"grid": {"learning_rate": [0.001, 0.01], "n_layers": [1, 2]}, "draws": None}
-    raw["search"] |= {"seed": 5, "rungs": [1], "keep": 0.6, "spaces": {"lightgcn": {"content_free": grid}}}
+    raw["search"] |= {"seed": 5, "rungs": [1], "keep": 0.6, "spaces": {"toy": {"lightgcn": {"content_free": grid}}}}
     raw["encode"] |= {"device": "cpu", "store": str(folder / "vectors")}
     return raw
 

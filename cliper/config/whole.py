@@ -112,7 +112,7 @@ class Config(Settings):
     backbones: Backbones
     search: Search
     evaluate: Evaluate
-    tuned: Tuned
+    tuned: Tuned = Field(description="settings of single cells: dataset, backbone, arm (or any) -> flat keys")
     compare: Compare
     tabulate: Tabulate
     kernels: Literal["fastest", "portable"] = Field(
