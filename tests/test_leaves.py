@@ -28,7 +28,11 @@ from cliper.variants import Variant
 
 CHOOSES = ("name", "run.")  # leaves that say which jobs there are, and are in no stage's value
 # what cannot change alone: fusion sa, its temperature and its one encoder go together; the run has one dataset
-UNTRIED = {f"arms.cliper.{key}" for key in ("fusion", "image", "text")} | {"encoders.bridge.kind", "run.datasets"}
+UNTRIED = {f"arms.cliper.{key}" for key in ("fusion", "image", "text")} | {
+    "encoders.bridge.kind",
+    "run.datasets",
+    "search.datasets",
+}
 
 
 def toy_config(folder: Path) -> dict[str, Any]:
@@ -54,8 +58,10 @@ def toy_config(folder: Path) -> dict[str, Any]:
         "content_free": {"d": 8},
     }
     raw["train"] |= {"max_epochs": 2, "device": "cpu", "weight_decay_on": "parameters"}  # which both behaviours have
-    grid = {"grid": {"learning_rate": [0.001, 0.01], "n_layers": [1, 2]}, "draws": None}
-    raw["search"] |= {"seed": 5, "rungs": [1], "keep": 0.6, "spaces": {"lightgcn": {"content_free": grid}}}
+    grid = {"grid": {"learning_rate": [0.001, 0.01], "weight_decay": [0.1, 0.2]}, "draws": None}
+    spaces = {"lightgcn": {"content_free": grid}, "vbpr": {"vanilla": grid}}
+    chosen = {"datasets": ["toy"], "backbones": [*spaces], "arms": ["content_free", "vanilla"], "spaces": spaces}
+    raw["search"] |= {"seed": 5, "rungs": [1], "keep": 0.6, **chosen}
     raw["encode"] |= {"device": "cpu", "store": str(folder / "vectors")}
     return raw
 

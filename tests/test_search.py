@@ -35,7 +35,7 @@ OF_SEARCH = {name: CELL[name] for name in ("dataset", "backbone", "arm")}
 def searching(grid: dict[str, Any] = GRID, backbone: str = "freedom", arm: str = "vanilla", **more: Any) -> Any:
     """Overlay of a search with the shipped form, but short."""
     spaces = {backbone: {arm: {"grid": grid}}}
-    return {"search": {"seed": 7, "rungs": [2, 5], "keep": 0.5, "spaces": spaces} | more}
+    return {"search": {"datasets": ["toy"], "seed": 7, "rungs": [2, 5], "keep": 0.5, "spaces": spaces} | more}
 
 
 def slots(*numbers: int) -> list[tuple[int, int]]:
@@ -83,7 +83,8 @@ def test_draws_are_distinct_points_by_seed_and_more_of_them_keep_the_first() -> 
 def test_rungs_keep_a_share_and_at_least_one(
     rungs: tuple[int, ...], keep: float, n_trials: int, expected: tuple[int, ...]
 ) -> None:
-    assert slots_of(Search(seed=0, rungs=rungs, keep=keep, spaces=None), n_trials) == expected
+    search = Search.model_validate({"datasets": ("toy",), "seed": 0, "rungs": rungs, "keep": keep, "spaces": None})
+    assert slots_of(search, n_trials) == expected
 
 
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
@@ -314,7 +315,7 @@ def test_hindsight_measures_each_trial_as_far_as_it_was_trained(workdir: Any) ->
 
 
 def test_a_cell_takes_the_selected_settings_and_says_where_they_come_from(workdir: Any) -> None:
-    settings = toy_cells.write(workdir, **searching({"d": [4, 8], "reg_weight": [0.25]}))
+    settings = toy_cells.write(workdir, **searching({"k": [4, 8], "reg_weight": [0.25]}))
     with pytest.raises(DataError, match="Run: python -m cliper select"):
         toy.run("train", settings, **CELL)
     run_trials(settings, 2, 1, 1)
@@ -323,7 +324,7 @@ def test_a_cell_takes_the_selected_settings_and_says_where_they_come_from(workdi
     account = files.read_json(toy.path(settings, "run", **CELL), made_by="train")
     selected = files.read_json(toy.path(settings, "selected", **OF_SEARCH), made_by="select")
     assert account["search"] == selected
-    assert account["config"]["d"] == selected["settings"]["d"]
+    assert account["config"]["backbone"]["k"] == selected["settings"]["k"]
     assert account["config"]["backbone"]["reg_weight"] == 0.25
 
 
@@ -350,11 +351,21 @@ def test_the_settings_of_a_config_reach_a_cell_only_through_the_choice(workdir: 
         (searching(arm="content_free"), "search.spaces.freedom: unknown arm 'content_free'"),
         (searching({}), "search.spaces.freedom.vanilla.grid: "),
         (searching({"reg_wait": [1]}), "search.spaces.freedom.vanilla.grid.reg_wait: unknown setting of a cell"),
-        (searching({"d": [0]}), "search.spaces.freedom.vanilla.grid.d: 0 must be at least 1"),
+        (
+            searching({"d": [0]}) | {"run": {"arms": ["vanilla"]}},
+            "search.spaces.freedom.vanilla.grid.d: 0 must be at least 1",
+        ),
         (searching({"learning_rate": ["fast"]}), "grid.learning_rate: 'fast' is a string; write a number without"),
         (searching({"edge_dropout": [0.5, 1.0]}), "grid.edge_dropout: 1.0 must be less than 1"),
         (searching({"k": [5, 21]}), "search.spaces.freedom.vanilla.grid.k: 21 is more than neighbours.items"),
         (searching({"d": [8, 8]}), "names one twice"),
+        (
+            searching({"d": [8, 16]}),
+            "grid.d: table2_fair compares the run's arms at one d; leave d out",
+        ),
+        (searching(datasets=["bay"]), "search.datasets: unknown dataset 'bay'; known: "),
+        (searching(backbones=["latice"]), "search.backbones: unknown backbone 'latice'; known: freedom"),
+        (searching(arms=["cliper"]), "search.arms: unknown arm 'cliper'; known: vanilla"),
         (
             searching({key: [*range(1, 999)] for key in ("d", "k", "batch_size", "n_ui_layers")}),
             "search.spaces.freedom.vanilla: the grid has 992,023,968,016 points, more than 10,000; leave values out",
@@ -365,7 +376,7 @@ def test_the_settings_of_a_config_reach_a_cell_only_through_the_choice(workdir: 
             "train.weight_decay_on: batch, but as_mmrec Adam decays the weights of freedom",
         ),
         (
-            {"search": {"spaces": {"freedom": {"vanilla": {"grid": {"d": [1, 2]}, "draws": 2}}}}},
+            {"search": {"spaces": {"freedom": {"vanilla": {"grid": {"k": [1, 2]}, "draws": 2}}}}},
             "search.spaces.freedom.vanilla: the grid has 2 points; draw fewer",
         ),
     ],
@@ -410,8 +421,9 @@ def test_the_table_shows_every_trial_and_what_choosing_on_test_would_have_claime
 def planned(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str], list[str]]]:
     """Rule, inputs and outputs of every job of the demo with two searches, whose arms are varied by a study."""
     folder = copy_repository(tmp_path_factory.mktemp("dag") / "cliper")
-    spaces = {"freedom": {"cliper": {"grid": GRID}}, "lightgcn": {"content_free": {"grid": {"n_layers": [1, 2]}}}}
-    (folder / "more.yaml").write_text(yaml.safe_dump({"search": {"rungs": [2, 5], "keep": 0.5, "spaces": spaces}}))
+    spaces = {"freedom": {"cliper": {"grid": GRID}}}  # four trials; lightgcn has two, by tests/line.yaml
+    search = {"backbones": ["freedom", "lightgcn"], "arms": ["cliper", "content_free"], "rungs": [2, 5]}
+    (folder / "more.yaml").write_text(yaml.safe_dump({"search": search | {"spaces": spaces}}))
     shown = call(folder, *SNAKEMAKE, "-n", "--forceall", *DEMO, "more.yaml").stdout
     jobs = re.findall(r"^rule (\w+):\n(?:    input: (.*)\n)?(?:    output: (.*)\n)?", shown, re.MULTILINE)
     assert jobs, shown
@@ -464,14 +476,27 @@ def test_doctor_counts_trials_and_their_hours_by_rung(workdir: Any) -> None:
     assert " and 2 trials of 1 searches of toy" in next(iter(doctor.describe(Layout(settings), [])))
 
 
-def test_a_derived_arm_takes_what_its_base_selects_but_for_the_width_that_it_varies(workdir: Any) -> None:
-    overlay = config.lay_over(toy.dataset(workdir), searching({"d": [4, 8], "reg_weight": [0.25]}))
-    overlay["run"] |= {"arms": ["vanilla", "vanilla.d-16", "vanilla.missing_image-zero"]}
-    settings = toy.settings(**overlay)
+def test_an_arm_takes_what_is_selected_for_the_one_it_comes_from_but_for_its_own_width(workdir: Any) -> None:
+    overlay = config.lay_over(toy.dataset(workdir), searching({"reg_weight": [0.25]}))
+    overlay["run"] |= {"arms": ["vanilla", "vanilla.d-16", "vanilla.missing_image-zero", "wide"]}
+    settings = toy.settings(**overlay, arms={"wide": {"extends": "vanilla", "d": 32}})
     flat = {"d": 4, "reg_weight": 0.25}
-    for arm, d in {"vanilla": 4, "vanilla.d-16": 16, "vanilla.missing_image-zero": 4}.items():
+    for arm, d in {"vanilla": 4, "vanilla.d-16": 16, "vanilla.missing_image-zero": 4, "wide": 32}.items():
         job = decides.of_train(settings, dataset="toy", backbone="freedom", arm=arm, seed=1)
         assert job.searched and (job.searched.dataset, job.searched.arm) == ("toy", "vanilla")
         taken = decides.with_settings(job, flat)
         assert (taken.d, dict(taken.backbone.settings)["reg_weight"]) == (d, 0.25)
     assert settings.searches == [("toy", "freedom", "vanilla")]
+
+
+def test_a_search_may_take_some_of_the_spaces(workdir: Any) -> None:
+    space = {"grid": {"learning_rate": [0.1]}}
+    spaces = {"freedom": {"vanilla": space, "cliper": space}, "lightgcn": {"content_free": space}}
+    overlay = config.lay_over(toy.dataset(workdir), searching(spaces=spaces))
+
+    def searched(**more: Any) -> list[tuple[str, ...]]:
+        return [names[1:] for names in toy.settings(**overlay | {"search": overlay["search"] | more}).searches]
+
+    assert searched() == [("freedom", "vanilla"), ("freedom", "cliper"), ("lightgcn", "content_free")]
+    assert searched(backbones=["lightgcn"]) == [("lightgcn", "content_free")]
+    assert searched(arms=["vanilla"]) == [("freedom", "vanilla")]

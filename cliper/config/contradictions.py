@@ -184,7 +184,12 @@ def _of_search(config: Config) -> Iterator[str]:
     if spaces and config.search.seed in seeds:
         yield f"search.seed: {config.search.seed} is a seed of cells too; choose one that trains nothing but trials"
     known = [name for name in config.datasets if name == base_of(name)]
-    yield from (f"search.datasets: {unknown('dataset', d, known)}" for d in config.search.datasets if d not in known)
+    named = [("dataset", "datasets", known), ("backbone", "backbones", spaces)]
+    named.append(("arm", "arms", dict.fromkeys(arm for arms in spaces.values() for arm in arms)))
+    for kind, section, there in named:
+        for name in getattr(config.search, section) or ():
+            if name not in there:
+                yield f"search.{section}: {unknown(kind, name, there)}"
     for name, arms in spaces.items():
         if name not in config.backbones:
             yield f"search.spaces: {unknown('backbone', name, config.backbones)}"

@@ -286,7 +286,7 @@ class Config(Settings):
         """Whose selected settings a cell takes: the nearest arm's of its lineage; None if no search concerns it."""
         if base_of(dataset) not in self.search.datasets:
             return None
-        spaces = (self.search.spaces or {}).get(backbone, {})
+        spaces = self.search.spaces_of(backbone)
         return next(
             (Searched(base_of(dataset), *each) for each in self.lineage(arm).items() if each[0] in spaces), None
         )
@@ -304,7 +304,7 @@ class Config(Settings):
 
     def trials(self, backbone: str, arm: str) -> list[dict[str, Any]]:
         """The trials of a search, each as flat settings. Raises ConfigError if there is no such search."""
-        space = (self.search.spaces or {}).get(backbone, {}).get(arm)
+        space = self.search.spaces_of(backbone).get(arm)
         if space is None:
             raise ConfigError(f"search.spaces has nothing for {backbone} with {arm}; name it there")
         return trials_of(space, seed=self.search.seed)
