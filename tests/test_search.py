@@ -34,8 +34,8 @@ OF_SEARCH = {name: CELL[name] for name in ("dataset", "backbone", "arm")}
 
 def searching(grid: dict[str, Any] = GRID, backbone: str = "freedom", arm: str = "vanilla", **more: Any) -> Any:
     """Overlay of a search with the shipped form, but short."""
-    spaces = {backbone: {arm: {"grid": grid}}}
-    return {"search": {"datasets": ["toy"], "seed": 7, "rungs": [2, 5], "keep": 0.5, "spaces": spaces} | more}
+    spaces = {"toy": {backbone: {arm: {"grid": grid}}}}
+    return {"search": {"seed": 7, "rungs": [2, 5], "keep": 0.5, "spaces": spaces} | more}
 
 
 def slots(*numbers: int) -> list[tuple[int, int]]:
@@ -83,8 +83,7 @@ def test_draws_are_distinct_points_by_seed_and_more_of_them_keep_the_first() -> 
 def test_rungs_keep_a_share_and_at_least_one(
     rungs: tuple[int, ...], keep: float, n_trials: int, expected: tuple[int, ...]
 ) -> None:
-    search = Search.model_validate({"datasets": ("toy",), "seed": 0, "rungs": rungs, "keep": keep, "spaces": None})
-    assert slots_of(search, n_trials) == expected
+    assert slots_of(Search(seed=0, rungs=rungs, keep=keep, spaces=None), n_trials) == expected
 
 
 @pytest.mark.parametrize("behaviour", ["as_published", "as_mmrec"])
@@ -315,7 +314,7 @@ def test_hindsight_measures_each_trial_as_far_as_it_was_trained(workdir: Any) ->
 
 
 def test_a_cell_takes_the_selected_settings_and_says_where_they_come_from(workdir: Any) -> None:
-    settings = toy_cells.write(workdir, **searching({"k": [4, 8], "reg_weight": [0.25]}))
+    settings = toy_cells.write(workdir, **searching({"d": [4, 8], "reg_weight": [0.25]}), run={"arms": ["vanilla"]})
     with pytest.raises(DataError, match="Run: python -m cliper select"):
         toy.run("train", settings, **CELL)
     run_trials(settings, 2, 1, 1)
@@ -324,7 +323,7 @@ def test_a_cell_takes_the_selected_settings_and_says_where_they_come_from(workdi
     account = files.read_json(toy.path(settings, "run", **CELL), made_by="train")
     selected = files.read_json(toy.path(settings, "selected", **OF_SEARCH), made_by="select")
     assert account["search"] == selected
-    assert account["config"]["backbone"]["k"] == selected["settings"]["k"]
+    assert account["config"]["d"] == selected["settings"]["d"]
     assert account["config"]["backbone"]["reg_weight"] == 0.25
 
 
@@ -346,29 +345,20 @@ def test_the_settings_of_a_config_reach_a_cell_only_through_the_choice(workdir: 
         (searching(seed=1), "search.seed: 1 is a seed of cells too"),
         (searching(rungs=[5, 5]), r"search.rungs: [5, 5] does not rise"),
         (searching(keep=1.5), "search.keep: 1.5 must be at most 1"),
-        (searching(backbone="fredom"), "search.spaces: unknown backbone 'fredom'"),
-        (searching(arm="clipper"), "search.spaces.freedom: unknown arm 'clipper'; known: "),
-        (searching(arm="content_free"), "search.spaces.freedom: unknown arm 'content_free'"),
-        (searching({}), "search.spaces.freedom.vanilla.grid: "),
-        (searching({"reg_wait": [1]}), "search.spaces.freedom.vanilla.grid.reg_wait: unknown setting of a cell"),
-        (
-            searching({"d": [0]}) | {"run": {"arms": ["vanilla"]}},
-            "search.spaces.freedom.vanilla.grid.d: 0 must be at least 1",
-        ),
+        (searching(backbone="fredom"), "search.spaces.toy: unknown backbone 'fredom'"),
+        (searching(arm="clipper"), "search.spaces.toy.freedom: unknown arm 'clipper'; known: "),
+        (searching(arm="content_free"), "search.spaces.toy.freedom: unknown arm 'content_free'"),
+        (searching({}), "search.spaces.toy.freedom.vanilla.grid: "),
+        (searching({"reg_wait": [1]}), "search.spaces.toy.freedom.vanilla.grid.reg_wait: unknown setting of a cell"),
+        (searching({"n_ui_layers": [0]}), "search.spaces.toy.freedom.vanilla.grid.n_ui_layers: 0 must be at least 1"),
         (searching({"learning_rate": ["fast"]}), "grid.learning_rate: 'fast' is a string; write a number without"),
         (searching({"edge_dropout": [0.5, 1.0]}), "grid.edge_dropout: 1.0 must be less than 1"),
-        (searching({"k": [5, 21]}), "search.spaces.freedom.vanilla.grid.k: 21 is more than neighbours.items"),
+        (searching({"k": [5, 21]}), "search.spaces.toy.freedom.vanilla.grid.k: 21 is more than neighbours.items"),
+        (searching({"d": [8, 16]}), "vanilla.grid.d: table2_fair compares the run's arms at one d; leave d out"),
         (searching({"d": [8, 8]}), "names one twice"),
         (
-            searching({"d": [8, 16]}),
-            "grid.d: table2_fair compares the run's arms at one d; leave d out",
-        ),
-        (searching(datasets=["bay"]), "search.datasets: unknown dataset 'bay'; known: "),
-        (searching(backbones=["latice"]), "search.backbones: unknown backbone 'latice'; known: freedom"),
-        (searching(arms=["cliper"]), "search.arms: unknown arm 'cliper'; known: vanilla"),
-        (
             searching({key: [*range(1, 999)] for key in ("d", "k", "batch_size", "n_ui_layers")}),
-            "search.spaces.freedom.vanilla: the grid has 992,023,968,016 points, more than 10,000; leave values out",
+            "spaces.toy.freedom.vanilla: the grid has 992,023,968,016 points, more than 10,000; leave values out",
         ),
         (searching({"behaviour": ["as_mmrec"]}), "grid.behaviour: it is one for all cells; set it in train"),
         (
@@ -376,8 +366,8 @@ def test_the_settings_of_a_config_reach_a_cell_only_through_the_choice(workdir: 
             "train.weight_decay_on: batch, but as_mmrec Adam decays the weights of freedom",
         ),
         (
-            {"search": {"spaces": {"freedom": {"vanilla": {"grid": {"k": [1, 2]}, "draws": 2}}}}},
-            "search.spaces.freedom.vanilla: the grid has 2 points; draw fewer",
+            {"search": {"spaces": {"toy": {"freedom": {"vanilla": {"grid": {"d": [1, 2]}, "draws": 2}}}}}},
+            "search.spaces.toy.freedom.vanilla: the grid has 2 points; draw fewer",
         ),
     ],
 )
@@ -391,7 +381,7 @@ def test_a_slot_that_is_not_there_is_a_sentence(workdir: Any) -> None:
     settings = toy.settings(**config.lay_over(toy.dataset(workdir), searching()))
     with pytest.raises(ConfigError, match="the search of freedom with vanilla has no slot 4 in a rung 0"):
         toy.run("trial", settings, **OF_SEARCH, rung=0, slot=4)
-    with pytest.raises(ConfigError, match="search.spaces has nothing for freedom with cliper"):
+    with pytest.raises(ConfigError, match="search.spaces has nothing for toy, freedom with cliper"):
         toy.run("select", settings, **OF_SEARCH | {"arm": "cliper"})
 
 
@@ -421,9 +411,10 @@ def test_the_table_shows_every_trial_and_what_choosing_on_test_would_have_claime
 def planned(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str], list[str]]]:
     """Rule, inputs and outputs of every job of the demo with two searches, whose arms are varied by a study."""
     folder = copy_repository(tmp_path_factory.mktemp("dag") / "cliper")
-    spaces = {"freedom": {"cliper": {"grid": GRID}}}  # four trials; lightgcn has two, by tests/line.yaml
-    search = {"backbones": ["freedom", "lightgcn"], "arms": ["cliper", "content_free"], "rungs": [2, 5]}
-    (folder / "more.yaml").write_text(yaml.safe_dump({"search": search | {"spaces": spaces}}))
+    searched = {"freedom": {"cliper": {"grid": GRID}}, "lightgcn": {"content_free": {"grid": {"n_layers": [1, 2]}}}}
+    (folder / "more.yaml").write_text(
+        yaml.safe_dump({"search": {"rungs": [2, 5], "keep": 0.5, "spaces": {"shop": searched}}})
+    )
     shown = call(folder, *SNAKEMAKE, "-n", "--forceall", *DEMO, "more.yaml").stdout
     jobs = re.findall(r"^rule (\w+):\n(?:    input: (.*)\n)?(?:    output: (.*)\n)?", shown, re.MULTILINE)
     assert jobs, shown
@@ -487,16 +478,3 @@ def test_an_arm_takes_what_is_selected_for_the_one_it_comes_from_but_for_its_own
         taken = decides.with_settings(job, flat)
         assert (taken.d, dict(taken.backbone.settings)["reg_weight"]) == (d, 0.25)
     assert settings.searches == [("toy", "freedom", "vanilla")]
-
-
-def test_a_search_may_take_some_of_the_spaces(workdir: Any) -> None:
-    space = {"grid": {"learning_rate": [0.1]}}
-    spaces = {"freedom": {"vanilla": space, "cliper": space}, "lightgcn": {"content_free": space}}
-    overlay = config.lay_over(toy.dataset(workdir), searching(spaces=spaces))
-
-    def searched(**more: Any) -> list[tuple[str, ...]]:
-        return [names[1:] for names in toy.settings(**overlay | {"search": overlay["search"] | more}).searches]
-
-    assert searched() == [("freedom", "vanilla"), ("freedom", "cliper"), ("lightgcn", "content_free")]
-    assert searched(backbones=["lightgcn"]) == [("lightgcn", "content_free")]
-    assert searched(arms=["vanilla"]) == [("freedom", "vanilla")]

@@ -74,27 +74,16 @@ class Space(Settings):
 class Search(Settings):
     """How settings are searched by validation, before the cells of a run are trained with the best."""
 
-    datasets: Distinct[Name] = Field(
-        description="which of `datasets` are searched; cells of others take the config's settings"
-    )
-    backbones: Distinct[Name] | None = Field(None, description="which of `spaces` are searched; default: all")
-    arms: Distinct[Name] | None = Field(None, description="which arms of these are searched; default: all")
     seed: Seed = Field(description="of every trial's training, and of the draws; none of the seeds of cells")
     rungs: tuple[Count, ...] = Field(
         description="epochs after which trials are compared and the worst dropped, in rising order; the rest train on"
     )
     keep: Share = Field(description="share of the trials that go on after each rung, rounded; at least one does")
-    spaces: dict[Name, dict[Name, Space]] | None = Field(
+    spaces: dict[Name, dict[Name, dict[Name, Space]]] | None = Field(
         None,
-        description="backbone -> arm -> what is tried, on each dataset of its own; an arm that is not here takes what "
-        "is selected for the arm that it extends; null: no search",
+        description="dataset -> backbone -> arm -> what is tried; an arm that is not here takes what is selected for "
+        "the arm that it extends; null: no search",
     )
-
-    def spaces_of(self, backbone: str) -> dict[str, Space]:
-        """What is searched of a backbone: arm -> what is tried."""
-        if self.spaces is None or backbone not in (self.backbones or self.spaces):
-            return {}
-        return {arm: each for arm, each in self.spaces.get(backbone, {}).items() if arm in (self.arms or (arm,))}
 
     @field_validator("rungs")
     @classmethod

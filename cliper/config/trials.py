@@ -28,7 +28,7 @@ def trials_of(space: Space, *, seed: int) -> list[dict[str, Any]]:
 def slots_of(search: Search, n_trials: int) -> tuple[int, ...]:
     """Number of trials that each rung trains; the last rung ends where training ends.
 
-    >>> slots_of(Search(datasets=("a",), seed=0, rungs=(10, 50), keep=0.33), 8)
+    >>> slots_of(Search(seed=0, rungs=(10, 50), keep=0.33), 8)
     (8, 3, 1)
     """
     slots = [n_trials]
@@ -40,7 +40,7 @@ def slots_of(search: Search, n_trials: int) -> tuple[int, ...]:
 def epochs_of(search: Search, rung: int, *, most: int) -> int:
     """Epochs that a trial trains in a rung, if training ends after `most`.
 
-    >>> search = Search(datasets=("a",), seed=0, rungs=(10, 50), keep=0.33)
+    >>> search = Search(seed=0, rungs=(10, 50), keep=0.33)
     >>> [epochs_of(search, rung, most=100) for rung in range(3)]
     [10, 40, 50]
     """
