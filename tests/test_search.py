@@ -467,12 +467,12 @@ def test_doctor_counts_trials_and_their_hours_by_rung(workdir: Any) -> None:
     assert " and 2 trials of 1 searches of toy" in next(iter(doctor.describe(Layout(settings), [])))
 
 
-def test_a_derived_arm_takes_what_its_base_selects_but_for_the_width_that_it_varies(workdir: Any) -> None:
-    overlay = config.lay_over(toy.dataset(workdir), searching({"d": [4, 8], "reg_weight": [0.25]}))
-    overlay["run"] |= {"arms": ["vanilla", "vanilla.d-16", "vanilla.missing_image-zero"]}
-    settings = toy.settings(**overlay)
+def test_an_arm_takes_what_is_selected_for_the_one_it_comes_from_but_for_its_own_width(workdir: Any) -> None:
+    overlay = config.lay_over(toy.dataset(workdir), searching({"reg_weight": [0.25]}))
+    overlay["run"] |= {"arms": ["vanilla", "vanilla.d-16", "vanilla.missing_image-zero", "wide"]}
+    settings = toy.settings(**overlay, arms={"wide": {"extends": "vanilla", "d": 32}})
     flat = {"d": 4, "reg_weight": 0.25}
-    for arm, d in {"vanilla": 4, "vanilla.d-16": 16, "vanilla.missing_image-zero": 4}.items():
+    for arm, d in {"vanilla": 4, "vanilla.d-16": 16, "vanilla.missing_image-zero": 4, "wide": 32}.items():
         job = decides.of_train(settings, dataset="toy", backbone="freedom", arm=arm, seed=1)
         assert job.searched and (job.searched.dataset, job.searched.arm) == ("toy", "vanilla")
         taken = decides.with_settings(job, flat)
