@@ -148,6 +148,7 @@ def test_what_a_study_cannot_be_is_a_sentence(vary: dict[str, Any], more: dict[s
         ({"run": {"datasets": ["baby.d-64"]}}, "run.datasets: unknown thing that a dataset's name may vary 'd'"),
         ({"tuned": {"baby": {"freedom": {"cliper": {"learning_rat": 1}}}}}, "unknown setting of a cell 'learning_rat'"),
         ({"tuned": {"baby": {"freedom": {"cliper": {"k": 0}}}}}, "tuned.baby.freedom.cliper: k: 0 must be at least 1"),
+        ({"tuned": {"any": {"any": {"any": {"device": "cpu"}}}}}, "tuned.any.any.any: device: it is one for all cells"),
         ({"tuned": {"baby": {"fredom": {}}}}, "tuned.baby: unknown backbone 'fredom'"),
     ],
 )

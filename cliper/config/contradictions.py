@@ -19,7 +19,6 @@ from cliper.features.fusion.rows import FUSIONS
 from cliper.models.backbones.base_settings import BackboneSettings
 from cliper.stages import SHARED
 
-UNSEARCHED = ("behaviour", "threads", "device")  # neighbours are found by the behaviour too; the others are machines'
 CUT_BY = ("min_rating", "k_core", "split_seed", "drop_items_without_metadata")  # settings of datasets
 
 
@@ -210,9 +209,6 @@ def _of_spaces(config: Config, backbones: Mapping[str, Mapping[str, Space]]) -> 
 def _of_space(config: Config, backbone: str, space: Space) -> Iterator[str]:
     """Values of a grid that a cell does not take."""
     for key, values in space.grid.items():
-        if key in UNSEARCHED:
-            yield f"grid.{key}: it is one for all cells; set it in train"
-            continue
         for value in values:
             for fault in _of_flat(config, backbone, {key: value}):
                 yield f"grid.{fault if fault.startswith(f'{key}: ') else f'{key}: {fault}'}"

@@ -20,6 +20,7 @@ from cliper.variants import Variant
 
 M = TypeVar("M", bound=BaseModel)
 ANY = "any"
+ONE_FOR_ALL = ("behaviour", "threads", "device")  # neighbours are found by the behaviour too; the others are machines'
 Flat = Mapping[str, Any]
 Tuned = dict[Derived, dict[Name, dict[Derived, dict[str, Any]]]]  # dataset or any -> backbone or any -> arm or any
 
@@ -61,6 +62,8 @@ def change(given: CellSettings, flat: Flat) -> CellSettings:
     own, backbone = given.backbone.settings, dict[str, Any]()
     train, d = dict[str, Any](), given.d
     for key, value in flat.items():
+        if key in ONE_FOR_ALL:
+            raise ConfigError(f"{key}: it is one for all cells; set it in train")
         if key == "d":
             d = _checked(BareArm, {"d": value}).d
         elif key in Train.model_fields:
