@@ -187,7 +187,7 @@ class Layout:
     def _searches(self) -> Iterator[Job]:
         for dataset, backbone, arm in self.config.searches:
             names = {"dataset": dataset, "backbone": backbone, "arm": arm}
-            slots = self.config.slots(backbone, arm)
+            slots = self.config.slots(dataset, backbone, arm)
             yield from (Job("trial", {**names, "rung": rung, "slot": slot}) for rung, slot in slots)
             yield Job("select", names)
             yield Job("hindsight", names)

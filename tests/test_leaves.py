@@ -259,6 +259,7 @@ def test_what_a_leaf_plans_is_what_reads_it(
         ("default_image.png", "encode-default-image", {"encoder": "bridge"}),
         ("paper/table1.csv", "tabulate", {"table": "table1"}),
         ("paper/table2.csv", "tabulate", {"table": "table2"}),
+        ("published.csv", "tabulate", {"table": "table2"}),
     ],
 )
 def test_a_file_of_the_package_that_decides_results_is_planned_by(

@@ -34,7 +34,7 @@ OF_SEARCH = {name: CELL[name] for name in ("dataset", "backbone", "arm")}
 
 def searching(grid: dict[str, Any] = GRID, backbone: str = "freedom", arm: str = "vanilla", **more: Any) -> Any:
     """Overlay of a search with the shipped form, but short."""
-    spaces = {backbone: {arm: {"grid": grid}}}
+    spaces = {"toy": {backbone: {arm: {"grid": grid}}}}
     return {"search": {"seed": 7, "rungs": [2, 5], "keep": 0.5, "spaces": spaces} | more}
 
 
@@ -314,7 +314,7 @@ def test_hindsight_measures_each_trial_as_far_as_it_was_trained(workdir: Any) ->
 
 
 def test_a_cell_takes_the_selected_settings_and_says_where_they_come_from(workdir: Any) -> None:
-    settings = toy_cells.write(workdir, **searching({"d": [4, 8], "reg_weight": [0.25]}))
+    settings = toy_cells.write(workdir, **searching({"d": [4, 8], "reg_weight": [0.25]}), run={"arms": ["vanilla"]})
     with pytest.raises(DataError, match="Run: python -m cliper select"):
         toy.run("train", settings, **CELL)
     run_trials(settings, 2, 1, 1)
@@ -345,19 +345,20 @@ def test_the_settings_of_a_config_reach_a_cell_only_through_the_choice(workdir: 
         (searching(seed=1), "search.seed: 1 is a seed of cells too"),
         (searching(rungs=[5, 5]), r"search.rungs: [5, 5] does not rise"),
         (searching(keep=1.5), "search.keep: 1.5 must be at most 1"),
-        (searching(backbone="fredom"), "search.spaces: unknown backbone 'fredom'"),
-        (searching(arm="clipper"), "search.spaces.freedom: unknown arm 'clipper'; known: "),
-        (searching(arm="content_free"), "search.spaces.freedom: unknown arm 'content_free'"),
-        (searching({}), "search.spaces.freedom.vanilla.grid: "),
-        (searching({"reg_wait": [1]}), "search.spaces.freedom.vanilla.grid.reg_wait: unknown setting of a cell"),
-        (searching({"d": [0]}), "search.spaces.freedom.vanilla.grid.d: 0 must be at least 1"),
+        (searching(backbone="fredom"), "search.spaces.toy: unknown backbone 'fredom'"),
+        (searching(arm="clipper"), "search.spaces.toy.freedom: unknown arm 'clipper'; known: "),
+        (searching(arm="content_free"), "search.spaces.toy.freedom: unknown arm 'content_free'"),
+        (searching({}), "search.spaces.toy.freedom.vanilla.grid: "),
+        (searching({"reg_wait": [1]}), "search.spaces.toy.freedom.vanilla.grid.reg_wait: unknown setting of a cell"),
+        (searching({"n_ui_layers": [0]}), "search.spaces.toy.freedom.vanilla.grid.n_ui_layers: 0 must be at least 1"),
         (searching({"learning_rate": ["fast"]}), "grid.learning_rate: 'fast' is a string; write a number without"),
         (searching({"edge_dropout": [0.5, 1.0]}), "grid.edge_dropout: 1.0 must be less than 1"),
-        (searching({"k": [5, 21]}), "search.spaces.freedom.vanilla.grid.k: 21 is more than neighbours.items"),
+        (searching({"k": [5, 21]}), "search.spaces.toy.freedom.vanilla.grid.k: 21 is more than neighbours.items"),
+        (searching({"d": [8, 16]}), "vanilla.grid.d: table2_fair compares the run's arms at one d; leave d out"),
         (searching({"d": [8, 8]}), "names one twice"),
         (
             searching({key: [*range(1, 999)] for key in ("d", "k", "batch_size", "n_ui_layers")}),
-            "search.spaces.freedom.vanilla: the grid has 992,023,968,016 points, more than 10,000; leave values out",
+            "spaces.toy.freedom.vanilla: the grid has 992,023,968,016 points, more than 10,000; leave values out",
         ),
         (searching({"behaviour": ["as_mmrec"]}), "grid.behaviour: it is one for all cells; set it in train"),
         (
@@ -365,8 +366,8 @@ def test_the_settings_of_a_config_reach_a_cell_only_through_the_choice(workdir: 
             "train.weight_decay_on: batch, but as_mmrec Adam decays the weights of freedom",
         ),
         (
-            {"search": {"spaces": {"freedom": {"vanilla": {"grid": {"d": [1, 2]}, "draws": 2}}}}},
-            "search.spaces.freedom.vanilla: the grid has 2 points; draw fewer",
+            {"search": {"spaces": {"toy": {"freedom": {"vanilla": {"grid": {"d": [1, 2]}, "draws": 2}}}}}},
+            "search.spaces.toy.freedom.vanilla: the grid has 2 points; draw fewer",
         ),
     ],
 )
@@ -380,7 +381,7 @@ def test_a_slot_that_is_not_there_is_a_sentence(workdir: Any) -> None:
     settings = toy.settings(**config.lay_over(toy.dataset(workdir), searching()))
     with pytest.raises(ConfigError, match="the search of freedom with vanilla has no slot 4 in a rung 0"):
         toy.run("trial", settings, **OF_SEARCH, rung=0, slot=4)
-    with pytest.raises(ConfigError, match="search.spaces has nothing for freedom with cliper"):
+    with pytest.raises(ConfigError, match="search.spaces has nothing for toy, freedom with cliper"):
         toy.run("select", settings, **OF_SEARCH | {"arm": "cliper"})
 
 
@@ -410,8 +411,10 @@ def test_the_table_shows_every_trial_and_what_choosing_on_test_would_have_claime
 def planned(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, list[str], list[str]]]:
     """Rule, inputs and outputs of every job of the demo with two searches, whose arms are varied by a study."""
     folder = copy_repository(tmp_path_factory.mktemp("dag") / "cliper")
-    spaces = {"freedom": {"cliper": {"grid": GRID}}, "lightgcn": {"content_free": {"grid": {"n_layers": [1, 2]}}}}
-    (folder / "more.yaml").write_text(yaml.safe_dump({"search": {"rungs": [2, 5], "keep": 0.5, "spaces": spaces}}))
+    searched = {"freedom": {"cliper": {"grid": GRID}}, "lightgcn": {"content_free": {"grid": {"n_layers": [1, 2]}}}}
+    (folder / "more.yaml").write_text(
+        yaml.safe_dump({"search": {"rungs": [2, 5], "keep": 0.5, "spaces": {"shop": searched}}})
+    )
     shown = call(folder, *SNAKEMAKE, "-n", "--forceall", *DEMO, "more.yaml").stdout
     jobs = re.findall(r"^rule (\w+):\n(?:    input: (.*)\n)?(?:    output: (.*)\n)?", shown, re.MULTILINE)
     assert jobs, shown
@@ -462,3 +465,16 @@ def test_doctor_counts_trials_and_their_hours_by_rung(workdir: Any) -> None:
     with_trials, without = (sum(doctor.estimate_hours(Layout(each))["train"].values()) for each in (settings, plain))
     assert with_trials - without == pytest.approx(110 * 14.9 / 3600)
     assert " and 2 trials of 1 searches of toy" in next(iter(doctor.describe(Layout(settings), [])))
+
+
+def test_a_derived_arm_takes_what_its_base_selects_but_for_the_width_that_it_varies(workdir: Any) -> None:
+    overlay = config.lay_over(toy.dataset(workdir), searching({"d": [4, 8], "reg_weight": [0.25]}))
+    overlay["run"] |= {"arms": ["vanilla", "vanilla.d-16", "vanilla.missing_image-zero"]}
+    settings = toy.settings(**overlay)
+    flat = {"d": 4, "reg_weight": 0.25}
+    for arm, d in {"vanilla": 4, "vanilla.d-16": 16, "vanilla.missing_image-zero": 4}.items():
+        job = decides.of_train(settings, dataset="toy", backbone="freedom", arm=arm, seed=1)
+        assert job.searched and (job.searched.dataset, job.searched.arm) == ("toy", "vanilla")
+        taken = decides.with_settings(job, flat)
+        assert (taken.d, dict(taken.backbone.settings)["reg_weight"]) == (d, 0.25)
+    assert settings.searches == [("toy", "freedom", "vanilla")]

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import toy
 
-from cliper import files
+from cliper import config, files
 from cliper.config import Config
 
 N_USERS, N_ITEMS = 30, 40
@@ -49,7 +49,8 @@ def features() -> pl.DataFrame:
 
 def write(folder: Path, **overlay: Any) -> Config:
     """Write all tables that a cell is trained on, but those of neighbours of items other than vanilla's."""
-    settings = toy.settings(**toy.dataset(folder), arms={"vanilla": {"d": 8}}, train=QUICK, **overlay)
+    own = {"arms": {"vanilla": {"d": 8}}, "train": QUICK, **overlay}
+    settings = toy.settings(**config.lay_over(toy.dataset(folder), own))
     tables = two_tastes() | {
         "users": pl.DataFrame({"user": np.arange(N_USERS, dtype=np.int32), "user_id": ["?"] * N_USERS}),
         "items": pl.DataFrame({"item": np.arange(N_ITEMS, dtype=np.int32)}).with_columns(

@@ -79,7 +79,7 @@ def _of_decay(config: Config) -> Iterator[str]:
         tried = [(cell[1], config.cell_settings(*cell)) for cell in config.trained]
         for dataset, backbone, arm in config.searches:
             given = config.cell_settings(dataset, backbone, arm)
-            tried += [(backbone, change(given, flat)) for flat in config.trials(backbone, arm)]
+            tried += [(backbone, change(given, flat)) for flat in config.trials(dataset, backbone, arm)]
         for backbone, (chosen, _, train) in tried:
             if train.behaviour == "as_mmrec" and train.weight_decay_on == "batch" and train.weight_decay:
                 found |= {backbone: None} if chosen.settings.decays_by_adam else {}
@@ -184,20 +184,27 @@ def _of_search(config: Config) -> Iterator[str]:
     if spaces and config.search.seed in seeds:
         yield f"search.seed: {config.search.seed} is a seed of cells too; choose one that trains nothing but trials"
     known = [name for name in config.datasets if name == base_of(name)]
-    yield from (f"search.datasets: {unknown('dataset', d, known)}" for d in config.search.datasets if d not in known)
-    for name, arms in spaces.items():
+    for dataset, backbones in spaces.items():
+        if dataset not in known:
+            yield f"search.spaces: {unknown('dataset', dataset, known)}"
+        yield from (f"search.spaces.{dataset}{fault}" for fault in _of_spaces(config, backbones))
+
+
+def _of_spaces(config: Config, backbones: Mapping[str, Mapping[str, Space]]) -> Iterator[str]:
+    """What is searched on one dataset for what there is not, or with values that a cell does not take."""
+    for name, arms in backbones.items():
         if name not in config.backbones:
-            yield f"search.spaces: {unknown('backbone', name, config.backbones)}"
+            yield f": {unknown('backbone', name, config.backbones)}"
             continue
         uses_features = config.backbone(name).settings.uses_features
         of_kind = [arm for arm in config.arms if arm == base_of(arm) and uses_features != (arm == CONTENT_FREE)]
         for arm, space in arms.items():
             if arm not in of_kind:
-                yield f"search.spaces.{name}: {unknown('arm', arm, of_kind)}"
+                yield f".{name}: {unknown('arm', arm, of_kind)}"
             elif "d" in space.grid and arm in config.run.arms and len(config.run.arms) > 1:
-                yield f"search.spaces.{name}.{arm}.grid.d: table2_fair compares the run's arms at one d; leave d out"
+                yield f".{name}.{arm}.grid.d: table2_fair compares the run's arms at one d; leave d out"
             else:
-                yield from (f"search.spaces.{name}.{arm}.{fault}" for fault in _of_space(config, name, space))
+                yield from (f".{name}.{arm}.{fault}" for fault in _of_space(config, name, space))
 
 
 def _of_space(config: Config, backbone: str, space: Space) -> Iterator[str]:

@@ -402,14 +402,14 @@ def with_settings(job: Train, flat: Mapping[str, Any]) -> Train:
 
 def of_trial(config: Config, *, dataset: str, backbone: str, arm: str, rung: int, slot: int) -> Trial:
     """Raises ConfigError if the search has no such slot."""
-    search, slots = config.search, config.slots(backbone, arm)
+    search, slots = config.search, config.slots(dataset, backbone, arm)
     if (rung, slot) not in slots:
         raise ConfigError(f"the search of {backbone} with {arm} has no slot {slot} in a rung {rung}")
     cell = of_train(config, dataset=dataset, backbone=backbone, arm=arm, seed=search.seed)
     return Trial(
         cell=replace(cell, searched=None),
         seed=search.seed,
-        settings=None if rung else config.trials(backbone, arm)[slot],
+        settings=None if rung else config.trials(dataset, backbone, arm)[slot],
         n_before=sum(each == rung - 1 for each, _ in slots),
         until=(*search.rungs, None)[rung],
     )
@@ -417,12 +417,12 @@ def of_trial(config: Config, *, dataset: str, backbone: str, arm: str, rung: int
 
 def of_select(config: Config, *, dataset: str, backbone: str, arm: str) -> Select:
     config.dataset(dataset)
-    return Select(config.search.seed, tuple(config.slots(backbone, arm)))
+    return Select(config.search.seed, tuple(config.slots(dataset, backbone, arm)))
 
 
 def of_hindsight(config: Config, *, dataset: str, backbone: str, arm: str) -> Hindsight:
     config.dataset(dataset)
-    return Hindsight(tuple(config.slots(backbone, arm)), config.evaluate.mask_valid)
+    return Hindsight(tuple(config.slots(dataset, backbone, arm)), config.evaluate.mask_valid)
 
 
 def of_evaluate(config: Config, **_: Any) -> Evaluate:

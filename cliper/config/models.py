@@ -74,18 +74,15 @@ class Space(Settings):
 class Search(Settings):
     """How settings are searched by validation, before the cells of a run are trained with the best."""
 
-    datasets: Distinct[Name] = Field(
-        description="which of `datasets` are searched; cells of others take the config's settings"
-    )
     seed: Seed = Field(description="of every trial's training, and of the draws; none of the seeds of cells")
     rungs: tuple[Count, ...] = Field(
         description="epochs after which trials are compared and the worst dropped, in rising order; the rest train on"
     )
     keep: Share = Field(description="share of the trials that go on after each rung, rounded; at least one does")
-    spaces: dict[Name, dict[Name, Space]] | None = Field(
+    spaces: dict[Name, dict[Name, dict[Name, Space]]] | None = Field(
         None,
-        description="backbone -> arm -> what is tried, on each dataset of its own; an arm that is not here takes what "
-        "is selected for the arm that it extends; null: no search",
+        description="dataset -> backbone -> arm -> what is tried; an arm that is not here takes what is selected for "
+        "the arm that it extends; null: no search",
     )
 
     @field_validator("rungs")

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
 from cliper.config.features import Arm, Encode, Encoder, Fuse, MadeArm, Prompt, View
-from cliper.config.models import Backbones, Evaluate, Neighbours, Search, Train
+from cliper.config.models import Backbones, Evaluate, Neighbours, Search, Space, Train
 from cliper.config.report import Compare, Tabulate
 from cliper.config.studies import OF_DATASET, Comparison, Study, Variation, base_of, derived, parent_of
 from cliper.config.trials import slots_of, trials_of
@@ -284,12 +284,11 @@ class Config(Settings):
 
     def searched(self, dataset: str, backbone: str, arm: str) -> Searched | None:
         """Whose selected settings a cell takes: the nearest arm's of its lineage; None if no search concerns it."""
-        if base_of(dataset) not in self.search.datasets:
-            return None
-        spaces = (self.search.spaces or {}).get(backbone, {})
-        return next(
-            (Searched(base_of(dataset), *each) for each in self.lineage(arm).items() if each[0] in spaces), None
-        )
+        spaces, dataset = self._spaces(dataset, backbone), base_of(dataset)
+        return next((Searched(dataset, *each) for each in self.lineage(arm).items() if each[0] in spaces), None)
+
+    def _spaces(self, dataset: str, backbone: str) -> Mapping[str, Space]:
+        return (self.search.spaces or {}).get(base_of(dataset), {}).get(backbone, {})
 
     @cached_property
     def searches(self) -> list[tuple[str, str, str]]:
@@ -302,16 +301,16 @@ class Config(Settings):
         """Dataset, backbone and arm of every cell and of every search."""
         return list(dict.fromkeys([*(cell[:3] for cell in self.cells), *self.searches]))
 
-    def trials(self, backbone: str, arm: str) -> list[dict[str, Any]]:
+    def trials(self, dataset: str, backbone: str, arm: str) -> list[dict[str, Any]]:
         """The trials of a search, each as flat settings. Raises ConfigError if there is no such search."""
-        space = (self.search.spaces or {}).get(backbone, {}).get(arm)
+        space = self._spaces(dataset, backbone).get(arm)
         if space is None:
-            raise ConfigError(f"search.spaces has nothing for {backbone} with {arm}; name it there")
+            raise ConfigError(f"search.spaces has nothing for {dataset}, {backbone} with {arm}; name it there")
         return trials_of(space, seed=self.search.seed)
 
-    def slots(self, backbone: str, arm: str) -> list[tuple[int, int]]:
+    def slots(self, dataset: str, backbone: str, arm: str) -> list[tuple[int, int]]:
         """Rung and number of each slot of a search."""
-        counts = slots_of(self.search, len(self.trials(backbone, arm)))
+        counts = slots_of(self.search, len(self.trials(dataset, backbone, arm)))
         return [(rung, slot) for rung, count in enumerate(counts) for slot in range(count)]
 
     def features(self, dataset: str, arm: str) -> MadeFeatures | GivenFeatures:

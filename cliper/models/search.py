@@ -130,7 +130,7 @@ def run_select(job: decides.Select, at: At) -> None:
         first = trials.row(0, named=True)
         raise TrainingError(
             f"all {len(trials)} trials of {backbone} with {arm} on {dataset} failed (the first: {first['detail']}); "
-            f"change search.spaces.{backbone}.{arm}"
+            f"change search.spaces.{dataset}.{backbone}.{arm}"
         )
     settings = json.loads(best["settings"])
     files.write_table(at("trials"), "trials", trials.with_columns(is_chosen=pl.col("trial") == best["trial"]))

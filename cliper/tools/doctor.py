@@ -245,7 +245,7 @@ def estimate_hours(layout: Layout) -> dict[str, dict[str, float]]:
 def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:
     """The lines to print."""
     config = layout.config
-    n_trials = sum(len(config.trials(backbone, arm)) for _, backbone, arm in config.searches)
+    n_trials = sum(len(config.trials(*each)) for each in config.searches)
     searched = f" and {n_trials} trials of {len(config.searches)} searches" if n_trials else ""
     yield f"{config.name}: {len(config.cells)} cells{searched} of {', '.join(config.run.datasets)}"
     yield from (need.line for need in needs)

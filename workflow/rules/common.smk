@@ -269,10 +269,10 @@ def of_dataset(*names):
 def of_slots(*kinds):
     """Results of all slots of a search, which may say the rungs that are meant."""
 
-    def find(backbone, arm, rungs=None, **names):
+    def find(rungs=None, **names):
         return [
-            result(kind, backbone=backbone, arm=arm, rung=rung, slot=slot, **names)
-            for rung, slot in CONFIG.slots(backbone, arm)
+            result(kind, rung=rung, slot=slot, **names)
+            for rung, slot in CONFIG.slots(**names)
             if rungs is None or rung in rungs
             for kind in kinds
         ]

@@ -8,7 +8,7 @@ Equal numbers give equal bytes: no date, no version, fixed ids, and the font tha
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ WITHOUT: dict[str, dict[str, Any]] = {  # what would differ from run to run, or 
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
 }
+MANY = 3  # groups that stand in one column
 LETTERS = 23  # of the legend, an inch
 INK, PALE = "#000000", "#8c8c8c"
 STYLE: Any = {
@@ -110,6 +111,21 @@ def panels(rows: int, columns: int, *, width: float, height: float, **more: Any)
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **more).tolist()
+
+
+def grouped(heights: Sequence[float], n_columns: int, *, below: float) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with n_columns axes for each group: one group below the other, or two across a page if they are many.
+
+    heights  of the groups, in inches; below: of what is written below all
+    """
+    across = 1 if len(heights) <= MANY else 2
+    rows = [max(heights[first : first + across]) for first in range(0, len(heights), across)]
+    width = COLUMN if across == 1 else PAGE
+    figure, axes = panels(len(rows), across * n_columns, width=width, height=sum(rows) + below, height_ratios=rows)
+    blocks = [line[first : first + n_columns] for line in axes for first in range(0, len(line), n_columns)]
+    for axis in (axis for block in blocks[len(heights) :] for axis in block):
+        axis.set_axis_off()
+    return figure, blocks[: len(heights)]
 
 
 def legend(figure: Figure, handles: list[Line2D], sentence: str) -> None:

@@ -12,33 +12,30 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from cliper.media import picture
-from cliper.report.figures.canvas import COLUMN, PALE, legend, look, over_seeds, panels
+from cliper.report.figures.canvas import PALE, grouped, legend, look, over_seeds
 from cliper.report.figures.points import PRINTED, metric_title
 
-ROW, FRAME = 1.3, 0.55  # inches: the height of a panel, and of all below it
+ROW = 1.5  # inches: the height of a panel
 WIDE = 4  # the axis is logarithmic where the largest value is at least this many times the smallest
 CLOSE = 0.2  # of the axis: labels of ticks that are closer stand in two lines
 
 
 def draw(frame: pl.DataFrame, *, what: str) -> Figure:
-    """A panel for each group of a study (down) and each metric (across); the paper's points where it prints them.
+    """A panel for each group of a study and each metric (across); the paper's points where it prints them.
 
     frame  as of `points.draw`, and value: the number that varies; null for a base that has none of the values
     what   varies: the title of the axis
     """
     groups = frame.partition_by("group", maintain_order=True)
     columns = list(dict.fromkeys(frame.select("metric", "k").iter_rows()))
-    figure, axes = panels(
-        len(groups), len(columns), width=COLUMN, height=ROW * len(groups) + FRAME, sharex=True, sharey="none"
-    )
+    figure, axes = grouped([ROW] * len(groups), len(columns), below=0.35)
     for line, group in zip(axes, groups, strict=True):
         for axis, (metric, k) in zip(line, columns, strict=True):
             _draw_line(axis, group.filter(metric=metric, k=k).sort("value"))
+            _scale(axis, frame["value"].drop_nulls().unique().sort().to_list())
+            axis.set_xlabel(picture(what))
             axis.set_ylabel(f"{metric_title(metric)}@{k} (%)")
         line[0].set_title(picture(group["group"][0]), loc="left")
-    for axis in axes[-1]:
-        _scale(axis, frame["value"].drop_nulls().unique().sort().to_list())
-        axis.set_xlabel(picture(what))
     legend(figure, _marks(frame), f"{over_seeds(frame)}. Axes do not start at 0.")
     return figure
 

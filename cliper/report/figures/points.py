@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cliper.media import picture
-from cliper.report.figures.canvas import COLUMN, INK, LOOKS, PALE, legend, over_seeds, panels
+from cliper.report.figures.canvas import INK, LOOKS, PALE, grouped, legend, over_seeds
 
 ROW, FRAME = 0.17, 0.42  # inches: the height of a row, and of title and axis
 OWN = LOOKS[0].colour
@@ -31,21 +31,15 @@ PRINTED: dict[str, Any] = {  # a point of the paper: it lies over ours and lets 
 
 
 def draw(frame: pl.DataFrame) -> Figure:
-    """A panel for each group of a study (down) and each metric (across).
+    """A panel for each group of a study and each metric (across).
 
     frame  group, variation, is_base, metric, k, mean, sd (null: one seed), n_seeds, paper (null: not printed),
            established (null: not compared); percent; a mean that is null was not run
     """
     groups = frame.partition_by("group", maintain_order=True)
     columns = list(dict.fromkeys(frame.select("metric", "k").iter_rows()))
-    n_rows = [group["variation"].n_unique() for group in groups]
-    figure, axes = panels(
-        len(groups),
-        len(columns),
-        width=COLUMN,
-        height=sum(ROW * n + FRAME for n in n_rows) + 0.45,
-        height_ratios=n_rows,
-    )
+    heights = [ROW * group["variation"].n_unique() + FRAME for group in groups]
+    figure, axes = grouped(heights, len(columns), below=0.45)
     for line, group in zip(axes, groups, strict=True):
         for place, (axis, (metric, k)) in enumerate(zip(line, columns, strict=True)):
             _draw_panel(axis, group.filter(metric=metric, k=k))

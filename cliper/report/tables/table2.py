@@ -113,7 +113,8 @@ def cells_grid(numbers: pl.DataFrame, job: decides.Table2) -> Grid:
         for row in numbers.join(others, on=[*CELL, *AT], how="left", maintain_order="left").iter_rows(named=True)
     ]
     heading = ["Dataset", "Backbone", "Arm", "Metric", "Ours", "Paper", "Others", "Gain", "95 %", "p (Holm)", "Verdict"]
-    return Grid(heading, rows, labels=4)
+    filled = [place for place, column in enumerate(zip(*rows, strict=True)) if any(cell != "" for cell in column)]
+    return Grid([heading[place] for place in filled], [[row[place] for place in filled] for row in rows], labels=4)
 
 
 def short_grid(numbers: pl.DataFrame, job: decides.Table2) -> Grid:
