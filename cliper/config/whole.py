@@ -90,12 +90,18 @@ class Searched:
     keeps_d: bool  # the cell's arm has another d than that arm, and keeps it
 
 
+def _without_null(studies: Any) -> Any:
+    """Null removes a study of the files below, or all of them."""
+    named = {} if studies is None else studies
+    return {name: study for name, study in named.items() if study is not None} if isinstance(named, Mapping) else named
+
+
 class Config(Settings):
     """The whole config."""
 
     name: Name = Field(description="name of the run; its cells and tables are below results/<name>/")
     run: Run
-    studies: Annotated[dict[Name, Study], BeforeValidator(lambda given: {} if given is None else given)] = Field(
+    studies: Annotated[dict[Name, Study], BeforeValidator(_without_null)] = Field(
         description="what is varied, one thing at a time; null: none, whatever the files below say"
     )
     datasets: dict[Derived, Dataset]
