@@ -89,6 +89,7 @@ def test_table2_is_long_in_percent_with_spread_and_the_papers_numbers(workdir: P
         "p",
         "p_holm",
         "p_bh",
+        "user_sd",
         "d_z",
         "band",
         "p_better",

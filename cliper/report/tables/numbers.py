@@ -18,7 +18,7 @@ from cliper.report.statistics.verdicts import verdict
 CELL = ["dataset", "backbone", "arm"]
 PAIR = [*CELL, "base_backbone", "base"]
 AT = ["metric", "k"]
-PERCENT = ("low", "high", "gain", "gain_low", "gain_high", "band")
+PERCENT = ("low", "high", "gain", "gain_low", "gain_high", "user_sd", "band")
 COMPARED = [
     "gain",
     "gain_low",
@@ -28,6 +28,7 @@ COMPARED = [
     "p",
     "p_holm",
     "p_bh",
+    "user_sd",
     "d_z",
     "band",
     "p_better",
