@@ -9,7 +9,7 @@ import pytest
 import toy
 
 from cliper.report.tables.paper import METRICS, paper_values, read_paper
-from cliper.report.tabulate import improvement
+from cliper.report.tables.printed import gain_text
 
 PAPER = toy.SHARED / "paper/paper.md"
 pytestmark = pytest.mark.skipif(not PAPER.exists(), reason="needs ../shared")
@@ -44,7 +44,7 @@ def test_table_2_is_the_printed_one_with_its_gains() -> None:
         dataset, metric = first or dataset, titles.get(second, metric)
         for backbone, (vanilla, better) in zip(backbones, zip(cells[::2], cells[1::2], strict=True), strict=True):
             cliper, gain = better.removeprefix("<b>").split("</b>")
-            assert improvement(float(cliper), float(vanilla)) == gain
+            assert gain_text(100 * (float(cliper) / float(vanilla) - 1)) == gain
             printed += [
                 (dataset, backbone, arm, metric, int(k), float(value))
                 for arm, value in (("vanilla", vanilla), ("cliper", cliper))
