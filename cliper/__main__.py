@@ -121,6 +121,9 @@ def main(arguments: list[str] | None = None) -> int:
     except CliperError as error:
         log.fail(f"{type(error).__name__}: {error}")
         return 2
+    except BrokenPipeError:  # the reader of standard output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in DISK_FAULTS:
             raise

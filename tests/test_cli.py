@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -161,7 +162,7 @@ def test_where_lists_the_folders_of_an_arm_that_shares_them(workdir: Path, capsy
 
 
 def test_where_knows_the_runs_datasets_and_arms(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config.write({"run": {"datasets": ["baby"], "arms": ["cliper"]}}, Path("overlay.yaml"))
+    config.write({"run": {"datasets": ["baby"], "arms": ["cliper"]}, "studies": None}, Path("overlay.yaml"))
     assert "train             baby lightgcn content_free 1" in where(capsys, "--arm", "content_free")
     command = ["where", "--config", str(toy.REPOSITORY / "config.yaml"), "overlay.yaml"]
     assert main([*command, "--dataset", "sports"]) == 2
@@ -182,3 +183,18 @@ def test_a_place_says_no_files_name(workdir: Path, capsys: pytest.CaptureFixture
     place = Layout(toy.settings()).place("download", dataset="baby")
     assert main(["download", "--config", shipped, "--place", place]) == 2
     assert capsys.readouterr().err == "ConfigError: download needs --file\n"
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m cliper where --config {toy.REPOSITORY / 'config.yaml'}"
+    environment = {**os.environ, "PYTHONPATH": str(toy.REPOSITORY)}
+    ran = subprocess.run(
+        ["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (141, "")
+    assert ran.stdout.startswith("download")

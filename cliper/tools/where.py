@@ -10,20 +10,19 @@ which folders belong to this run.
 from __future__ import annotations
 
 from cliper import log
-from cliper.config import CONTENT_FREE
 from cliper.errors import ConfigError, unknown
 from cliper.layout import Layout
 
 
 def run(layout: Layout, *, dataset: str | None, arm: str | None) -> None:
     """Print the folders, of one dataset or arm where it is named. Raises ConfigError if the run has none such."""
-    run = layout.config.run
-    known = {"dataset": run.datasets, "arm": (*run.arms, CONTENT_FREE)}
+    jobs = list(layout.named_jobs())
     for kind, name in (("dataset", dataset), ("arm", arm)):
-        if name is not None and name not in known[kind]:
-            raise ConfigError(unknown(f"{kind} of the run", name, known[kind]))
+        known = dict.fromkeys(names[kind] for _, names in jobs if kind in names)
+        if name is not None and name not in known:
+            raise ConfigError(unknown(f"{kind} of the run", name, known))
     shown = dict[str, None]()
-    for stage, names in layout.named_jobs():
+    for stage, names in jobs:
         is_asked = all(asked in (None, names.get(key, asked)) for key, asked in (("dataset", dataset), ("arm", arm)))
         if is_asked:
             words = " ".join(str(value) for key, value in names.items() if key != "file")
