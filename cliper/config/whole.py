@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
 
 from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
@@ -96,12 +96,21 @@ def _without_null(studies: Any) -> Any:
     return {name: study for name, study in named.items() if study is not None} if isinstance(named, Mapping) else named
 
 
+class _SchemaOfStudies:
+    """JSON schema of the section: null may stand for all of it, or for one study."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        found, null = handler(schema), {"type": "null"}
+        named = {form: {"anyOf": [study, null]} for form, study in found["patternProperties"].items()}
+        return {"anyOf": [{**found, "patternProperties": named}, null]}
+
+
 class Config(Settings):
     """The whole config."""
 
     name: Name = Field(description="name of the run; its cells and tables are below results/<name>/")
     run: Run
-    studies: Annotated[dict[Name, Study], BeforeValidator(_without_null)] = Field(
+    studies: Annotated[dict[Name, Study], BeforeValidator(_without_null), _SchemaOfStudies()] = Field(
         description="what is varied, one thing at a time; null: none, whatever the files below say"
     )
     datasets: dict[Derived, Dataset]
