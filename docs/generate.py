@@ -34,6 +34,7 @@ from cliper.collect.sources import SOURCES
 from cliper.config import Config
 from cliper.config.collect import Dataset
 from cliper.config.features import BareArm, FieldView, JoinedView, MadeArm
+from cliper.config.studies import Study
 from cliper.features.encoders import ENCODERS
 from cliper.models.backbones import BACKBONES
 from cliper.settings import HOW, FileName, Name
@@ -213,6 +214,7 @@ FORMS = {  # of texts, by the word for them
     for found in get_args(kind)[1:]
     for pattern in [found.metadata[0].pattern]
 }
+LONGEST = 100  # characters of a value in a cell
 MUCH = 1e6  # a bound that nobody meets by chance; the JSON schema has it
 HEAD = ("key", "type", "meaning", "config.yaml")
 
@@ -260,7 +262,8 @@ def field_row(name: str, field: FieldInfo, values: Mapping[str, Any] | None) -> 
     if values is None:
         value = "required" if field.is_required() else ""
     else:
-        value = code(json.dumps(values[name], ensure_ascii=False)) if name in values else ""
+        written = json.dumps(values[name], ensure_ascii=False) if name in values else ""
+        value = "see there" if len(written) > LONGEST else code(written) if written else ""
     return [code(name) + mark, type_of(field), field.description or "", value]
 
 
@@ -340,11 +343,23 @@ def prompts(_: Mapping[str, Any]) -> Iterator[str]:
         yield f"\n{first_line(model)}\n\n" + fields_table(model, None, section=section)
 
 
+def studies(shipped: Mapping[str, Any]) -> Iterator[str]:
+    yield f"`studies.<name>`; null takes one out, or all. Those of `config.yaml`: {codes(list(shipped))}.\n\n"
+    yield fields_table(Study, None)
+
+
 def lowered(text: str) -> str:
     return text[0].lower() + text[1:]
 
 
-VARIANTS = {"datasets": datasets, "encoders": encoders, "backbones": backbones, "arms": arms, "prompts": prompts}
+VARIANTS = {
+    "datasets": datasets,
+    "encoders": encoders,
+    "backbones": backbones,
+    "arms": arms,
+    "prompts": prompts,
+    "studies": studies,
+}
 
 
 # tables.md
