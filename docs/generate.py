@@ -37,7 +37,7 @@ from cliper.config.features import BareArm, FieldView, JoinedView, MadeArm
 from cliper.config.studies import Study
 from cliper.features.encoders import ENCODERS
 from cliper.models.backbones import BACKBONES
-from cliper.settings import HOW, FileName, Name
+from cliper.settings import HOW, Derived, FileName, Name
 from cliper.stages import NAME_HELP, STAGES, Stage, documentation
 from cliper.variants import Variant, Variants
 
@@ -210,7 +210,7 @@ def config_page() -> Iterator[str]:
 
 FORMS = {  # of texts, by the word for them
     pattern: word
-    for word, kind in (("name", Name), ("file name", FileName))
+    for word, kind in (("name", Name), ("derived name", Derived), ("file name", FileName))
     for found in get_args(kind)[1:]
     for pattern in [found.metadata[0].pattern]
 }

@@ -50,7 +50,7 @@ class Study(Settings):
     )
     backbones: Distinct[Name] = Field(description="which of `backbones`")
     seeds: Distinct[Seed] | None = Field(None, description="default: run.seeds")
-    vary: Vary
+    vary: Vary = Field(description="what is varied, see below")
 
     @property
     def changes(self) -> list[tuple[str, Any]]:
