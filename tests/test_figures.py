@@ -274,3 +274,26 @@ def test_a_figure_without_its_table_names_the_command_that_makes_it(workdir: Pat
     study = {"title": "t", "arm": "cliper", "datasets": ["baby"], "backbones": ["freedom"], "vary": {"d": [64]}}
     with pytest.raises(DataError, match="Run: python -m cliper tabulate --table fig4"):
         toy.run("plot", figures_of(studies={"fig4": study}), figure="fig4")
+
+
+def test_a_line_of_panels_shows_its_highest_value() -> None:
+    """The first panel once fixed the axis that all of them share."""
+    rows = [
+        {
+            "dataset": "a",
+            "backbone": backbone,
+            "arm": "x",
+            "quantity": "recall",
+            "decile": decile,
+            "mean": mean,
+            "sd": None,
+        }
+        | {"n_seeds": 1, "n": 9}
+        for backbone, mean in (("low", 0.1), ("high", 0.9))
+        for decile in (1, 10)
+    ]
+    figure = popularity.draw(
+        pl.DataFrame(rows, schema_overrides={"sd": pl.Float64}), {"a": "A"}, {"low": "L", "high": "H"}
+    )
+    assert [axis.get_ylim()[0] for axis in figure.axes] == [0, 0]
+    assert min(axis.get_ylim()[1] for axis in figure.axes) > 90

@@ -112,9 +112,10 @@ def draw(frame: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str,
             _draw_panel(axis, frame.filter(dataset=dataset, backbone=backbone), arms)
             axis.set_title(picture(f"{title} · {backbone_title}"), loc="left")
         line[0].set_ylabel(f"Recall@{K} (%)")
+        line[0].set_ylim(bottom=0)  # of the whole line, once all of it is drawn
     for axis in axes[-1]:
         axis.set_xlabel("popularity decile")
-        axis.set_xticks(range(1, DECILES + 1))
+        axis.set_xticks(range(2, DECILES + 1, 2))
     handles = [
         Line2D([], [], color=own.colour, marker=own.marker, linestyle=own.dashes, label=picture(arm))
         for arm, own in ((arm, look(number)) for arm, number in arms.items())
@@ -137,4 +138,3 @@ def _draw_panel(axis: Axes, rows: pl.DataFrame, arms: dict[str, int]) -> None:
             linestyle=own.dashes,
             elinewidth=0.8,
         )
-    axis.set_ylim(bottom=0)
