@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
         log.fail(f"{type(error).__name__}: {error}")
         return 2
     except BrokenPipeError:  # the reader of standard output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        log.stop_showing()
         return 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in DISK_FAULTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 import sys
@@ -83,6 +84,11 @@ def warn(message: str) -> None:
 def fail(message: str) -> None:
     """Write the one line that a command ends with instead of an account."""
     sys.stderr.write(f"{terminal(complete(message))}\n")
+
+
+def stop_showing() -> None:
+    """After the reader of standard output, such as `head`, has seen enough: what is left goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show(lines: Iterable[str]) -> None:

@@ -266,7 +266,7 @@ RECORDS = [
     (amazon2018.parse_record, f'{{"asin": "A", "title": [{DIGITS}]}}', "a list instead of a text"),
     (amazon2018.parse_record, '{"asin": "A", "title": 007}', "no JSON"),
     (amazon2018.parse_record, "[" * 100_000, "no JSON"),
-    (amazon2018.parse_record, f'{{"asin": "A", "title": 1e{DIGITS}}}', "inf"),
+    (amazon2018.parse_record, f'{{"asin": "A", "title": 1e{DIGITS}}}', None),
     (amazon2023.parse_record, f'{{"parent_asin": "A", "title": {DIGITS}}}', DIGITS),
     (amazon2014.parse_record, f"{{'asin': 'A', 'title': {DIGITS}}}", "no plain Python literal"),
     (amazon2014.parse_record, f"{{'asin': 'A', 'title': 0x{DIGITS}}}", "a number of more than 4,300 digits"),
@@ -280,14 +280,16 @@ RECORDS = [
 
 
 @pytest.mark.parametrize(
-    ("parse", "line", "said"), RECORDS, ids=lambda value: value[:40] if isinstance(value, str) else value.__module__
+    ("parse", "line", "said"),
+    RECORDS,
+    ids=lambda value: value[:40] if isinstance(value, str) else getattr(value, "__module__", "missing"),
 )
-def test_a_record_is_read_or_named_by_its_line(parse: Callable[[str, str], Any], line: str, said: str) -> None:
+def test_a_record_is_read_or_named_by_its_line(parse: Callable[[str, str], Any], line: str, said: str | None) -> None:
     try:
         assert parse(line, "line 1")["title"] == said
     except SourceError as error:
         assert str(error).startswith("line 1")
-        assert said in str(error)
+        assert str(said) in str(error)
 
 
 # mutations

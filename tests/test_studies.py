@@ -120,6 +120,7 @@ def test_a_study_of_other_datasets_is_no_part_of_the_run() -> None:
         ({"d": [128]}, {"arm": "clipper"}, "studies.try.arm: unknown arm 'clipper'"),
         ({"d": [128]}, {"datasets": ["toys"]}, "studies.try.datasets: unknown dataset 'toys'"),
         ({"d": [128]}, {"backbones": ["fredom"]}, "studies.try.backbones: unknown backbone 'fredom'"),
+        ({"d": [128]}, {"backbones": ["lightgcn"]}, "studies.try.backbones: lightgcn uses no features; name it in"),
         ({"arm": ["vanila"]}, {}, "studies.try.vary.arm: unknown arm 'vanila'"),
         ({"backbone": ["lightgnc"]}, {}, "studies.try.vary.backbone: unknown backbone 'lightgnc'"),
         ({"without": ["titel"]}, {}, "studies.try.vary.without: unknown view of cliper 'titel'"),

@@ -55,6 +55,10 @@ arms:
 """
 
 
+OF_FREEDOM = {"train": 8, "evaluate": 8, "compare": 3, "tabulate": 3, "all_tables": 1}  # four arms, two seeds
+OF_SEARCH = {"trial": 3, "select": 1, "hindsight": 1}  # LightGCN's
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository in which the demo has run."""
@@ -93,7 +97,7 @@ def kind_of(table: Path) -> str:
 
 def test_the_line_ends_in_table_2(demo: Path) -> None:
     rows = list(csv.DictReader((demo / "results/demo/tabulate/table2.csv").read_text(encoding="utf-8").splitlines()))
-    assert list(rows[0]) == ["dataset", "backbone", "arm", "metric", "k", "mean", "sd", "n_seeds", "paper"]
+    assert list(rows[0])[:9] == ["dataset", "backbone", "arm", "metric", "k", "mean", "sd", "n_seeds", "paper"]
     content = ("dualgnn", "freedom")
     shown = {(row["backbone"], row["arm"]) for row in rows}
     assert shown == {("lightgcn", "content_free"), *((name, arm) for name in content for arm in ("vanilla", "cliper"))}
@@ -138,8 +142,18 @@ def test_every_job_leaves_a_log_with_what_it_reads_and_its_account(demo: Path) -
 
 def test_status_counts_the_jobs_that_snakemake_ran(demo: Path) -> None:
     shown = call(demo, SNAKEMAKE[0], "-m", "cliper", "status", "--config", "config.yaml", *DEMO[1:]).stdout
-    n_jobs = len(results(demo, "*/logs/**/*.log"))
-    assert shown.startswith(f"demo: {n_jobs} of {n_jobs} jobs are done\n")
+    n_jobs, n_figures = len(results(demo, "*/logs/**/*.log")), 4  # figures are no part of all_tables
+    assert shown.startswith(f"demo: {n_jobs} of {n_jobs + n_figures} jobs are done\n")
+
+
+def test_all_figures_are_drawn_and_drawn_again_alike(demo: Path) -> None:
+    figures = [SNAKEMAKE[0], "-m", "snakemake", "all_figures", *SNAKEMAKE[4:], *DEMO]
+    copy = Path(shutil.copytree(demo, demo.with_name("figures"), symlinks=True))  # other tests count the demo's jobs
+    assert call(copy, *figures).returncode == 0
+    drawn = {path: path.read_bytes() for path in results(copy, "demo/plot/*")}
+    assert {path.stem for path in drawn} == {"fig2", "fig5", "popularity", "curves"}
+    assert call(copy, *figures, "--forcerun", "plot").returncode == 0
+    assert {path: path.read_bytes() for path in results(copy, "demo/plot/*")} == drawn
 
 
 def test_a_second_run_on_another_number_of_cores_has_nothing_to_do(demo: Path) -> None:
@@ -151,24 +165,32 @@ def test_an_edited_template_plans_its_view_and_what_depends_on_it(edited: Path) 
     assert plan(edited, *DEMO) == {
         "prompt": 2,  # brand and global
         "encode_text": 2,
-        "fuse": 1,
-        "neighbours_items": 1,
-        "train": 4,  # two backbones, cliper, two seeds
-        "evaluate": 4,
-        "tabulate": 1,
+        "fuse": 3,  # cliper, and the study's two variations of it
+        "neighbours_items": 3,
+        "train": 8,  # cliper with two backbones, its variations with FREEDOM; two seeds
+        "evaluate": 8,
+        "compare": 4,
+        "tabulate": 3,
         "all_tables": 1,
     }
 
 
-@pytest.mark.parametrize("edit", ["vectors: normalised", "views: [brand, title, global]"])
-def test_an_edited_fusion_plans_fuse_and_what_follows(edited: Path, edit: str) -> None:
+@pytest.mark.parametrize(
+    ("edit", "n_fused", "n_cells"),
+    [
+        ("vectors: normalised", 3, 8),
+        ("views: [brand, title, global]", 1, 4),
+    ],  # without title, two views keep their order
+)
+def test_an_edited_fusion_plans_fuse_and_what_follows(edited: Path, edit: str, n_fused: int, n_cells: int) -> None:
     (edited / "more.yaml").write_text(f"arms: {{cliper: {{{edit}}}}}\n")
     assert plan(edited, *DEMO, "more.yaml") == {
-        "fuse": 1,
-        "neighbours_items": 1,
-        "train": 4,
-        "evaluate": 4,
-        "tabulate": 1,  # what is said of arms stands below Table 2
+        "fuse": n_fused,
+        "neighbours_items": n_fused,
+        "train": n_cells,
+        "evaluate": n_cells,
+        "compare": 4,
+        "tabulate": 3,  # Table 2, at one d, and the study's
         "all_tables": 1,
     }
 
@@ -184,18 +206,19 @@ def test_ranges_are_jobs_of_their_own(demo: Path) -> None:
 def test_a_default_image_is_encoded_where_an_arm_asks_for_it(demo: Path) -> None:
     (demo / "more.yaml").write_text("arms: {cliper: {missing_image: default_image}}\n")
     planned = plan(demo, *DEMO, "more.yaml")
-    assert planned["encode_default_image"] == planned["fuse"] == 1
+    assert planned["encode_default_image"] == 1
+    assert planned["fuse"] == 3
     assert not planned.keys() & {"encode_text", "encode_image"}
 
 
 def test_an_edited_setting_plans_the_cells_of_its_backbone(edited: Path) -> None:
     (edited / "more.yaml").write_text("backbones: {freedom: {k: 7}}\n")
-    assert plan(edited, *DEMO, "more.yaml") == {"train": 4, "evaluate": 4, "tabulate": 1, "all_tables": 1}
+    assert plan(edited, *DEMO, "more.yaml") == OF_FREEDOM
 
 
 def test_an_edited_equation_plans_the_cells_of_its_backbone(edited: Path) -> None:
     replace(edited / "cliper/models/backbones/freedom.py", "items + similar", "items + 2 * similar")
-    assert plan(edited, *DEMO) == {"train": 4, "evaluate": 4, "tabulate": 1, "all_tables": 1}
+    assert plan(edited, *DEMO) == OF_FREEDOM
 
 
 def test_an_edited_comment_plans_nothing(edited: Path) -> None:
@@ -208,7 +231,14 @@ def test_an_edited_comment_plans_nothing(edited: Path) -> None:
 def test_a_second_run_plans_training_and_tables_alone(demo: Path) -> None:
     """With a name of its own, another learning rate, and an arm that differs from one of the first run in d."""
     (demo / "more.yaml").write_text(SECOND.replace("d: 32}", "d: 32, views: [title, brand, global]}"))
-    assert plan(demo, *DEMO, "more.yaml") == {"train": 14, "evaluate": 14, "tabulate": 2, "all_tables": 1}
+    assert plan(demo, *DEMO, "more.yaml") == {
+        **OF_SEARCH,
+        "train": 22,  # both content backbones with four arms, FREEDOM with two variations; LightGCN
+        "evaluate": 22,
+        "compare": 8,
+        "tabulate": 5,
+        "all_tables": 1,
+    }
 
 
 def test_two_configs_that_differ_share_no_file(demo: Path) -> None:
@@ -232,18 +262,19 @@ def test_a_backbone_of_a_file_of_ones_own_is_trained_and_its_edit_runs_its_cells
     assert "LightGCN + content CLIPER" in (demo / "results/own/tabulate/table2.md").read_text(encoding="utf-8")
     assert "Nothing to be done" in call(demo, *SNAKEMAKE, "-n", *DEMO, "more.yaml").stdout
     replace(demo / "my_backbone.py", "return self.ids + self.content", "return self.ids - self.content")
-    assert plan(demo, *DEMO, "more.yaml") == {"train": 1, "evaluate": 1, "tabulate": 1, "all_tables": 1}
+    assert plan(demo, *DEMO, "more.yaml") == {"train": 1, "evaluate": 1, "tabulate": 2, "all_tables": 1}
     assert plan(demo, *DEMO) == {}
 
 
 def test_masking_validation_items_plans_every_cell(demo: Path) -> None:
     (demo / "more.yaml").write_text("evaluate: {mask_valid: true}\n")
-    assert plan(demo, *DEMO, "more.yaml") == {"train": 10, "evaluate": 10, "tabulate": 1, "all_tables": 1}
+    cells = {"train": 14, "evaluate": 14, "compare": 4, "tabulate": 4, "all_tables": 1}
+    assert plan(demo, *DEMO, "more.yaml") == OF_SEARCH | cells
 
 
 def test_one_more_seed_plans_its_cells_only(demo: Path) -> None:
     (demo / "more.yaml").write_text("run: {seeds: [1, 2, 3]}\n")
-    assert plan(demo, *DEMO, "more.yaml") == {"train": 5, "evaluate": 5, "tabulate": 1, "all_tables": 1}
+    assert plan(demo, *DEMO, "more.yaml") == {"train": 7, "evaluate": 7, "compare": 4, "tabulate": 3, "all_tables": 1}
 
 
 def test_no_flipped_bit_of_the_lines_tables_goes_unseen(demo: Path) -> None:
@@ -257,7 +288,11 @@ def test_no_flipped_bit_of_the_lines_tables_goes_unseen(demo: Path) -> None:
     ("kind", "reader", "planned"),
     [
         ("prompts", "encode-text", set()),
-        ("features", "neighbours-items", {"neighbours_items", "train", "evaluate", "tabulate", "all_tables"}),
+        (
+            "features",
+            "neighbours-items",
+            {"neighbours_items", "train", "evaluate", "compare", "tabulate", "all_tables"},
+        ),
         ("metrics", "tabulate", set()),
     ],
 )
@@ -293,14 +328,17 @@ def test_training_never_sees_the_test_split(demo: Path) -> None:
         for block in shown.split("\nrule ")[1:]
         if "/test.parquet" in block.partition("input:")[2].partition("\n")[0]
     }
-    assert readers == {"evaluate"}
+    assert readers == {"evaluate", "hindsight", "tabulate"}
 
 
 def test_the_shipped_config_plans_the_papers_run(demo: Path) -> None:
     planned = plan(demo)
-    assert planned["download"] == 6
-    assert planned["catalogue"] == planned["crawl"] == 3
-    assert planned["train"] == planned["evaluate"] == 3 * (5 * 2 + 1) * 5  # datasets, cells of a dataset, seeds
+    assert planned["download"] == 9  # with the features of 2014
+    assert planned["crawl"] == 3
+    assert planned["catalogue"] == 3 + 4  # four more splits of Baby
+    n_studies = 5 * (4 + 6 + 3 + 3 + 1 + 5 + 4 + 2 + 1 + 3 + 8)  # seeds, cells that Table 2 at two widths has not
+    assert planned["train"] == planned["evaluate"] == 3 * (5 * 4 + 2) * 5 + n_studies - 5
+    assert planned["trial"] == 564
 
 
 def test_given_features_plan_neither_crawl_nor_encoders(demo: Path) -> None:
@@ -312,7 +350,8 @@ def test_given_features_plan_neither_crawl_nor_encoders(demo: Path) -> None:
         "neighbours_users": 1,
         "train": 30,  # three backbones, two arms, five seeds
         "evaluate": 30,
-        "tabulate": 2,
+        "compare": 3,
+        "tabulate": 3,
         "all_tables": 1,
     }
 
@@ -342,6 +381,7 @@ def test_weights_of_a_file_of_ones_own_are_made_again_when_it_changes(tmp_path: 
     folder, own = copy_repository(tmp_path / "cliper"), tmp_path / "own.pt"
     overlay = {"encoders": {"longclip-l": {"source": str(own)}}, "arms": {"cliper": {"text": "longclip-l"}}}
     overlay["arms"]["cliper"] |= {"image": "longclip-l"}
+    overlay |= {"studies": None, "search": {"spaces": None}}
     run = {"datasets": ["baby"], "backbones": ["freedom"], "arms": ["cliper"], "seeds": [1]}
     (folder / "own.yaml").write_text(yaml.safe_dump(overlay | {"run": run}))
     made = folder / toy.path(toy.settings(**overlay, run=run), "weights", encoder="longclip-l")

@@ -102,6 +102,9 @@ def _of_study(config: Config, study: Study) -> Iterator[str]:
         for name in names:
             if base_of(name) not in known:
                 yield f"{place}: {unknown(kind, name, known)}"
+    for name, backbone in config.backbones.items():
+        if name in study.backbones and not backbone.settings.uses_features:
+            yield f".backbones: {name} uses no features; name it in vary.backbone, as a reference"
     if not study.changes:
         yield ".vary: nothing is varied; name something that is, or remove the study"
 

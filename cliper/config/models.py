@@ -19,10 +19,25 @@ from pydantic import (
 
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.settings import Count, Device, Distinct, Few, Name, NotNegative, Positive, Seed, Settings, Share, fault
+from cliper.settings import (
+    Count,
+    Device,
+    Distinct,
+    Few,
+    Name,
+    NotNegative,
+    Number,
+    Positive,
+    Seed,
+    Settings,
+    Share,
+    fault,
+    shown,
+)
 from cliper.variants import Variant
 
 MOST_POINTS = 10_000  # of a grid: all are listed, also where few are drawn
+MOST_VALUE = 1e9
 STOPPED_BY = 20  # training stops by validation Recall@20
 
 
@@ -51,10 +66,20 @@ class Train(Settings):
     device: Device = Field(description="auto: cuda if there is a GPU")
 
 
+def _as_value(value: Any) -> bool | int | float | str:
+    """A value of a grid; the settings that take it check it again."""
+    if isinstance(value, bool | str) or (isinstance(value, int | float) and -MOST_VALUE <= value <= MOST_VALUE):
+        return value
+    raise fault(f"{shown(value)} is no text, truth value or number up to {MOST_VALUE:g}")
+
+
+Value = Annotated[bool | int | float | str, PlainValidator(_as_value, json_schema_input_type=bool | Number | str)]
+
+
 class Space(Settings):
     """What a search tries for one backbone with one arm: all points of a grid, or some that are drawn of it."""
 
-    grid: Annotated[dict[str, Distinct[bool | int | float | str]], Field(min_length=1)] = Field(
+    grid: Annotated[dict[str, Distinct[Value]], Field(min_length=1)] = Field(
         description="flat keys (fields of `train`, d, the backbone's own) -> values; the last key varies fastest"
     )
     draws: Count | None = Field(

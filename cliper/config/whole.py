@@ -188,7 +188,7 @@ class Config(Settings):
         if name not in self.arms and name != base_of(name):
             return self.same_arm(parent_of(name)[0])
         wanted, known = self._identity(name), (*self.run.arms, *self.arms)
-        return next(each for each in known if each != CONTENT_FREE and self._identity(each) == wanted)
+        return next((each for each in known if each != CONTENT_FREE and self._identity(each) == wanted), name)
 
     def _identity(self, arm: str) -> tuple[Any, ...]:
         own = {**dict(self.arm(arm)), "extends": None}

@@ -100,6 +100,7 @@ def run_hindsight(job: decides.Hindsight, at: At) -> None:
     """Read the last ranking of each trial that did not fail, write their test Recall@20."""
     splits = {name: files.read_table(at(name), name) for name in ("valid", "test")}
     recalls = dict[int, float]()
+    log.note(f"measures the trials of {len(job.slots)} slots")
     for rung, slot in job.slots:
         (trial,) = files.read_table(at("trial", rung=rung, slot=slot), "trial").iter_rows(named=True)
         if trial["status"] == "ok":

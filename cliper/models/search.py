@@ -122,6 +122,7 @@ def run_select(job: decides.Select, at: At) -> None:
 
     Raises TrainingError if all trials failed.
     """
+    log.note(f"reads what {len(job.slots)} slots trained")
     trials = furthest(pl.concat(files.read_table(at("trial", rung=r, slot=s), "trial") for r, s in job.slots))
     n_failed = len(trials.filter(pl.col("status") != "ok"))
     dataset, backbone, arm = at.names.values()

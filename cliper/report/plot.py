@@ -101,6 +101,7 @@ def _labelled(table: pl.DataFrame, cell: Cell) -> pl.DataFrame:
 
 def run(job: decides.Study | decides.Ranks | decides.Curves, at: At) -> None:
     """Read the numbers, draw the figure, write both."""
+    log.note(f"draws {at.names['figure']} as {', '.join(canvas.FORMATS)}")
     with canvas.styled():
         frame, figure = draw(job, at)
         for form in canvas.FORMATS:
