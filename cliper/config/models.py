@@ -32,7 +32,6 @@ from cliper.settings import (
     Settings,
     Share,
     fault,
-    shown,
 )
 from cliper.variants import Variant
 
@@ -70,7 +69,7 @@ def _as_value(value: Any) -> bool | int | float | str:
     """A value of a grid; the settings that take it check it again."""
     if isinstance(value, bool | str) or (isinstance(value, int | float) and -MOST_VALUE <= value <= MOST_VALUE):
         return value
-    raise fault(f"{shown(value)} is no text, truth value or number up to {MOST_VALUE:g}")
+    raise fault(f"no text, truth value or number up to {MOST_VALUE:g}")
 
 
 Value = Annotated[bool | int | float | str, PlainValidator(_as_value, json_schema_input_type=bool | Number | str)]
