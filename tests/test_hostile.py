@@ -44,6 +44,8 @@ def numbers(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 def test_every_number_has_bounds_and_its_fault_names_it() -> None:
     complete = deepcopy(toy.shipped())
     complete["datasets"]["baby"]["min_rating"] = 3.5
+    space = {"grid": {"learning_rate": [0.001, 0.01], "k": [5, 10]}, "draws": 3}  # the shipped one stands in 45 places
+    complete["search"]["spaces"] = {"baby": {"freedom": {"vanilla": space}}}
     places = list(numbers(complete))
     assert len(places) > 60
     accepted = set()
