@@ -29,7 +29,7 @@ DRAWN = ("svg", "pdf", "png", "csv")  # of figures
 OF_ITEMS = ("download", "crawl", "prompt", "encode-text", "encode-image", "fuse", "neighbours-items")
 # likewise for encoders, and how long texts are encoded
 OF_WEIGHTS = ("weights", "encode-image", "encode-default-image")
-PASSING = frozenset({"trial_state"})  # results that Snakemake deletes once all that read them are done
+TEMPORARY = frozenset({"trial_state"})  # results that Snakemake deletes once all that read them are done
 FILES = {  # result -> its maker and file: first those that are not tables
     "raw": ("download", "{file}"),
     "weights": ("weights", "weights.json"),

@@ -24,7 +24,7 @@ from cliper.layout import Layout
 from cliper.models import search
 from cliper.models.backbones import BACKBONES
 from cliper.models.training import checkpoint, fitting
-from cliper.report.tables.trials import Searched, trials_grid, trials_long
+from cliper.report.tables.trials import SearchTables, trials_grid, trials_long
 from cliper.schemas import TABLES
 from cliper.tools import doctor
 
@@ -395,7 +395,7 @@ def test_the_table_shows_every_trial_and_what_choosing_on_test_would_have_claime
         is_chosen=pl.Series([False, True, False]),
     )
     hindsight = pl.DataFrame({"trial": [0, 1], "test_recall@20": [0.36, 0.30]})
-    long = trials_long([Searched("toy", "freedom", "vanilla", trials, hindsight)])
+    long = trials_long([SearchTables("toy", "freedom", "vanilla", trials, hindsight)])
     assert long["valid"].to_list() == pytest.approx([50, 60, None])
     assert long["test"].to_list() == pytest.approx([36, 30, None])
     assert long["optimism"].to_list() == pytest.approx([None, 6, None])

@@ -19,7 +19,7 @@ from cliper.config import collect, models, report
 from cliper.config.features import JoinedView, View
 from cliper.config.studies import Comparison, Variation, base_of
 from cliper.config.tuning import CellSettings, change, without_d
-from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures, Searched
+from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures, Searched, cells_of
 from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.features.fusion.rows import FUSIONS
@@ -222,6 +222,11 @@ class Study:
     shown: report.Tabulate
     paper: tuple[str, ...]  # sha256 of the numbers that the paper printed
 
+    @property
+    def cells(self) -> list[Cell]:
+        """All its cells."""
+        return cells_of(self.variations, self.seeds)
+
 
 @dataclass(frozen=True, slots=True)
 class Trials:
@@ -241,6 +246,11 @@ class Ranks:
     weighted: tuple[tuple[str, str], ...]  # dataset, arm
     drops: tuple[Variation, ...]  # of a study that leaves views of such an arm out, with its base; or none
     seeds: tuple[int, ...]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Those of `drops`."""
+        return cells_of(self.drops, self.seeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,7 +493,7 @@ def _study(config: Config, name: str) -> Study:
         titles=_titles(config, dict.fromkeys(each.dataset for each in variations)),
         backbones=_backbones(config, dict.fromkeys(each.backbone for each in variations)),
         variations=tuple(variations),
-        seeds=study.seeds or config.run.seeds,
+        seeds=config.seeds_of(name),
         comparisons=tuple(config.comparisons_of(name)),
         shown=config.tabulate,
         paper=tuple(resources.sha256(f"paper/{table}.csv") for table in ("table2", "table3")),
@@ -517,7 +527,7 @@ def _drops(config: Config, weighted: list[tuple[str, str]]) -> tuple[tuple[Varia
         if study.vary.without:
             base, *others = config.variations(name)[: len(study.changes) + 1]
             if (base.dataset, base.arm) in weighted:
-                return (base, *(each for each in others if each.key == "without")), study.seeds or config.run.seeds
+                return (base, *(each for each in others if each.key == "without")), config.seeds_of(name)
     return (), ()
 
 

@@ -170,6 +170,10 @@ class Config(Settings):
                 found += [self._vary(key, value, dataset, backbone, arm) for key, value in study.changes]
         return found
 
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        """Seeds of a study's cells."""
+        return _look_up("study", self.studies, name).seeds or self.run.seeds
+
     def _vary(self, key: str, value: Any, dataset: str, backbone: str, arm: str) -> Variation:
         if key == "backbone":
             backbone, arm = value, self.arms_of(value, [arm])[0]
@@ -187,12 +191,20 @@ class Config(Settings):
         """The first arm that equals this one: an arm of the run, or one with a name of its own, if there is one."""
         if name not in self.arms and name != base_of(name):
             return self.same_arm(parent_of(name)[0])
-        wanted, known = self._identity(name), (*self.run.arms, *self.arms)
-        return next((each for each in known if each != CONTENT_FREE and self._identity(each) == wanted), name)
+        self.arm(name)
+        return self._first_equal.get(name, name)
 
-    def _identity(self, arm: str) -> tuple[Any, ...]:
-        own = {**dict(self.arm(arm)), "extends": None}
-        return own, [self.given(dataset, arm) for dataset in self.datasets]
+    @cached_property
+    def _first_equal(self) -> dict[str, str]:
+        """Each arm with features -> the first that equals it, the run's before the others."""
+        firsts, found = dict[str, Any](), dict[str, str]()
+        for name in dict.fromkeys((*self.run.arms, *self.arms)):
+            if name in self.arms and name != CONTENT_FREE:
+                given = [self.given(dataset, name) for dataset in self.datasets]
+                own = ({**dict(self.arms[name]), "extends": None}, given)
+                found[name] = next((first for first, known in firsts.items() if known == own), name)
+                firsts.setdefault(found[name], own)
+        return found
 
     @cached_property
     def run_cells(self) -> list[Cell]:
@@ -217,9 +229,8 @@ class Config(Settings):
             for arm in self.arms_of(backbone, arms)
             for seed in self.run.seeds
         ]
-        for name, study in self.studies_of_run.items():
-            for varied in self.variations(name):
-                found += [Cell(*varied[2:], seed) for seed in study.seeds or self.run.seeds]
+        for name in self.studies_of_run:
+            found += cells_of(self.variations(name), self.seeds_of(name))
         return list(dict.fromkeys(found))
 
     @cached_property
@@ -363,6 +374,11 @@ class Config(Settings):
     def view(self, prompts: str, name: str) -> View:
         """Look a view of a prompt set up."""
         return _look_up(f"view of {prompts}", self.prompt_set(prompts), name)
+
+
+def cells_of(variations: Iterable[Variation], seeds: Iterable[int]) -> list[Cell]:
+    """The cells of a study, each once."""
+    return list(dict.fromkeys(Cell(*varied[2:], seed) for varied in variations for seed in seeds))
 
 
 def _look_up(kind: str, named: Mapping[str, T], name: str) -> T:

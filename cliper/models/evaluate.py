@@ -24,7 +24,7 @@ from cliper.config.models import STOPPED_BY
 from cliper.errors import DataError
 from cliper.layout import At
 from cliper.models.maths.metrics import METRICS, hits_by_user
-from cliper.models.maths.tables import ranked_items_from_table
+from cliper.models.maths.tables import leave_out, ranked_items_from_table
 from cliper.schemas import TABLES
 
 
@@ -45,16 +45,6 @@ def measure(topk: pl.DataFrame, split: pl.DataFrame, cutoffs: tuple[int, ...]) -
         for k in cutoffs
     ]
     return pl.concat(parts).sort("user", "metric", "k")
-
-
-def leave_out(topk: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
-    """Take items out of their users' rankings; later items move up.
-
-    topk          user, rank (from 1), item, sorted
-    interactions  user, item
-    """
-    kept = topk.join(interactions, on=["user", "item"], how="anti", maintain_order="left")
-    return kept.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int16).over("user"))
 
 
 def read_topk(path: Path, kind: str = "topk", *, mask_valid: bool) -> pl.DataFrame:

@@ -73,8 +73,7 @@ def read_drops(job: decides.Ranks, at: At) -> pl.DataFrame:
     from cliper.report.tables.numbers import summarise  # scipy and statsmodels: 2 s
     from cliper.report.tables.reading import read_metrics
 
-    cells = [Cell(*varied[2:], seed) for varied in job.drops for seed in job.seeds]
-    recall = summarise(read_metrics(at, cells), cells, names=["recall"], cutoffs=[20])
+    recall = summarise(read_metrics(at, job.cells), job.cells, names=["recall"], cutoffs=[20])
     means = dict(zip(recall["arm"], recall["mean"], strict=True))
     base, *others = job.drops
     return pl.DataFrame({"view": [o.value for o in others], "drop": [means[base.arm] - means[o.arm] for o in others]})

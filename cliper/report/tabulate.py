@@ -17,13 +17,13 @@ from __future__ import annotations
 import polars as pl
 
 from cliper import files, log
-from cliper.config import Cell, decides
+from cliper.config import decides
 from cliper.errors import DataError
 from cliper.layout import At
 from cliper.report.tables import lint, study, table1, table2
 from cliper.report.tables.printed import short_k
 from cliper.report.tables.reading import read_comparisons, read_metrics
-from cliper.report.tables.trials import Searched, trials_grid, trials_long
+from cliper.report.tables.trials import SearchTables, trials_grid, trials_long
 
 
 def require_possible(long: pl.DataFrame) -> None:
@@ -38,11 +38,11 @@ def require_possible(long: pl.DataFrame) -> None:
         )
 
 
-def read_search(at: At, dataset: str, backbone: str, arm: str) -> Searched:
+def read_search(at: At, dataset: str, backbone: str, arm: str) -> SearchTables:
     """Read the trials of one search, and what they are worth on test."""
     names = {"dataset": dataset, "backbone": backbone, "arm": arm}
     tables = (files.read_table(at(kind, **names), kind) for kind in ("trials", "hindsight"))
-    return Searched(dataset, backbone, arm, *tables)
+    return SearchTables(dataset, backbone, arm, *tables)
 
 
 def run(job: decides.Table1 | decides.Table2 | decides.Study | decides.Trials, at: At) -> None:
@@ -65,9 +65,8 @@ def run(job: decides.Table1 | decides.Table2 | decides.Study | decides.Trials, a
         long = trials_long(read_search(at, *names) for names in job.searches)
         grid = short = trials_grid(long, titles=job.titles, backbones=job.backbones, seed=job.seed)
     else:
-        cells = dict.fromkeys(Cell(*varied[2:], seed) for varied in job.variations for seed in job.seeds)
-        log.note(f"reads the metrics of {len(cells)} cells and {len(job.comparisons)} comparisons")
-        long = study.long(read_metrics(at, cells), read_comparisons(at, job.comparisons), job)
+        log.note(f"reads the metrics of {len(job.cells)} cells and {len(job.comparisons)} comparisons")
+        long = study.long(read_metrics(at, job.cells), read_comparisons(at, job.comparisons), job)
         grid = study.grid(long, job, cutoffs=job.shown.cutoffs)
         short = study.grid(long, job, cutoffs=(short_k(job.shown.cutoffs),))
     markdown = grid.as_markdown()

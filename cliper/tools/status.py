@@ -21,7 +21,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from cliper import log
-from cliper.layout import DRAWN, FILES, FORMATS, PASSING, Layout
+from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout
 from cliper.stages import STAGES
 
 MODALITIES = ("image", "text")
@@ -75,7 +75,7 @@ def describe(layout: Layout, stage: str, names: Mapping[str, Any], **part: Any) 
     results = (
         layout.path(name, **known, modality=modality, format=form)
         for name, (maker, file) in FILES.items()
-        if maker == stage and name not in PASSING and not any(open_name in file for open_name in OPEN_NAMES)
+        if maker == stage and name not in TEMPORARY and not any(open_name in file for open_name in OPEN_NAMES)
         for modality, form in product(MODALITIES, FORMS.get(stage, ("",)))
     )
     words = " ".join(str(value) for value in {**names, **part}.values())

@@ -14,10 +14,9 @@ from snakemake.exceptions import WorkflowError
 from cliper import config as configuration
 from cliper.codeid import code_id
 from cliper.config import GivenFeatures, is_url
-from cliper.config.decides import BUILDERS, deciding
+from cliper.config.decides import BUILDERS, Ranks, Study, deciding
 from cliper.errors import CliperError
-from cliper.config.decides import Ranks, Study
-from cliper.layout import DRAWN, FILES, FORMATS, PASSING, Layout
+from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout
 from cliper.media import terminal
 from cliper.stages import STAGES
 
@@ -103,7 +102,7 @@ def outputs(stage):
         for name, file in found.items()
     }
     return {
-        name: temp(each) if name in PASSING else each for name, each in paths.items()
+        name: temp(each) if name in TEMPORARY else each for name, each in paths.items()
     }
 
 
@@ -307,17 +306,6 @@ def compared(**names):
     return of_cells("user_metrics", job.runs + job.base_runs)
 
 
-def of_variations(name, variations, seeds):
-    """One result of each cell of a study."""
-    return list(
-        dict.fromkeys(
-            result(name, dataset=dataset, backbone=backbone, arm=arm, seed=seed)
-            for _, _, dataset, backbone, arm in variations
-            for seed in seeds
-        )
-    )
-
-
 def comparisons_of(job):
     return [result("comparison", **each._asdict()) for each in job.comparisons]
 
@@ -329,10 +317,10 @@ def numbers_of(w):
         return [result("counts", dataset=dataset) for dataset in RUN.datasets]
     if w.table == "search":
         return every("select", "trials") + every("hindsight", "hindsight")
+    read = of_cells("metrics", job.cells) + comparisons_of(job)
     if isinstance(job, Study):
-        return of_variations("metrics", job.variations, job.seeds) + comparisons_of(job)
-    tests = [result("test", dataset=dataset) for dataset in job.titles]
-    return of_cells("metrics", job.cells) + comparisons_of(job) + tests
+        return read
+    return read + [result("test", dataset=dataset) for dataset in job.titles]
 
 
 def drawn_of(w):
@@ -345,7 +333,7 @@ def drawn_of(w):
             result("view_weights", dataset=dataset, arm=arm)
             for dataset, arm in job.weighted
         ]
-        return weights + of_variations("metrics", job.drops, job.seeds)
+        return weights + of_cells("metrics", job.cells)
     if job.figure == "curves":
         return of_cells("history", job.cells)
     splits = [
@@ -358,11 +346,13 @@ def drawn_of(w):
 
 def tables_of(name):
     """A table in all its forms, if the run has one of this name."""
-    known = name in LAYOUT.tables
-    return [result("table", table=name, format=form) for form in FORMATS if known]
+    if name not in LAYOUT.tables:
+        return []
+    return [result("table", table=name, format=form) for form in FORMATS]
 
 
 def figures_of(name):
     """A figure in all its forms, if the run has one of this name."""
-    known = name in LAYOUT.figures
-    return [result("figure", figure=name, format=form) for form in DRAWN if known]
+    if name not in LAYOUT.figures:
+        return []
+    return [result("figure", figure=name, format=form) for form in DRAWN]

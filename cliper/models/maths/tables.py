@@ -63,3 +63,13 @@ def ranked_items_from_table(table: pl.DataFrame, *, n_users: int) -> Ints:
     matrix = np.full((max(n_users, users.max(initial=-1) + 1), ranks.max(initial=0)), -1)
     matrix[users, ranks - 1] = items
     return matrix
+
+
+def leave_out(topk: pl.DataFrame, interactions: pl.DataFrame) -> pl.DataFrame:
+    """Take items out of their users' rankings; later items move up.
+
+    topk          user, rank (from 1), item, sorted
+    interactions  user, item
+    """
+    kept = topk.join(interactions, on=["user", "item"], how="anti", maintain_order="left")
+    return kept.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int16).over("user"))

@@ -10,7 +10,7 @@ from itertools import groupby
 
 import polars as pl
 
-from cliper.config import Cell, decides
+from cliper.config import decides
 from cliper.report.tables.grid import Entry, Grid
 from cliper.report.tables.numbers import AT, CELL, PAIR, places, summarise, with_comparisons, with_verdicts
 from cliper.report.tables.paper import paper_cells, paper_temperatures
@@ -30,8 +30,7 @@ def long(metrics: pl.DataFrame, comparisons: pl.DataFrame, job: decides.Study) -
                  established, verdict
     """
     laid_out = _lay_out(job)
-    cells = [Cell(d, b, a, seed) for d, b, a in laid_out.select(CELL).iter_rows() for seed in job.seeds]
-    numbers = summarise(metrics, cells, names=job.shown.metrics, cutoffs=job.shown.cutoffs)
+    numbers = summarise(metrics, job.cells, names=job.shown.metrics, cutoffs=job.shown.cutoffs)
     temperatures = paper_temperatures(job.titles, job.backbones).with_columns(varied=pl.lit("temperature"))
     table3 = [*CELL[:2], "varied", "value", *AT]
     printed = (

@@ -12,7 +12,7 @@ from cliper.report.tables.grid import Grid
 HEADING = ("Dataset", "Backbone", "Arm", "Trial", "Settings", "Rung", "Epochs", "Valid R@20", "Test R@20", "")
 
 
-class Searched(NamedTuple):
+class SearchTables(NamedTuple):
     """One search and its tables."""
 
     dataset: str
@@ -22,7 +22,7 @@ class Searched(NamedTuple):
     hindsight: pl.DataFrame  # trial, test_recall@20
 
 
-def trials_long(searches: Iterable[Searched]) -> pl.DataFrame:
+def trials_long(searches: Iterable[SearchTables]) -> pl.DataFrame:
     """One row a trial; valid and test are Recall@20 in percent.
 
     optimism  in the row of the chosen trial: the best test value of all trials minus its own, in points of percent. So
@@ -31,7 +31,7 @@ def trials_long(searches: Iterable[Searched]) -> pl.DataFrame:
     return pl.concat(_rows(each) for each in searches)
 
 
-def _rows(of: Searched) -> pl.DataFrame:
+def _rows(of: SearchTables) -> pl.DataFrame:
     test = pl.col("test_recall@20") * 100
     names = {name: pl.lit(getattr(of, name)) for name in ("dataset", "backbone", "arm")}
     return of.trials.join(of.hindsight, on="trial", how="left", maintain_order="left").select(

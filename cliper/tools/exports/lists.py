@@ -18,6 +18,7 @@ from cliper import files
 from cliper.config import Cell, Config
 from cliper.errors import ConfigError
 from cliper.layout import At
+from cliper.models.maths.tables import leave_out
 
 SPLITS = ("train", "valid", "test")
 
@@ -44,8 +45,8 @@ def write_list(path: Path, at: At, *, mask_valid: bool) -> int:
     """Write a cell's ranking; the number of users who have one."""
     topk = files.read_table(at("topk"), "topk", columns=["user", "rank", "item"])
     if mask_valid:
-        topk = topk.join(files.read_table(at("valid"), "valid"), on=["user", "item"], how="anti", maintain_order="left")
-    scored = topk.sort("user", "rank").with_columns(score=1 / pl.int_range(1, pl.len() + 1).over("user"))
+        topk = leave_out(topk, files.read_table(at("valid"), "valid"))
+    scored = topk.with_columns(score=1 / pl.col("rank").cast(pl.Float64))
     write_csv(path, name_rows(scored, at).select("user_id", "item_id", "score"))
     return topk["user"].n_unique()
 
