@@ -405,7 +405,7 @@ FAULTS = [
     page("hang", "timeout", hang),
     page("body that trickles", "timeout", drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")),
     page("header that trickles", "timeout", drip(b"HTTP/1.1 200 OK\r\nX-Long: ")),
-    page("100 Continue without end", "timeout", flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100)),
+    page("100 Continue without end", "connection_error", flood(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100)),
     page("103 Early Hints, then 200", "ok", early_hints),
     page("chunks without end", "too_large", flood(CHUNKED, b"3e8\r\n" + bytes(1000) + b"\r\n"), max_bytes=1_000_000),
     page("chunk of -1 bytes", "connection_error", flood(CHUNKED + b"-1\r\n", bytes(65_536)), max_bytes=1_000_000),

@@ -28,6 +28,7 @@ HOLD_IPV4 = (ip_network("::/96"), ip_network("64:ff9b::/96"))  # an IPv4 address
 LOCAL_NAT64 = ip_network("64:ff9b:1::/48")  # RFC 8215
 MAX_HEADER_LINES = 100
 KEPT_S = 2.0  # an idle connection is closed after this: with many hosts, the process would run out of open files
+MAX_INTERIM = 20  # answers 1xx before the answer itself; without a limit one host could keep the event loop busy
 BUFFER = 1 << 20  # bytes that may wait to be read; images come in one or two reads
 
 
@@ -124,20 +125,23 @@ def _embedded_ipv4(ip: IPv6Address) -> IPv4Address | None:
 
 
 class _Guard(asyncio.Protocol):
-    """Sits between a connection and aiohttp's parser, because the parser has three faults with broken bodies.
+    """Sits between a connection and aiohttp's parser, because the parser has four faults with broken answers.
 
     If a response's head and a fault arrive together (a body longer than its Content-Length), the parser loses the
     response: so the guard passes the head on first. If the parser cannot parse a body, the body's reader waits; if a
     body without a length is cut, the parser takes it as whole: in both cases the guard sends the error to the reader.
+    The parser takes any number of interim answers: the guard closes the connection after `MAX_INTERIM` of them.
     """
 
     def __init__(self, handler: ResponseHandler) -> None:
         self._handler = handler
         self._body: aiohttp.StreamReader | None = None
+        self._interim = 0  # interim answers since the last answer
 
     def watch(self, body: aiohttp.StreamReader) -> None:
         """Let this body fail if its data cannot be parsed or the connection ends early."""
         self._body = body
+        self._interim = 0
         self._fail(self._handler.exception())
 
     def _fail(self, error: BaseException | None) -> None:
@@ -145,10 +149,18 @@ class _Guard(asyncio.Protocol):
             self._body.set_exception(aiohttp.ClientPayloadError(), error)
 
     def data_received(self, data: bytes) -> None:
-        end = data.find(b"\r\n\r\n") + 4
-        if 4 <= end < len(data):
+        is_head = self._body is None or self._body.is_eof()
+        while 4 <= (end := data.find(b"\r\n\r\n") + 4) < len(data):
+            is_interim = is_head and data.startswith(b"HTTP/1.1 1")
+            self._interim += is_interim
+            if self._interim > MAX_INTERIM:
+                self._handler.close()  # forgets an exception: so close first
+                self._handler.set_exception(aiohttp.ClientConnectionError(f"more than {MAX_INTERIM} interim answers"))
+                return
             self._handler.data_received(data[:end])
             data = data[end:]
+            if not is_interim:
+                break
         self._handler.data_received(data)
         self._fail(self._handler.exception())
 
