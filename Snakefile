@@ -56,10 +56,11 @@ rule all_figures:
 
 
 rule paper:
-    """Everything: all tables and figures."""
+    """Everything: all tables and figures, and the page that shows them."""
     input:
         rules.all_tables.input,
         rules.all_figures.input,
+        rules.report.output,
 
 
 rule all_download:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cliper.config import CONTENT_FREE, Config, GivenFeatures, MadeFeatures
-from cliper.config.decides import BUILDERS, FIGURES, deciding
+from cliper.config.decides import BUILDERS, deciding, figures_of, tables_of
 from cliper.config.studies import base_of
 from cliper.errors import ConfigError
 from cliper.schemas import TABLES
@@ -38,6 +38,8 @@ FILES = {  # result -> its maker and file: first those that are not tables
     "selected": ("select", "selected.json"),
     "table": ("tabulate", "{table}.{format}"),
     "figure": ("plot", "{figure}.{format}"),
+    "explored": ("explore", "explored.json"),
+    "page": ("report", "index.html"),
 } | {name: (table.maker, table.file) for name, table in TABLES.items()}
 
 
@@ -46,6 +48,17 @@ class Job(NamedTuple):
 
     stage: str
     names: Mapping[str, Any]
+
+
+class Part(NamedTuple):
+    """One job of Snakemake's.
+
+    part  which of the jobs of its place it is: its file, range, table or figure
+    """
+
+    stage: str
+    names: Mapping[str, Any]
+    part: Mapping[str, Any]
 
 
 class Layout:
@@ -183,6 +196,7 @@ class Layout:
             yield from (Job(stage, cell._asdict()) for cell in config.cells)
         compared = [each for table in self.tables for each in config.comparisons_of(table)]
         yield from (Job("compare", each._asdict()) for each in dict.fromkeys(compared))
+        yield from (Job("explore", {"dataset": dataset}) for dataset in config.run.datasets)
 
     def _searches(self) -> Iterator[Job]:
         for dataset, backbone, arm in self.config.searches:
@@ -200,17 +214,30 @@ class Layout:
             if settings.uses_user_graph:
                 yield Job("neighbours-users", {"dataset": dataset})
 
+    def parts(self) -> Iterator[Part]:
+        """Every job of the run as Snakemake runs them: also those of files, ranges, tables, figures, and the page."""
+        for stage, names in self.jobs():
+            if "range" in STAGES[stage].options:
+                yield from (Part(stage, names, {"range": n}) for n in range(self.config.encode.ranges))
+            else:
+                yield Part(stage, names, {name: value for name, value in names.items() if name == "file"})
+        yield from (Part("tabulate", {}, {"table": table}) for table in self.tables)
+        yield from (Part("plot", {}, {"figure": figure}) for figure in self.figures)
+        yield Part("report", {}, {})
+
+    def record(self, part: Part) -> Path:
+        """Snakemake's record of how long one job of `parts` took."""
+        return self.benchmark(part.stage, self.place(part.stage, **part.names), *map(str, part.part.values()))
+
     @property
     def tables(self) -> tuple[str, ...]:
-        """Names of the run's tables: the paper's, that of the searches, and one of each study."""
-        searched = ("search",) if self.config.searches else ()
-        return ("table1", "table2", "table2_fair", *searched, *self.config.studies_of_run)
+        """Names of the run's tables."""
+        return tables_of(self.config)
 
     @property
     def figures(self) -> tuple[str, ...]:
-        """Names of the run's figures: one of each study, and those of all cells."""
-        has_ranks = bool(BUILDERS["plot"](self.config, figure="fig5").weighted)
-        return (*self.config.studies_of_run, *(name for name in FIGURES if name != "fig5" or has_ranks))
+        """Names of the run's figures."""
+        return figures_of(self.config)
 
     def names_of(self, stage: str, place: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Names of the run's job in a folder, but that of a file.
@@ -236,6 +263,10 @@ class At:
 
     def __call__(self, result: str, **more: Any) -> Path:
         return self._layout.path(result, **{**self.names, **more})
+
+    def records(self) -> Iterator[tuple[Part, Path]]:
+        """Every job of the run, and Snakemake's record of it, which may be missing."""
+        return ((part, self._layout.record(part)) for part in self._layout.parts())
 
     def ranges(self, result: str, n_ranges: int, **more: Any) -> list[Path]:
         """All ranges of text_embeddings or image_embeddings."""

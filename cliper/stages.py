@@ -173,6 +173,13 @@ STAGES: dict[str, Stage] = {
     ),
     "tabulate": Stage("cliper.report.tabulate", "write one table of the paper or of a study", ("table",), "tabulate"),
     "plot": Stage("cliper.report.plot", "draw one figure", ("figure",), "plot"),
+    "explore": Stage(
+        "cliper.features.explore",
+        "choose items and users to look at: pictures, prompts, neighbours, lists",
+        ("dataset",),
+        "explore/{dataset}",
+    ),
+    "report": Stage("cliper.report.page", "write one page with all results", (), "report"),
     "export": Stage(
         "cliper.tools.export",
         "write features for another toolbox, or rankings for another framework",

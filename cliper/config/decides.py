@@ -11,6 +11,7 @@ from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
+import yaml
 from pydantic import BaseModel
 
 from cliper import resources
@@ -24,7 +25,7 @@ from cliper.errors import ConfigError, unknown
 from cliper.features.encoders.base_settings import EncoderSettings
 from cliper.features.fusion.rows import FUSIONS
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.settings import HOW
+from cliper.settings import HOW, plain
 from cliper.variants import Variant
 
 
@@ -275,6 +276,34 @@ class Compare:
     resamples: int
 
 
+@dataclass(frozen=True, slots=True)
+class Explore:
+    """Which items, users and lists of a dataset are shown, and what these were made with."""
+
+    explore: report.Explore
+    arms: dict[str, MadeFeatures | GivenFeatures]  # the run's, with features of this dataset
+    encoders: dict[str, Variant[EncoderSettings]]  # those that read the texts of these arms
+    overflow: dict[str, str]  # encoder -> how it encodes texts that are too long
+    cells: tuple[Cell, ...]  # those whose lists are shown: every backbone and arm of the run, first seed
+    is_crawled: bool  # whether there are images
+    ranges: Annotated[int, HOW]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the report shows of a run."""
+
+    name: str
+    titles: dict[str, str]  # dataset -> title
+    backbones: dict[str, str]  # backbone -> title
+    arms: dict[str, int]  # the run's -> d
+    tables: dict[str, Table1 | Table2 | Study | Trials]
+    figures: dict[str, Study | Ranks | Curves]
+    cells: tuple[Cell, ...]  # the run's, those of Table 2
+    crawled: tuple[str, ...]  # datasets with images
+    config: str  # the whole of it, as YAML
+
+
 FIGURES = ("fig5", "popularity", "curves")  # those that belong to no study
 
 
@@ -506,19 +535,68 @@ def of_plot(config: Config, *, figure: str) -> Study | Ranks | Curves:
         return _study(config, figure)
     if figure not in FIGURES:
         raise ConfigError(unknown("figure", figure, [*config.studies_of_run, *FIGURES]))
+    if figure == "fig5":
+        return _ranks(config)
+    return Curves(
+        figure=figure,
+        titles=_titles(config, config.run.datasets),
+        backbones=_backbones(config, config.run.backbones),
+        cells=tuple(config.run_cells),
+        mask_valid=config.evaluate.mask_valid,
+    )
+
+
+def _ranks(config: Config) -> Ranks:
     titles = _titles(config, config.run.datasets)
-    if figure != "fig5":
-        return Curves(
-            figure=figure,
-            titles=titles,
-            backbones=_backbones(config, config.run.backbones),
-            cells=tuple(config.run_cells),
-            mask_valid=config.evaluate.mask_valid,
-        )
     made = {(dataset, arm): config.features(dataset, arm) for dataset in titles for arm in config.run.arms}
     weighted = [key for key, each in made.items() if isinstance(each, MadeFeatures) and each.temperature is not None]
     drops, seeds = _drops(config, weighted)
     return Ranks(titles, tuple(weighted), drops, seeds)
+
+
+def of_explore(config: Config, *, dataset: str) -> Explore:
+    """Raises ConfigError if the run has no such dataset."""
+    if dataset not in config.run.datasets:
+        raise ConfigError(unknown("dataset of the run", dataset, config.run.datasets))
+    arms = {arm: config.features(dataset, arm) for arm in config.run.arms if arm in config.arms_in_use}
+    made = [each for each in arms.values() if isinstance(each, MadeFeatures)]
+    encoders = {name: config.encoder(name) for name in dict.fromkeys(each.text for each in made)}
+    first = config.run.seeds[0]
+    return Explore(
+        explore=config.explore,
+        arms=arms,
+        encoders=encoders,
+        overflow={name: each.settings.overflow or config.encode.overflow for name, each in encoders.items()},
+        cells=tuple(cell for cell in config.run_cells if cell.dataset == dataset and cell.seed == first),
+        is_crawled=any(each.image for each in made),
+        ranges=config.encode.ranges,
+    )
+
+
+def of_report(config: Config) -> Page:
+    explored = {dataset: of_explore(config, dataset=dataset) for dataset in config.run.datasets}
+    return Page(
+        name=config.name,
+        titles=_titles(config, config.run.datasets),
+        backbones=_backbones(config, config.run.backbones),
+        arms={arm: config.arm(arm).d for arm in config.run.arms if arm in config.arms_in_use},
+        tables={table: of_tabulate(config, table=table) for table in tables_of(config)},
+        figures={figure: of_plot(config, figure=figure) for figure in figures_of(config)},
+        cells=tuple(config.run_cells),
+        crawled=tuple(dataset for dataset, each in explored.items() if each.is_crawled),
+        config=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
+    )
+
+
+def tables_of(config: Config) -> tuple[str, ...]:
+    """Names of a run's tables: the paper's, that of the searches, and one of each study."""
+    return ("table1", "table2", "table2_fair", *["search"] * bool(config.searches), *config.studies_of_run)
+
+
+def figures_of(config: Config) -> tuple[str, ...]:
+    """Names of a run's figures: one of each study, and those of all cells."""
+    has_ranks = bool(_ranks(config).weighted)
+    return (*config.studies_of_run, *(name for name in FIGURES if name != "fig5" or has_ranks))
 
 
 def _drops(config: Config, weighted: list[tuple[str, str]]) -> tuple[tuple[Variation, ...], tuple[int, ...]]:
@@ -563,6 +641,8 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "compare": of_compare,
     "tabulate": of_tabulate,
     "plot": of_plot,
+    "explore": of_explore,
+    "report": of_report,
 }
 
 

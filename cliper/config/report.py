@@ -1,4 +1,4 @@
-"""Sections of the wing `report`: compare, tabulate."""
+"""Sections of the wing `report`: compare, tabulate, explore."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cliper.settings import Count, Distinct, Few, Settings
+from cliper.settings import Count, Distinct, Few, Seed, Settings
 
 
 class Compare(Settings):
@@ -20,3 +20,13 @@ class Tabulate(Settings):
 
     metrics: Distinct[Literal["recall", "ndcg", "precision", "map"]] = Field(description="metrics in the table's rows")
     cutoffs: Distinct[Few] = Field(description="K of each metric; each of `evaluate.cutoffs`")
+
+
+class Explore(Settings):
+    """What the report shows of each dataset's items and users."""
+
+    items: Few = Field(description="items of a dataset: half by chance, half those whose views disagree most")
+    neighbours: Few = Field(description="closest items that are shown, by image and by text")
+    users: Few = Field(description="users of a dataset whose lists are shown")
+    list_length: Few = Field(description="items of a user that are shown, and of each list")
+    seed: Seed = Field(description="of what is chosen by chance")

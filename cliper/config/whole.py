@@ -13,7 +13,7 @@ from cliper.collect.sources.base_settings import GivenFeatures as GivenFiles
 from cliper.config.collect import Crawl, Dataset, Download
 from cliper.config.features import Arm, Encode, Encoder, Fuse, MadeArm, Prompt, View
 from cliper.config.models import Backbones, Evaluate, Neighbours, Search, Space, Train
-from cliper.config.report import Compare, Tabulate
+from cliper.config.report import Compare, Explore, Tabulate
 from cliper.config.studies import OF_DATASET, Comparison, Study, Variation, base_of, derived, parent_of
 from cliper.config.trials import slots_of, trials_of
 from cliper.config.tuning import CellSettings, Tuned, tune
@@ -130,6 +130,7 @@ class Config(Settings):
     tuned: Tuned = Field(description="settings of single cells: dataset, backbone, arm (or any) -> flat keys")
     compare: Compare
     tabulate: Tabulate
+    explore: Explore
     kernels: Literal["fastest", "portable"] = Field(
         description="what computes on a CPU. fastest: what the libraries choose; portable: the same bits on every "
         "x86-64 with AVX2"

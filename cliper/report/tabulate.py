@@ -20,10 +20,8 @@ from cliper import files, log
 from cliper.config import decides
 from cliper.errors import DataError
 from cliper.layout import At
-from cliper.report.tables import lint, study, table1, table2
-from cliper.report.tables.printed import short_k
-from cliper.report.tables.reading import read_comparisons, read_metrics
-from cliper.report.tables.trials import SearchTables, trials_grid, trials_long
+from cliper.report.tables import lint, table2
+from cliper.report.tables.made import make
 
 
 def require_possible(long: pl.DataFrame) -> None:
@@ -38,41 +36,24 @@ def require_possible(long: pl.DataFrame) -> None:
         )
 
 
-def read_search(at: At, dataset: str, backbone: str, arm: str) -> SearchTables:
-    """Read the trials of one search, and what they are worth on test."""
-    names = {"dataset": dataset, "backbone": backbone, "arm": arm}
-    tables = (files.read_table(at(kind, **names), kind) for kind in ("trials", "hindsight"))
-    return SearchTables(dataset, backbone, arm, *tables)
-
-
 def run(job: decides.Table1 | decides.Table2 | decides.Study | decides.Trials, at: At) -> None:
     """Read the numbers of the whole run and write one table in all its forms."""
-    if isinstance(job, decides.Table1):
-        log.note(f"reads the counts of {len(job.titles)} datasets")
-        counts = ((title, at("counts", dataset=dataset)) for dataset, title in job.titles.items())
-        long = table1.long((title, files.read_table(path, "counts")) for title, path in counts)
-        grid = short = table1.grid(long)
-    elif isinstance(job, decides.Table2):
-        log.note(f"reads the metrics of {len(job.cells)} cells and {len(job.comparisons)} comparisons")
-        metrics, comparisons = read_metrics(at, job.cells), read_comparisons(at, job.comparisons)
-        tests = {name: files.read_table(at("test", dataset=name), "test", columns=["user"]) for name in job.titles}
-        n_relevant = {name: test["user"].value_counts()["count"].to_numpy() for name, test in tests.items()}
-        long = table2.long(metrics, comparisons, job, n_relevant=n_relevant)
-        require_possible(long)
-        grid, short = table2.grid(long, job), table2.short_grid(long, job)
-    elif isinstance(job, decides.Trials):
-        log.note(f"reads the trials of {len(job.searches)} searches")
-        long = trials_long(read_search(at, *names) for names in job.searches)
-        grid = short = trials_grid(long, titles=job.titles, backbones=job.backbones, seed=job.seed)
-    else:
-        log.note(f"reads the metrics of {len(job.cells)} cells and {len(job.comparisons)} comparisons")
-        long = study.long(read_metrics(at, job.cells), read_comparisons(at, job.comparisons), job)
-        grid = study.grid(long, job, cutoffs=job.shown.cutoffs)
-        short = study.grid(long, job, cutoffs=(short_k(job.shown.cutoffs),))
+    log.note(f"reads {describe(job)}")
+    long, grid, short = make(job, at)
     markdown = grid.as_markdown()
     if isinstance(job, decides.Table2):
+        require_possible(long)
         markdown += f"\n{table2.cells_grid(long, job).as_markdown()}"
     forms = {"csv": long.write_csv(), "md": markdown, "tex": grid.as_latex(), "txt": short.as_text()}
     for form, text in forms.items():
         files.write_text(at("table", format=form), text)
     log.account(f"{at.names['table']}: {long.height} numbers")
+
+
+def describe(job: decides.Table1 | decides.Table2 | decides.Study | decides.Trials) -> str:
+    """What a table is made of."""
+    if isinstance(job, decides.Table1):
+        return f"the counts of {len(job.titles)} datasets"
+    if isinstance(job, decides.Trials):
+        return f"the trials of {len(job.searches)} searches"
+    return f"the metrics of {len(job.cells)} cells and {len(job.comparisons)} comparisons"

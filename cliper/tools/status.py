@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import groupby, product
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cliper import log
-from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout
+from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout, Part
 from cliper.stages import STAGES
 
 MODALITIES = ("image", "text")
@@ -56,20 +56,12 @@ class Work(NamedTuple):
 
 def find_work(layout: Layout) -> Iterator[Work]:
     """All jobs of a run."""
-    for stage, names in layout.jobs():
-        if "range" in STAGES[stage].options:
-            yield from (describe(layout, stage, names, range=n) for n in range(layout.config.encode.ranges))
-        else:
-            yield describe(layout, stage, names, **{name: names[name] for name in names if name == "file"})
-    yield from (describe(layout, "tabulate", {}, table=table) for table in layout.tables)
-    yield from (describe(layout, "plot", {}, figure=figure) for figure in layout.figures)
+    return (describe(layout, part) for part in layout.parts())
 
 
-def describe(layout: Layout, stage: str, names: Mapping[str, Any], **part: Any) -> Work:
-    """One job.
-
-    part  which of the jobs in its place it is: its file, range, table or figure
-    """
+def describe(layout: Layout, job: Part) -> Work:
+    """One job."""
+    stage, names, part = job
     place = (layout.place(stage, **names), *map(str, part.values()))
     known = {"ranges": layout.config.encode.ranges, **names, **part}
     results = (
@@ -80,7 +72,7 @@ def describe(layout: Layout, stage: str, names: Mapping[str, Any], **part: Any) 
     )
     words = " ".join(str(value) for value in {**names, **part}.values())
     is_done = all(path.is_file() for path in set(results))
-    return Work(stage, words, is_done, layout.log(stage, *place), layout.benchmark(stage, *place))
+    return Work(stage, words, is_done, layout.log(stage, *place), layout.record(job))
 
 
 def describe_stage(jobs: list[Work]) -> str:

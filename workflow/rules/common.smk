@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 
 from cliper import config as configuration
 from cliper.codeid import code_id
-from cliper.config import GivenFeatures, is_url
+from cliper.config import GivenFeatures, MadeFeatures, is_url
 from cliper.config.decides import BUILDERS, Ranks, Study, deciding
 from cliper.errors import CliperError
 from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout
@@ -30,6 +30,7 @@ except CliperError as error:
 
 RUN = CONFIG.run
 LAYOUT = Layout(CONFIG)
+RUN_CELLS = CONFIG.run_cells
 RESOLVED = f"{LAYOUT.root.as_posix()}/config.resolved.yaml"
 RANGES = CONFIG.encode.ranges
 JOBS, RAW = {
@@ -342,6 +343,47 @@ def drawn_of(w):
         for name in ("train", "test", "items", *["valid"] * job.mask_valid)
     ]
     return of_cells("topk", job.cells) + splits
+
+
+def explored_of(dataset):
+    """What is shown of a dataset: its items and users, what the arms were made of, and the lists of one seed."""
+    job = BUILDERS["explore"](CONFIG, dataset=dataset)
+    made = {
+        arm: each for arm, each in job.arms.items() if isinstance(each, MadeFeatures)
+    }
+    texts = {
+        (each.text, each.prompts, view): None
+        for each in made.values()
+        for view in each.views
+    }
+    found = [
+        result(name, dataset=dataset)
+        for name in ("items", "users", "train", "test", *["images"] * job.is_crawled)
+    ]
+    for arm in job.arms:
+        found.append(result("features", dataset=dataset, arm=arm))
+    for arm in made:
+        found.append(result("view_weights", dataset=dataset, arm=arm))
+    for encoder, prompts, view in texts:
+        names = {"dataset": dataset, "prompts": prompts, "view": view}
+        found += [
+            result("prompts", **names),
+            *ranges_of("text_embeddings", encoder=encoder, **names),
+        ]
+    found += [result("weights", encoder=encoder) for encoder in job.encoders]
+    return list(dict.fromkeys(found + of_cells("topk", job.cells)))
+
+
+def reported_of(_):
+    """What the page is made of, all that it shows of the run."""
+    cells = (
+        of_cells("metrics", RUN_CELLS)
+        + of_cells("history", RUN_CELLS)
+        + of_cells("run", RUN_CELLS)
+    )
+    shown = [path for name in LAYOUT.tables for path in tables_of(name)]
+    shown += [path for name in LAYOUT.figures for path in figures_of(name)]
+    return shown + cells + every("explore", "explored")
 
 
 def tables_of(name):

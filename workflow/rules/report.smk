@@ -78,3 +78,52 @@ rule plot:
         code=code_id("plot"),
     shell:
         "python -m cliper plot --config {resources.config} --figure {wildcards.figure} 2>&1 | tee {log:q}"
+
+
+rule explore:
+    input:
+        shown=of("explore", explored_of),
+    output:
+        **outputs("explore"),
+    log:
+        log_of("explore"),
+    benchmark:
+        benchmark_of("explore")
+    wildcard_constraints:
+        place=places("explore"),
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        config=RESOLVED,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        decides=decides("explore"),
+        code=code_id("explore"),
+    shell:
+        "python -m cliper explore --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
+
+
+rule report:
+    """The page with all results."""
+    input:
+        shown=reported_of,
+    output:
+        result("page"),
+    log:
+        LAYOUT.log("report", "report").as_posix(),
+    benchmark:
+        LAYOUT.benchmark("report", "report").as_posix()
+    conda:
+        "../../envs/cpu.yaml"
+    threads: 1
+    resources:
+        config=RESOLVED,
+        mem_mb=4000,
+        runtime=30,
+    params:
+        decides=lambda w: deciding(BUILDERS["report"](CONFIG)),
+        code=code_id("report"),
+    shell:
+        "python -m cliper report --config {resources.config} 2>&1 | tee {log:q}"
