@@ -100,7 +100,7 @@ rule all_encode:
             path
             for kind in ("text", "image")
             for names in JOBS[f"encode-{kind}"].values()
-            for path in ranges_of(f"{kind}_embeddings", **names)
+            for path in LINE.ranges_of(f"{kind}_embeddings", **names)
         ],
 
 
@@ -113,7 +113,7 @@ rule all_fuse:
 rule all_neighbours:
     """The neighbours of items and users that the backbones read."""
     input:
-        [path for names in JOBS["train"].values() for path in graphs_of(**names)],
+        [path for names in JOBS["train"].values() for path in LINE.graphs_of(**names)],
 
 
 rule all_select:

@@ -31,11 +31,10 @@ LIGHT = {  # modules of the wings that the config may import, in addition to …
 SECTIONS = {"cliper.config.collect", "cliper.config.features", "cliper.config.models", "cliper.config.report"}
 VALUES = {"CONTENT_FREE", "Cell", "GivenFeatures", "MadeFeatures", "is_url"}  # types and names that say no setting
 FOR_WORKFLOW = {
-    "cliper.codeid",
     "cliper.config",
-    "cliper.config.decides",
     "cliper.errors",
     "cliper.layout",
+    "cliper.line",
     "cliper.media",
     "cliper.stages",
 }

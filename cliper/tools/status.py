@@ -15,19 +15,17 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Iterator
-from itertools import groupby, product
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 from cliper import log
-from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout, Part
+from cliper.layout import TEMPORARY, Layout, Part
+from cliper.line import Line, words_of
 from cliper.stages import STAGES
 
-MODALITIES = ("image", "text")
-FORMS = {"tabulate": FORMATS, "plot": DRAWN}
 MEANING = "done: results are there; snakemake -n says what has changed since. runs: a log line within the hour"
-OPEN_NAMES = ("{shard}", "{content}")  # in names of results of which a job may have any number
 
 
 class Work(NamedTuple):
@@ -56,23 +54,17 @@ class Work(NamedTuple):
 
 def find_work(layout: Layout) -> Iterator[Work]:
     """All jobs of a run."""
-    return (describe(layout, part) for part in layout.parts())
+    line = Line(layout)
+    return (describe(line, part) for part in layout.parts())
 
 
-def describe(layout: Layout, job: Part) -> Work:
+def describe(line: Line, job: Part) -> Work:
     """One job."""
-    stage, names, part = job
+    layout, (stage, names, part) = line.layout, job
     place = (layout.place(stage, **names), *map(str, part.values()))
-    known = {"ranges": layout.config.encode.ranges, **names, **part}
-    results = (
-        layout.path(name, **known, modality=modality, format=form)
-        for name, (maker, file) in FILES.items()
-        if maker == stage and name not in TEMPORARY and not any(open_name in file for open_name in OPEN_NAMES)
-        for modality, form in product(MODALITIES, FORMS.get(stage, ("",)))
-    )
-    words = " ".join(str(value) for value in {**names, **part}.values())
-    is_done = all(path.is_file() for path in set(results))
-    return Work(stage, words, is_done, layout.log(stage, *place), layout.record(job))
+    kept = (Path(path) for path, name in line.writes(job).items() if name not in TEMPORARY)
+    is_done = all(path.is_file() for path in kept)
+    return Work(stage, words_of(job), is_done, layout.log(stage, *place), layout.record(job))
 
 
 def describe_stage(jobs: list[Work]) -> str:

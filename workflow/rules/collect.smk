@@ -4,7 +4,7 @@
 # No code id among the params: the bytes of a file do not depend on how it was fetched.
 rule download:
     input:
-        own=own_file,
+        inputs("download"),
     output:
         **outputs("download"),
     log:
@@ -28,7 +28,7 @@ rule download:
 
 rule catalogue:
     input:
-        raw=of("catalogue", raw_files),
+        inputs("catalogue"),
     output:
         **outputs("catalogue"),
     log:
@@ -54,8 +54,7 @@ rule catalogue:
 # Resumable: fetched images are in shards next to the manifest, which stay when the job is killed.
 rule crawl:
     input:
-        item_table=of("crawl", partial(result, "items")),
-        own_images=of("crawl", own_images),
+        inputs("crawl"),
     output:
         **outputs("crawl"),
     log:

@@ -3,7 +3,7 @@
 
 rule prompt:
     input:
-        item_table=of("prompt", lambda dataset, **_: result("items", dataset=dataset)),
+        inputs("prompt"),
     output:
         **outputs("prompt"),
     log:
@@ -28,7 +28,7 @@ rule prompt:
 
 rule weights:
     input:
-        own=of("weights", own_weights),
+        inputs("weights"),
     output:
         **outputs("weights"),
     log:
@@ -54,8 +54,7 @@ rule weights:
 
 rule encode_text:
     input:
-        prompts=of("encode-text", prompts_of),
-        weights=of("encode-text", weights_of),
+        inputs("encode-text"),
     output:
         **outputs("encode-text"),
     log:
@@ -82,8 +81,7 @@ rule encode_text:
 
 rule encode_image:
     input:
-        images=of("encode-image", images_of),
-        weights=of("encode-image", weights_of),
+        inputs("encode-image"),
     output:
         **outputs("encode-image"),
     log:
@@ -110,7 +108,7 @@ rule encode_image:
 
 rule encode_default_image:
     input:
-        weights=of("encode-default-image", weights_of),
+        inputs("encode-default-image"),
     output:
         **outputs("encode-default-image"),
     log:
@@ -136,10 +134,7 @@ rule encode_default_image:
 
 rule fuse:
     input:
-        image=of("fuse", image_of),
-        text=of("fuse", text_of),
-        item_table=of("fuse", items_of),
-        default_image=of("fuse", default_image_of),
+        inputs("fuse"),
     output:
         **outputs("fuse"),
     log:

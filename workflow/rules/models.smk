@@ -4,7 +4,7 @@
 # The key of item neighbours comes from the features, that of user neighbours from the train split.
 rule neighbours_items:
     input:
-        features=of("neighbours-items", partial(result, "features")),
+        inputs("neighbours-items"),
     output:
         **outputs("neighbours-items"),
     log:
@@ -29,7 +29,7 @@ rule neighbours_items:
 
 rule neighbours_users:
     input:
-        tables=of("neighbours-users", of_dataset("users", "train")),
+        inputs("neighbours-users"),
     output:
         **outputs("neighbours-users"),
     log:
@@ -55,10 +55,7 @@ rule neighbours_users:
 # The slots of a search are fixed, which trial each of them continues is not: so it may read any of the rung before.
 rule trial:
     input:
-        tables=of("trial", of_dataset("users", "items", "train", "valid")),
-        features=of("trial", features_of),
-        graphs=of("trial", graphs_of),
-        before=of("trial", before_of),
+        inputs("trial"),
     output:
         **outputs("trial"),
     log:
@@ -84,7 +81,7 @@ rule trial:
 
 rule select:
     input:
-        trials=of("select", of_slots("trial")),
+        inputs("select"),
     output:
         **outputs("select"),
         best=f"{LAYOUT.root.as_posix()}/{{place}}.yaml",
@@ -103,17 +100,14 @@ rule select:
         runtime=10,
     params:
         decides=decides("select"),
-        code=code_id("select"),
+        code=code("select"),
     shell:
         "python -m cliper select --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule train:
     input:
-        tables=of("train", of_dataset("users", "items", "train", "valid")),
-        features=of("train", features_of),
-        graphs=of("train", graphs_of),
-        selected=of("train", selected_of),
+        inputs("train"),
     output:
         **outputs("train"),
     log:
@@ -139,8 +133,7 @@ rule train:
 
 rule evaluate:
     input:
-        topk=of("evaluate", topk_of),
-        splits=of("evaluate", of_dataset("valid", "test")),
+        inputs("evaluate"),
     output:
         **outputs("evaluate"),
     log:
@@ -158,15 +151,14 @@ rule evaluate:
         runtime=30,
     params:
         decides=decides("evaluate"),
-        code=code_id("evaluate"),
+        code=code("evaluate"),
     shell:
         "python -m cliper evaluate --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule hindsight:
     input:
-        trials=of("hindsight", of_slots("trial", "trial_topk")),
-        splits=of("hindsight", of_dataset("valid", "test")),
+        inputs("hindsight"),
     output:
         **outputs("hindsight"),
     log:
@@ -184,6 +176,6 @@ rule hindsight:
         runtime=30,
     params:
         decides=decides("hindsight"),
-        code=code_id("hindsight"),
+        code=code("hindsight"),
     shell:
         "python -m cliper hindsight --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"

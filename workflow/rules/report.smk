@@ -3,7 +3,7 @@
 
 rule compare:
     input:
-        user_metrics=of("compare", compared),
+        inputs("compare"),
     output:
         **outputs("compare"),
     log:
@@ -21,14 +21,14 @@ rule compare:
         runtime=60,
     params:
         decides=decides("compare"),
-        code=code_id("compare"),
+        code=code("compare"),
     shell:
         "python -m cliper compare --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
 
 rule tabulate:
     input:
-        numbers=numbers_of,
+        inputs("tabulate"),
     output:
         expand(
             f"{LAYOUT.root.as_posix()}/tabulate/{{table}}.{{format}}",
@@ -47,15 +47,15 @@ rule tabulate:
         mem_mb=1000,
         runtime=10,
     params:
-        decides=lambda w: deciding(BUILDERS["tabulate"](CONFIG, table=w.table)),
-        code=code_id("tabulate"),
+        decides=decides("tabulate"),
+        code=code("tabulate"),
     shell:
         "python -m cliper tabulate --config {resources.config} --table {wildcards.table} 2>&1 | tee {log:q}"
 
 
 rule plot:
     input:
-        numbers=drawn_of,
+        inputs("plot"),
     output:
         expand(
             f"{LAYOUT.root.as_posix()}/plot/{{figure}}.{{format}}",
@@ -74,15 +74,15 @@ rule plot:
         mem_mb=2000,
         runtime=10,
     params:
-        decides=lambda w: deciding(BUILDERS["plot"](CONFIG, figure=w.figure)),
-        code=code_id("plot"),
+        decides=decides("plot"),
+        code=code("plot"),
     shell:
         "python -m cliper plot --config {resources.config} --figure {wildcards.figure} 2>&1 | tee {log:q}"
 
 
 rule explore:
     input:
-        shown=of("explore", explored_of),
+        inputs("explore"),
     output:
         **outputs("explore"),
     log:
@@ -100,7 +100,7 @@ rule explore:
         runtime=60,
     params:
         decides=decides("explore"),
-        code=code_id("explore"),
+        code=code("explore"),
     shell:
         "python -m cliper explore --config {resources.config} --place {wildcards.place} 2>&1 | tee {log:q}"
 
@@ -108,7 +108,7 @@ rule explore:
 rule report:
     """The page with all results."""
     input:
-        shown=reported_of,
+        inputs("report"),
     output:
         result("page"),
     log:
@@ -123,7 +123,7 @@ rule report:
         mem_mb=4000,
         runtime=30,
     params:
-        decides=lambda w: deciding(BUILDERS["report"](CONFIG)),
-        code=code_id("report"),
+        decides=decides("report"),
+        code=code("report"),
     shell:
         "python -m cliper report --config {resources.config} 2>&1 | tee {log:q}"
