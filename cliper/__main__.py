@@ -17,7 +17,7 @@ from cliper.config.decides import BUILDERS
 from cliper.errors import CliperError, ConfigError
 from cliper.layout import At, Layout
 from cliper.settings import LARGEST, shown
-from cliper.stages import NAME_HELP, NUMBERS, STAGES, documentation, find
+from cliper.stages import FLAGS, LISTS, NAME_HELP, NUMBERS, STAGES, WORDS, documentation, find, spelled
 
 CONFIGS = [Path("config.yaml")]  # unless others are named
 DISK_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
@@ -28,6 +28,17 @@ def whole_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(LARGEST)) and int(text) <= LARGEST):
         raise argparse.ArgumentTypeError(f"{shown(text)} is no whole number from 0 to {LARGEST}")
     return int(text)
+
+
+def form(option: str) -> dict[str, Any]:
+    """How an option's value is written, for argparse."""
+    if option in NUMBERS:
+        return {"type": whole_number}
+    if option in WORDS:
+        return {"metavar": spelled(option)}
+    if option in LISTS:
+        return {"nargs": "+", "metavar": "KEY=VALUE"}
+    return {"action": "store_true"} if option in FLAGS else {}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,8 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
             help="YAML files; each is laid over the ones before it (default: config.yaml)",
         )
         for option in (*stage.names, *stage.options):
-            kind = whole_number if option in NUMBERS else str
-            command.add_argument(f"--{option.replace('_', '-')}", type=kind, help=NAME_HELP[option])
+            command.add_argument(option if option in WORDS else spelled(option), help=NAME_HELP[option], **form(option))
         if stage.has_places:
             command.add_argument("--place", metavar="FOLDER", help="the job's folder, instead of its names")
         if stage.preview is not None:
@@ -97,6 +107,8 @@ def do_job(options: argparse.Namespace, *, owns_process: bool) -> int:
     names = {name: getattr(options, name) for name in stage.names}
     more = {name: getattr(options, name) for name in stage.options}
     settings = config.load(options.config)
+    if more.get("set"):
+        more["set"] = config.load(options.config, more["set"])
     if owns_process:
         kernels.pin(settings.kernels)
     if stage.preview is not None and options.preview is not None:
@@ -104,7 +116,7 @@ def do_job(options: argparse.Namespace, *, owns_process: bool) -> int:
         return 0
     if stage.has_places and options.place is not None:
         names |= Layout(settings).names_of(options.stage, options.place, names)
-    if missing := [f"--{name}" for name in stage.names if names[name] is None]:
+    if missing := [spelled(name) for name in stage.names if names[name] is None]:
         raise ConfigError(f"{options.stage} needs {', '.join(missing)}" + (", or --preview N" if stage.preview else ""))
     perform(settings, options.stage, **names, **more)
     return 0

@@ -199,6 +199,7 @@ STAGES: dict[str, Stage] = {
         (),
         file="a table as CSV, such as results/<name>/tabulate/table2.csv",
     ),
+    "plan": Stage("cliper.tools.plan", "say which jobs would run, why, and what that costs", (), options=("set",)),
     "recommend": Stage(
         "cliper.tools.recommend",
         "show what a user is recommended, or which items are similar to one",
@@ -208,6 +209,12 @@ STAGES: dict[str, Stage] = {
     "schema": Stage("cliper.tools.schema", "print the JSON schema of the config, for editors", ()),
     "status": Stage("cliper.tools.status", "say what of a run is done, what runs, and what is left", ()),
     "where": Stage("cliper.tools.where", "list the folders of a run's results", (), options=("dataset", "arm")),
+    "why": Stage(
+        "cliper.tools.why",
+        "say what a result was made of, and which edit made it stale",
+        ("result",),
+        options=("settings",),
+    ),
 }
 
 NAME_HELP = {
@@ -231,8 +238,14 @@ NAME_HELP = {
     "item": "the shop's own id of an item (asin)",
     "retry": "statuses to fetch again, as a,b; transient means timeouts, broken connections, 429, 5xx, given_up",
     "html": "also write a page with the image to this file",
+    "set": "what the edits KEY=VALUE of the config would cost; VALUE is YAML, no file is written",
+    "result": "path of a file below results/, or the name of a table or figure",
+    "settings": "show all settings of each job, not the first ones",
 }
 NUMBERS = frozenset({"seed", "range", "rung", "slot"})
+WORDS = frozenset({"result"})  # given without an option
+LISTS = frozenset({"set"})
+FLAGS = frozenset({"settings"})
 
 
 def find(name: str) -> Stage:
@@ -240,6 +253,15 @@ def find(name: str) -> Stage:
     if name not in STAGES:
         raise ConfigError(unknown("stage", name, STAGES))
     return STAGES[name]
+
+
+def spelled(name: str) -> str:
+    """A name as the command line has it.
+
+    >>> spelled("base_backbone"), spelled("result")
+    ('--base-backbone', 'RESULT')
+    """
+    return name.upper() if name in WORDS else f"--{name.replace('_', '-')}"
 
 
 def command(name: str, file: str, path: Path) -> str:

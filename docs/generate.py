@@ -38,7 +38,7 @@ from cliper.config.studies import Study
 from cliper.features.encoders import ENCODERS
 from cliper.models.backbones import BACKBONES
 from cliper.settings import HOW, Derived, FileName, Name
-from cliper.stages import NAME_HELP, STAGES, Stage, documentation
+from cliper.stages import NAME_HELP, STAGES, Stage, documentation, spelled
 from cliper.variants import Variant, Variants
 
 REPOSITORY = Path(__file__).parents[1]
@@ -134,8 +134,8 @@ def angled(pattern: str) -> str:
 
 
 def stage_facts(row: Stage) -> Iterator[str]:
-    options = [[code(f"--{name}"), NAME_HELP[name], ""] for name in row.names]
-    options += [[code(f"--{name}"), NAME_HELP[name], "may be left out"] for name in row.options]
+    options = [[code(spelled(name)), NAME_HELP[name], ""] for name in row.names]
+    options += [[code(spelled(name)), NAME_HELP[name], "may be left out"] for name in row.options]
     if row.file:
         options.append([code("FILE"), row.file, "given without an option, in place of `--config`"])
     if row.preview:

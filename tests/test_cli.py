@@ -17,7 +17,7 @@ from cliper import config
 from cliper.__main__ import main
 from cliper.collect import download
 from cliper.layout import Layout
-from cliper.stages import STAGES
+from cliper.stages import STAGES, spelled
 
 HEAVY = {"torch", "numpy", "polars", "pyarrow", "scipy", "PIL", "open_clip", "transformers", "requests"}
 
@@ -35,7 +35,7 @@ def test_help_is_the_modules_docstring_and_names_every_option(stage: str, capsys
     assert "In:" in shown
     assert "Out:" in shown
     for name in (*(["config"] if row.file is None else []), *row.names, *row.options):
-        assert f"--{name.replace('_', '-')}" in shown
+        assert spelled(name) in shown
 
 
 def test_help_of_no_stage_imports_what_computes() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,51 @@ from cliper.settings import Settings, faults
 MOST = 1_000_000  # values of a config, each counted as often as aliases repeat it
 
 
-def load(paths: list[Path]) -> Config:
+def load(paths: list[Path], changes: Iterable[str] = ()) -> Config:
     """Read YAML files, lay each over the ones before it, check the result.
+
+    changes  KEY=VALUE, laid over the files
 
     Raises ConfigError with all faults at once.
     """
     raw: dict[str, Any] = {}
     for path in paths:
         lay_over(raw, read(path))
-    return structure(raw, where=", ".join(str(path) for path in paths))
+    for change in changes:
+        lay_over(raw, parse_change(change))
+    return structure(raw, where=", ".join([*map(str, paths), *changes]))
+
+
+def parse_change(text: str) -> dict[str, Any]:
+    """Turn KEY=VALUE, of which VALUE is YAML, into a config that can be laid over another.
+
+    A view's name stands for its template, which is taken as it is written. Raises ConfigError if it has another form.
+
+    >>> parse_change("train.learning_rate=0.01")
+    {'train': {'learning_rate': 0.01}}
+    >>> parse_change("prompt.as_described.title=Title: ___.")
+    {'prompts': {'as_described': {'title': {'prompt': 'Title: ___.'}}}}
+    """
+    place, is_there, written = text.partition("=")
+    keys = place.strip().split(".")
+    if not is_there or not all(keys):
+        raise ConfigError(f"{text!r} is no change of the config; write KEY=VALUE, such as train.learning_rate=0.01")
+    if keys[0] == "prompt" and len(keys) > 2:
+        keys[0] = "prompts"
+    if keys[0] == "prompts" and len(keys) == 3 and not written.startswith("{"):
+        keys.append("prompt")
+    is_template = keys[0] == "prompts" and keys[3:] == ["prompt"]
+    try:
+        value = resources.parse_yaml(written)
+    except (ConfigError, yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+        if not is_template:
+            raise ConfigError(f"{place}: {written!r} is no YAML: {' '.join(str(error).split())}") from None
+        value = written
+    if is_template and not isinstance(value, str):
+        value = written
+    for key in reversed(keys):
+        value = {key: value}
+    return dict(value)
 
 
 def structure(raw: Mapping[str, Any], *, where: str) -> Config:

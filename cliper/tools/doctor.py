@@ -12,32 +12,23 @@ origin. Equal texts are encoded once, so encoding takes at most the estimated ti
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-import polars as pl
 import requests
 
 from cliper import files, log, resources
 from cliper.collect.images.folder import list_images
 from cliper.collect.sources.mirrors import Place, find_places
 from cliper.collect.sources.records import IS_BARE
-from cliper.config import CONTENT_FREE, Config, MadeFeatures, is_url
-from cliper.config.studies import base_of
-from cliper.config.trials import epochs_of
+from cliper.config import CONTENT_FREE, Config, is_url
 from cliper.errors import DataError
-from cliper.features.fusion import cnn2014
 from cliper.layout import Layout
+from cliper.tools.estimates.model import N_EPOCHS, count, estimate_bytes, estimate_hours
 
-IMAGE_BYTES = 10_000  # a cover image of 300 px; 9.1 kB in the mean of 5,000
-WIDTH = 768  # of CLIP ViT-L/14's embeddings, the widest of those that the config names
-BABY_ROWS = 118_551  # train interactions of Baby, on which epochs were timed
-TIMED_D = 64  # d of these epochs
-N_EPOCHS = 100  # for the estimate; backbones stop between 50 and 200
 N_PARTS = 4  # of an estimate that are named
 TIMEOUT_S = 5
 
@@ -191,55 +182,10 @@ def list_needs(layout: Layout) -> Iterator[Need]:
     yield from (need_encoder(layout, name) for name in sorted(encoders))
 
 
-def count(layout: Layout, dataset: str) -> tuple[int, int] | None:
-    """Items and interactions of a dataset: from its catalogue, else from the paper's Table 1; None if in neither."""
-    path = layout.path("counts", dataset=dataset)
-    if path.is_file():
-        card = files.read_table(path, "counts").filter(~pl.col("step").is_in(["train", "valid", "test"]))
-        return card["items"][-1], card["interactions"][-1]
-    printed = {row["dataset"]: row for row in resources.read_csv("paper/table1.csv")}
-    row = printed.get(layout.config.dataset(dataset).title)
-    return (int(row["items"]), int(row["interactions"])) if row else None
-
-
-def count_jobs(layout: Layout, stage: str, dataset: str) -> int:
-    """Folders that a stage fills for a dataset."""
-    names = [job.names for job in layout.jobs() if job.stage == stage and job.names["dataset"] == dataset]
-    return len({layout.place(stage, **each) for each in names})
-
-
 def estimate_disk(layout: Layout, needs: list[Need]) -> int:
     """Bytes that a run writes: raw files, weights, images, embeddings, features."""
     total = sum(need.size_bytes for need in needs if not need.is_there)
-    for dataset in layout.config.run.datasets:
-        n_items, _ = count(layout, dataset) or (0, 0)
-        n_encoded = sum(count_jobs(layout, stage, dataset) for stage in ("encode-text", "encode-image"))
-        n_vectors = 2 * n_encoded + 2 * count_jobs(layout, "fuse", dataset)  # embeddings lie in the store too
-        total += n_items * (4 * WIDTH * n_vectors + IMAGE_BYTES * count_jobs(layout, "crawl", dataset))
-        made = (layout.config.features(dataset, arm) for arm in layout.config.arms_in_use)
-        total += n_items * 4 * cnn2014.D * any(isinstance(each, MadeFeatures) and each.given for each in made)
-    return total
-
-
-def estimate_hours(layout: Layout) -> dict[str, dict[str, float]]:
-    """Hours by stage and what they are spent on: crawl by dataset; on one core encode by encoder, train by arm."""
-    config = layout.config
-    costs = {(row["what"], row["name"]): row for row in resources.read_csv("costs.csv")}
-    sizes = {base_of(dataset): count(layout, dataset) or (0, 0) for dataset in config.run.datasets}
-    hours = {stage: defaultdict[str, float](float) for stage in ("crawl", "encode", "train")}
-    for stage, names in {(job.stage, layout.place(job.stage, **job.names)): job for job in layout.jobs()}.values():
-        n_items, n_rows = sizes.get(base_of(names.get("dataset", "")), (0, 0))
-        if stage == "crawl" and config.dataset(names["dataset"]).image_folder is None:
-            hours["crawl"][names["dataset"]] += n_items / config.crawl.requests_per_s / 3600
-        elif stage in ("encode-text", "encode-image"):
-            what, size = stage.removeprefix("encode-"), config.encoder(names["encoder"]).settings.size
-            row = costs.get((what, size), costs[what, "other"])
-            hours["encode"][names["encoder"]] += n_items * float(row["seconds"]) / 3600
-        elif stage in ("train", "trial") and (timed := costs.get(("epoch", names["backbone"]))):
-            n_epochs = N_EPOCHS if stage == "train" else epochs_of(config.search, names["rung"], most=N_EPOCHS)
-            epoch = float(timed["seconds"]) * (config.arm(names["arm"]).d / TIMED_D) ** float(timed["power_of_d"])
-            hours["train"][names["arm"]] += n_epochs * n_rows / BABY_ROWS * epoch / 3600
-    return dict(hours)
+    return total + sum(estimate_bytes(layout, dataset) for dataset in layout.config.run.datasets)
 
 
 def describe(layout: Layout, needs: list[Need]) -> Iterator[str]:

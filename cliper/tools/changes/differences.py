@@ -1,0 +1,125 @@
+"""How two sets of settings differ, in the words of the config.
+
+In:   what `cliper.config.decides` says of a job, as plain mappings and lists
+Out:  sentences: prompts.as_described.title.prompt: 'The title is ___.' → 'Title: ___.'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cliper.settings import shown
+
+ABSENT = object()
+LONG = 60  # characters of a value that is shown whole
+OF_CELL = {
+    "backbone": "backbones.{backbone}",
+    "train": "train",
+    "d": "arms.{arm}.d",
+    "mask_valid": "evaluate.mask_valid",
+    "kernels": "kernels",
+}
+OF_ENCODE = {
+    "encoder": "encoders.{encoder}",
+    "slice_prefix": "prompts.{prompts}.{view}.slice_prefix",
+    "kernels": "kernels",
+    "": "encode",
+}
+PLACES: Mapping[str, Mapping[str, str]] = {  # stage -> first key of what decides it -> where that is in the config
+    "catalogue": {"": "datasets.{dataset}"},
+    "crawl": {"crawl": "crawl", "image_folder": "datasets.{dataset}.image_folder"},
+    "prompt": {"views": "prompts.{prompts}"},
+    "weights": {"encoder": "encoders.{encoder}"},
+    "encode-text": OF_ENCODE,
+    "encode-image": OF_ENCODE,
+    "encode-default-image": OF_ENCODE,
+    "fuse": {"features": "arms.{arm}"},
+    "neighbours-items": {
+        "n_neighbours": "neighbours.items",
+        "behaviour": "train.behaviour",
+        "threads": "train.threads",
+        "kernels": "kernels",
+    },
+    "neighbours-users": {"n_neighbours": "neighbours.users"},
+    "train": OF_CELL,
+    "trial": OF_CELL,
+    "evaluate": {"": "evaluate"},
+    "compare": {"metrics": "tabulate.metrics", "cutoffs": "tabulate.cutoffs", "resamples": "compare.resamples"},
+    "tabulate": {"shown": "tabulate"},
+    "plot": {"shown": "tabulate"},
+    "explore": {"explore": "explore"},
+}
+
+
+def leaves(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All values of nested mappings, with their keys; a list is one value."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from leaves(item, (*at, str(key)))
+    else:
+        yield at, value
+
+
+def differences(old: Any, new: Any) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Keys under which two values differ, with both values; ABSENT where one has no such key.
+
+    >>> list(differences({"a": {"b": 1, "c": [1]}}, {"a": {"b": 2, "c": [1]}}))
+    [(('a', 'b'), 1, 2)]
+    """
+    before, after = dict(leaves(old)), dict(leaves(new))
+    for key in dict.fromkeys((*before, *after)):
+        pair = before.get(key, ABSENT), after.get(key, ABSENT)
+        if repr(pair[0]) != repr(pair[1]):
+            yield key, *pair
+
+
+def place(stage: str, names: Mapping[str, Any], key: tuple[str, ...]) -> str | None:
+    """Where a value that decides a job stands in the config; None where that is not one place.
+
+    >>> place("train", {"backbone": "freedom", "arm": "cliper"}, ("backbone", "k"))
+    'backbones.freedom.k'
+    """
+    if stage == "trial" and key[0] == "cell":
+        key = key[1:]
+    places = PLACES.get(stage, {})
+    if key[0] in places:
+        return ".".join((places[key[0]].format(**names), *key[1:]))
+    return ".".join((places[""].format(**names), *key)) if "" in places else None
+
+
+def word(stage: str, names: Mapping[str, Any], old: Any, new: Any) -> list[str]:
+    """Sentences on how the settings of a job have changed."""
+    found = []
+    for key, before, after in differences(old, new):
+        named = place(stage, names, key) or f"{stage}: {'.'.join(key)}"
+        found.append(f"{named}: {_change(before, after)}")
+    if not found and repr(old) != repr(new):
+        found.append(f"{stage}: the order of its settings")
+    return found
+
+
+def brief(value: Any) -> str:
+    """A value, or the number of its parts if it is long."""
+    if value is ABSENT:
+        return "absent"
+    if isinstance(value, list) and len(repr(value)) > LONG:
+        return f"{len(value)} entries"
+    return "null" if value is None else shown(value)
+
+
+def _change(old: Any, new: Any) -> str:
+    """Both values; of long texts their first lines that differ, of long lists the number of entries that do.
+
+    >>> _change([[n, n] for n in range(20)], [[n, n] for n in range(21)])
+    '20 entries → 21 entries; 0 left, 1 came'
+    """
+    if isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
+        before, after = old.splitlines(), new.splitlines()
+        left, came = ([line for line in a if line not in set(b)] for a, b in ((before, after), (after, before)))
+        return f"{brief(''.join(left[:1]).strip())} → {brief(''.join(came[:1]).strip())}"
+    text = f"{brief(old)} → {brief(new)}"
+    if isinstance(old, list) and isinstance(new, list) and "entries" in text:
+        n_left, n_came = sum(each not in new for each in old), sum(each not in old for each in new)
+        return f"{text}; {n_left} left, {n_came} came"
+    return text
