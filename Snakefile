@@ -14,6 +14,17 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/report.smk"
 
 
+onsuccess:
+    for line in ending({job.rule.name for job in workflow.dag.jobs}):
+        logger.info(line)
+
+
+onerror:
+    logger.info(
+        f"which jobs stopped, and why: python -m cliper status --config {RESOLVED}"
+    )
+
+
 # One target for each table and figure: `snakemake --cores 8 table3`.
 for target in dict.fromkeys((*LAYOUT.tables, *LAYOUT.figures)):
 

@@ -152,11 +152,11 @@ class Tree:
             yield from self._settings(node, settings)
 
     def _settings(self, node: Node | None, settings: Any) -> Iterator[str]:
-        named = {key: node and place(node.part.stage, node.part.names, key) for key, _ in leaves(settings)}
+        named = {key: place(node.part.stage, node.part.names, key) if node else None for key, _ in leaves(settings)}
         if self._whole:
             yield from (f"{named[key] or '.'.join(key)}: {value}" for key, value in leaves(settings))
             return
-        values = {named[key]: value for key, value in leaves(settings) if named[key] and value is not None}
+        values = {at: value for key, value in leaves(settings) if (at := named[key]) and value is not None}
         shown = [f"{each}: {brief(value)}" for each, value in values.items() if self._shipped.get(each) != value]
         if shown:
             n_more = len(shown) - N_SHOWN

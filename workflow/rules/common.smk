@@ -155,3 +155,17 @@ def figures_of(name):
     if name not in LAYOUT.figures:
         return []
     return [result("figure", figure=name, format=form) for form in DRAWN]
+
+
+def ending(rules):
+    """Lines that say where the results of a run with jobs of these rules lie, and how to open them."""
+    root, page = LAYOUT.root.as_posix(), result("page")
+    if "tabulate" in rules:
+        yield f"tables: {root}/tabulate"
+    if "plot" in rules:
+        yield f"figures: {root}/plot"
+    if "report" in rules:
+        command = "open" if sys.platform == "darwin" else "xdg-open"
+        folder = f"--bind 127.0.0.1 --directory {root}/report"
+        yield f"report: {page}; to open it: {command} {page}"
+        yield f"over ssh -L 8000:localhost:8000: python -m http.server {folder}, then http://localhost:8000"
