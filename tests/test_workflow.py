@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -158,6 +159,77 @@ def test_all_figures_are_drawn_and_drawn_again_alike(demo: Path) -> None:
 
 def test_a_second_run_on_another_number_of_cores_has_nothing_to_do(demo: Path) -> None:
     assert "Nothing to be done" in call(demo, *SNAKEMAKE[:-1], "1", *DEMO).stdout
+
+
+def own_plan(folder: Path, *configs: str, more: tuple[str, ...] = ()) -> dict[str, int]:
+    """Jobs that our own command says would run, by rule."""
+    ran = call(folder, SNAKEMAKE[0], "-m", "cliper", "plan", "--config", "config.yaml", *configs, *more)
+    assert ran.returncode == 0, ran.stdout
+    found = re.findall(r"^([a-z-]+) +([\d,]+) of +[\d,]+ ", ran.stdout, re.MULTILINE)
+    return {stage.replace("-", "_"): int(n.replace(",", "")) for stage, n in found}
+
+
+TEMPLATE = ("cliper/data/prompts.yaml", "The product brand is ___.", "It is made by ___.")
+EQUATION = ("cliper/models/backbones/freedom.py", "items + similar", "items + 2 * similar")
+
+
+@pytest.mark.parametrize(
+    ("edit", "overlay", "gone", "touched"),
+    [
+        (None, "", None, None),
+        (TEMPLATE, "", None, None),
+        (EQUATION, "", None, None),
+        (None, "tabulate: {cutoffs: [20]}", None, None),
+        (None, "run: {seeds: [2, 3]}", None, None),
+        (None, "evaluate: {mask_valid: true}", None, None),
+        (None, "", "demo/evaluate/shop/freedom/cliper/1/metrics.parquet", None),  # a figure needs it
+        (None, "", "shared/prompt/shop/as_described/title-*/prompts.parquet", "shared/catalogue/*/items.parquet"),
+    ],
+    ids=["nothing", "template", "code", "tabulate", "seeds", "cells", "deleted", "touched"],
+)
+def test_plan_is_snakemakes(
+    edited: Path, edit: tuple[str, str, str] | None, overlay: str, gone: str | None, touched: str | None
+) -> None:
+    """Target paper, whose figures, page and what that reads were never made."""
+    (edited / "more.yaml").write_text(overlay or "{}")
+    if edit:
+        replace(edited / edit[0], *edit[1:])
+    moved = {path: path.with_name("moved") for path in results(edited, gone or "/none")}
+    times = {path: path.stat() for path in results(edited, touched or "/none")}
+    try:
+        for path, aside in moved.items():
+            path.rename(aside)
+        for path in times:
+            os.utime(path)
+        expected = plan(edited, *DEMO, "more.yaml", target="paper")
+        assert expected.pop("paper") == 1
+        assert own_plan(edited, *DEMO[1:], "more.yaml") == expected
+    finally:
+        for path, aside in moved.items():
+            aside.rename(path)
+        for path, before in times.items():
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_an_edit_would_cost_is_what_it_costs(edited: Path) -> None:
+    before = own_plan(edited, *DEMO[1:])
+    more = own_plan(edited, *DEMO[1:], more=("--set", f"prompt.as_described.brand={TEMPLATE[2]}"))
+    replace(edited / TEMPLATE[0], *TEMPLATE[1:])
+    assert Counter(before) + Counter(more) == Counter(own_plan(edited, *DEMO[1:]))
+    why = call(edited, SNAKEMAKE[0], "-m", "cliper", "why", "table2", "--config", "config.yaml", *DEMO[1:]).stdout
+    edit = "prompts.as_described.brand.prompt: 'The product brand is ___.' → 'It is made by ___.'"
+    assert why.splitlines()[1:3] == ["because of:", f"  {edit}"]
+
+
+def test_a_run_ends_by_saying_where_its_results_lie(demo: Path) -> None:
+    table = results(demo, "demo/tabulate/table1.csv")[0]
+    again = [*SNAKEMAKE[:3], "table1", *SNAKEMAKE[4:], *DEMO]
+    table.unlink()
+    assert "tables: results/demo/tabulate" not in call(demo, *again, "-n").stdout
+    ran = call(demo, *again).stdout
+    assert "\ntables: results/demo/tabulate\n" in ran
+    assert "figures: " not in ran
+    assert "report: " not in ran
 
 
 def test_an_edited_template_plans_its_view_and_what_depends_on_it(edited: Path) -> None:

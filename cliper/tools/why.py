@@ -96,7 +96,7 @@ class Tree:
 
     def _job(self, step: Step) -> Any:
         """What two steps share if one job made both."""
-        return self._node(step) or str(Path(step.old).parent)
+        return self._node(step) or (str(Path(step.old).parent) if records.read(step.old) else step.old)
 
     def _label(self, step: Step) -> str:
         """A job's stage and names, without its seed; or a file that no job makes."""

@@ -22,9 +22,14 @@ OF_CELL = {
 }
 OF_ENCODE = {
     "encoder": "encoders.{encoder}",
-    "slice_prefix": "prompts.{prompts}.{view}.slice_prefix",
     "kernels": "kernels",
     "": "encode",
+}
+DERIVED = {  # settings that follow from those of other jobs, where the change is said
+    ("encode-text", "slice_prefix"),
+    *(("tabulate", key) for key in ("features", "widths", "stand_ins")),
+    *(("explore", key) for key in ("arms", "encoders", "overflow")),
+    *(("report", key) for key in ("arms", "tables", "figures", "config")),
 }
 PLACES: Mapping[str, Mapping[str, str]] = {  # stage -> first key of what decides it -> where that is in the config
     "catalogue": {"": "datasets.{dataset}"},
@@ -46,8 +51,9 @@ PLACES: Mapping[str, Mapping[str, str]] = {  # stage -> first key of what decide
     "trial": OF_CELL,
     "evaluate": {"": "evaluate"},
     "compare": {"metrics": "tabulate.metrics", "cutoffs": "tabulate.cutoffs", "resamples": "compare.resamples"},
-    "tabulate": {"shown": "tabulate"},
-    "plot": {"shown": "tabulate"},
+    "hindsight": {"mask_valid": "evaluate.mask_valid"},
+    "tabulate": {"shown": "tabulate", "mask_valid": "evaluate.mask_valid"},
+    "plot": {"shown": "tabulate", "mask_valid": "evaluate.mask_valid"},
     "explore": {"explore": "explore"},
 }
 
@@ -80,6 +86,8 @@ def place(stage: str, names: Mapping[str, Any], key: tuple[str, ...]) -> str | N
     >>> place("train", {"backbone": "freedom", "arm": "cliper"}, ("backbone", "k"))
     'backbones.freedom.k'
     """
+    if (stage, key[0]) in DERIVED:
+        return None
     if stage == "trial" and key[0] == "cell":
         key = key[1:]
     places = PLACES.get(stage, {})
@@ -88,15 +96,19 @@ def place(stage: str, names: Mapping[str, Any], key: tuple[str, ...]) -> str | N
     return ".".join((places[""].format(**names), *key)) if "" in places else None
 
 
-def word(stage: str, names: Mapping[str, Any], old: Any, new: Any) -> list[str]:
-    """Sentences on how the settings of a job have changed."""
-    found = []
-    for key, before, after in differences(old, new):
-        named = place(stage, names, key) or f"{stage}: {'.'.join(key)}"
-        found.append(f"{named}: {_change(before, after)}")
-    if not found and repr(old) != repr(new):
-        found.append(f"{stage}: the order of its settings")
-    return found
+def word(stage: str, names: Mapping[str, Any], old: Any, new: Any, *, derived: bool = False) -> list[str]:
+    """Sentences on how the settings of a job have changed.
+
+    derived  also on those that follow from other jobs' settings
+    """
+    changed = list(differences(old, new))
+    if not changed and repr(old) != repr(new):
+        return [f"{stage}: the order of its settings"]
+    return [
+        f"{place(stage, names, key) or f'{stage}: ' + '.'.join(key)}: {_change(before, after)}"
+        for key, before, after in changed
+        if derived or (stage, key[0]) not in DERIVED
+    ]
 
 
 def brief(value: Any) -> str:

@@ -30,6 +30,7 @@ MISSING = "results are missing"
 SETTINGS = "settings changed"
 CODE = "code changed"
 NEWER = "an input is newer"
+DERIVED = "settings that follow from other jobs' changed"
 REMADE = "inputs are made again"
 READS = "other inputs"  # than those that the record names
 STOPPED = "was stopped before its end"
@@ -37,7 +38,7 @@ LARGEST_HASHED = 1_000_000  # bytes; Snakemake compares the content of inputs up
 KEY = re.compile(r"-[0-9a-f]{8}(?=/|\.tsv$|$)")  # of a folder below results/shared
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Node:
     """A job and its arrows.
 
@@ -80,14 +81,24 @@ class Node:
 
     def changes(self, record: Record) -> dict[str, list[str]]:
         """What has changed since a record of it, or of the job that it replaces: sentences by SETTINGS and CODE."""
-        found = {SETTINGS: [], CODE: []} if record.version < records.VERSION else self._changes(record)
-        return {kind: sentences for kind, sentences in found.items() if sentences}
-
-    def _changes(self, record: Record) -> dict[str, list[str]]:
-        stage, names = self.part.stage, {**self.part.names, **self.part.part}
-        settings = word(stage, names, record.settings, self.settings)
+        if record.version < records.VERSION:
+            return {}
+        stage = self.part.stage
+        settings = word(stage, self._names, record.settings, self.settings)
         code = [] if record.code == self.code else [f"code of {stage}: {record.code} → {self.code}"]
-        return {SETTINGS: settings, CODE: code}
+        return {kind: sentences for kind, sentences in ((SETTINGS, settings), (CODE, code)) if sentences}
+
+    def _own_changes(self, record: Record) -> dict[str, list[str]]:
+        """The same for a record of its own, as Snakemake compares it; what other jobs say too is said if it is all."""
+        is_same = set(record.params) == set(records.as_params(self.settings, self.code))
+        if is_same or record.version < records.VERSION:
+            return {}
+        whole = word(self.part.stage, self._names, record.settings, self.settings, derived=True)
+        return self.changes(record) or {DERIVED: whole}
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        return {**self.part.names, **self.part.part}
 
     def newer(self) -> Iterator[str]:
         """The inputs that are newer than its results, and not the same as those that it read."""
@@ -111,9 +122,9 @@ class Node:
         if newer := [f"{path} is newer" for path in self.newer()]:
             found[NEWER] = newer
         for record in self.records:
-            if found.keys() & {SETTINGS, CODE, READS}:
+            if found.keys() & {SETTINGS, CODE, DERIVED, READS}:
                 break
-            found |= self.changes(record)
+            found |= self._own_changes(record)
             if record.reads != sorted(self.reads):
                 found[READS] = []
         return found
@@ -185,7 +196,9 @@ class Jobs:
         for kind in (STOPPED, SETTINGS, CODE, NEWER):
             if kind in reasons:
                 return kind, reasons[kind]
-        return (REMADE if reasons.keys() & {REMADE, READS} else MISSING), []
+        if reasons.keys() & {REMADE, READS}:
+            return REMADE, []
+        return (SETTINGS, reasons[DERIVED]) if DERIVED in reasons else (MISSING, [])
 
 
 def pairs(old: Iterable[str], new: Iterable[str]) -> Iterator[tuple[str, str]]:
