@@ -27,6 +27,7 @@ from cliper.tools.estimates.model import count, hours_of
 from cliper.tools.estimates.past import Past, alike
 
 MOST = 20  # edits that are named
+LONG_S = 36_000  # from here on, time is shown in hours
 ROUGH, ELSEWHERE, UNKNOWN = "rough", "of other datasets", "unknown"
 
 
@@ -107,10 +108,27 @@ def _numbers(costs: list[Cost]) -> str:
     known = [cost for cost in costs if cost.known_by != UNKNOWN]
     if not known:
         return f"{'?':>8} {'?':>8} {'?':>8} {'?':>8}"
-    about, at_most = (log.duration(sum(each)) for each in zip(*((c.seconds, c.at_most_s) for c in known), strict=True))
-    memory = max(cost.memory_mb for cost in known)
-    shown_memory = f"{memory:,.0f} MB" if memory else "?"
-    return f"{about:>8} {at_most:>8} {shown_memory:>8} {_size(sum(cost.size_bytes for cost in known)):>8}"
+    return " ".join(f"{text:>8}" for text in _sums(known))
+
+
+def _sums(costs: list[Cost]) -> tuple[str, str, str, str]:
+    """Time, time at most, memory of the largest job, disk."""
+    memory = max(cost.memory_mb for cost in costs)
+    return (
+        _time(sum(cost.seconds for cost in costs)),
+        _time(sum(cost.at_most_s for cost in costs)),
+        f"{memory:,.0f} MB" if memory else "?",
+        _size(sum(cost.size_bytes for cost in costs)),
+    )
+
+
+def _time(seconds: float) -> str:
+    """Seconds as people read them.
+
+    >>> _time(75), _time(1_000_000)
+    ('01:15', '278 h')
+    """
+    return f"{seconds / 3600:,.0f} h" if seconds >= LONG_S else log.duration(seconds)
 
 
 def _size(n_bytes: float) -> str:
@@ -127,10 +145,9 @@ def _size(n_bytes: float) -> str:
 def sums(costs: Iterable[Cost]) -> Iterator[str]:
     """Lines with the costs of all jobs, and where they come from."""
     costs = list(costs)
-    about, at_most = (log.duration(sum(each)) for each in zip(*((c.seconds, c.at_most_s) for c in costs), strict=True))
-    memory, size = max(cost.memory_mb for cost in costs), sum(cost.size_bytes for cost in costs)
+    about, at_most, memory, size = _sums(costs)
     yield f"time: about {about}, at most {at_most}, one job after the other"
-    yield f"memory: {memory:,.0f} MB for the largest job; disk: about {_size(size)}"
+    yield f"memory: {memory} for the largest job; disk: about {size}"
     by = Counter(cost.known_by for cost in costs)
     meaning = {
         ROUGH: "from data/costs.csv: rough, without memory and disk",

@@ -196,6 +196,8 @@ class Jobs:
         for kind in (STOPPED, SETTINGS, CODE, NEWER):
             if kind in reasons:
                 return kind, reasons[kind]
+        if MISSING in reasons and node not in self.replaced:
+            return MISSING, []
         if reasons.keys() & {REMADE, READS}:
             return REMADE, []
         return (SETTINGS, reasons[DERIVED]) if DERIVED in reasons else (MISSING, [])
