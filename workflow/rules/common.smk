@@ -83,6 +83,17 @@ wildcard_constraints:
     figure=one_of(LAYOUT.figures),
 
 
+TITLES = {  # of tables and figures, in Snakemake's report
+    "table1": "Datasets",
+    "table2": "All backbones and arms",
+    "table2_fair": "All backbones and arms, at each width",
+    "search": "Searched settings",
+    "fig5": "Views by closeness to the image",
+    "popularity": "Recall by popularity",
+    "curves": "Loss and recall by epoch",
+} | {name: study.title for name, study in CONFIG.studies_of_run.items()}
+
+
 # The stages read the merged config from here. It is no rule's input: its time stamp would re-run everything.
 onstart:
     configuration.write(config, Path(RESOLVED))
@@ -105,6 +116,20 @@ def outputs(stage):
     return {
         name: temp(each) if name in TEMPORARY else each for name, each in paths.items()
     }
+
+
+def forms_of(kind, formats):
+    """Patterns of a table or a figure in all its forms. Snakemake's report shows the first."""
+    first, *others = [
+        result(kind, format=form, **{kind: f"{{{kind}}}"}) for form in formats
+    ]
+    shown = report(
+        first,
+        category=f"{kind.title()}s",
+        caption=f"../report/{kind}.rst",
+        labels=lambda w: {kind: w[kind], "what": TITLES[w[kind]]},
+    )
+    return [shown, *others]
 
 
 def log_of(stage, *more):
