@@ -304,6 +304,15 @@ class Page:
     config: str  # the whole of it, as YAML
 
 
+TITLES = {  # of tables and figures that belong to no study
+    "table1": "Datasets",
+    "table2": "Backbones and arms",
+    "table2_fair": "Backbones and arms at each width d",
+    "search": "Searched settings",
+    "fig5": "Which view is closest to the image",
+    "popularity": "Popular and rare items",
+    "curves": "Training",
+}
 FIGURES = ("fig5", "popularity", "curves")  # those that belong to no study
 
 

@@ -14,7 +14,7 @@ from snakemake.exceptions import WorkflowError
 from cliper import config as configuration
 from cliper.codeid import code_id
 from cliper.config import GivenFeatures, MadeFeatures, is_url
-from cliper.config.decides import BUILDERS, Ranks, Study, deciding
+from cliper.config.decides import BUILDERS, TITLES, Ranks, Study, deciding
 from cliper.errors import CliperError
 from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout
 from cliper.media import terminal
@@ -83,15 +83,7 @@ wildcard_constraints:
     figure=one_of(LAYOUT.figures),
 
 
-TITLES = {  # of tables and figures, in Snakemake's report
-    "table1": "Datasets",
-    "table2": "All backbones and arms",
-    "table2_fair": "All backbones and arms, at each width",
-    "search": "Searched settings",
-    "fig5": "Views by closeness to the image",
-    "popularity": "Recall by popularity",
-    "curves": "Loss and recall by epoch",
-} | {name: study.title for name, study in CONFIG.studies_of_run.items()}
+SHOWN = TITLES | {name: study.title for name, study in CONFIG.studies_of_run.items()}
 
 
 # The stages read the merged config from here. It is no rule's input: its time stamp would re-run everything.
@@ -127,7 +119,7 @@ def forms_of(kind, formats):
         first,
         category=f"{kind.title()}s",
         caption=f"../report/{kind}.rst",
-        labels=lambda w: {kind: w[kind], "what": TITLES[w[kind]]},
+        labels=lambda w: {kind: w[kind], "what": SHOWN[w[kind]]},
     )
     return [shown, *others]
 
