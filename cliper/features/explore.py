@@ -33,7 +33,7 @@ from cliper.layout import At
 from cliper.media import line
 
 TITLE, FIELD = 200, 1_000  # characters of an item's title, and of a field, that are shown
-THUMB_PX, PICTURE_PX = 96, 320
+THUMB_PX, PICTURE_PX = 80, 320  # a thousand films have 1.6 MB of the former
 
 
 class Pictures(NamedTuple):

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 WORD = re.compile(r"\S{1,24}")  # a longer one, as of a script without blanks, is shown in pieces
-N_WORDS, N_CHARACTERS = 400, 4_000  # of a text that are shown: counting takes time by their product
+N_WORDS, N_CHARACTERS = 250, 2_500  # of a text that are shown: the time to count grows with their product
 BATCH = 1_000  # texts in one call of a counter
 
 
