@@ -375,7 +375,11 @@ def explored_of(dataset):
     }
     found = [
         result(name, dataset=dataset)
-        for name in ("items", "users", "train", "test", *["images"] * job.is_crawled)
+        for name in (
+            *("items", "users", "train", "test"),
+            *["valid"] * job.mask_valid,
+            *["images"] * job.is_crawled,
+        )
     ]
     for arm in job.arms:
         found.append(result("features", dataset=dataset, arm=arm))
