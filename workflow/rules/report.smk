@@ -1,4 +1,8 @@
-# Comparisons, tables, figures.
+# Comparisons, tables, figures, the page; and what Snakemake's own report shows of them.
+
+
+report: "../report/workflow.rst"
+
 
 
 rule compare:
