@@ -77,7 +77,7 @@ def view_weights() -> pl.DataFrame:
 
 
 def write_catalogue(write: Callable[..., None], asins: list[str | None], titles: list[str | None]) -> None:
-    items = [{"asin": asin, "title": title} for asin, title in zip(asins, titles, strict=True)]
+    items: list[dict[str, Any]] = [{"asin": asin, "title": title} for asin, title in zip(asins, titles, strict=True)]
     items[1]["categories"] = [["Home", "Lamps"], ["Gifts"]]
     write("items", pl.DataFrame(items, schema=ITEMS).with_row_index("item"))
     write("users", pl.DataFrame({"user": [0, 1, 2], "user_id": ["A\u202e0", "A1", "A2"]}))
@@ -116,7 +116,7 @@ def write_texts(write: Callable[..., None], view: str, texts: list[str | None], 
     names = {"prompts": "as_described", "view": view}
     write("prompts", prompts, **names)
     n_tokens = by_letters(prompts["text"].to_list())
-    noted = {
+    noted: dict[str, Any] = {
         "text_sha256": ["0"] * 6,
         "embedding": np.ones((6, 2), np.float32),
         "n_tokens": n_tokens,
@@ -347,7 +347,7 @@ def test_closest_items_equal_a_loop_over_all_pairs() -> None:
     found = find_closest(table[::9], batches, 5)
     for name, vectors in (("image", image), ("text", text)):
         own = ~flags[f"{name}_is_filled"] & vectors.any(axis=1)
-        units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True, where=own[:, None]).clip(1e-9)
+        units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
         for item in range(0, n, 9):
             others = [other for other in range(n) if own[item] and own[other] and other != item]
             cosines = {other: round(float(units[item] @ units[other]), 6) for other in others}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from cliper.arrays import Bools, Vectors
+from cliper.arrays import Bools, Int32s, Scores, Vectors
 from cliper.features.fusion.equations import normalise
 
 Closest = dict[int, list[tuple[int, float]]]  # item -> its closest items and their cosines, the closest first
@@ -25,15 +25,15 @@ def find_closest(own: pl.DataFrame, batches: Iterable[pl.DataFrame], n: int) -> 
     Filled rows and rows of zeros are no neighbours and have none. Holds S cosines for each item.
     """
     asked = {name: _units(own, name) for name in MODALITIES}
-    cosines: dict[str, list[Vectors]] = {name: [] for name in MODALITIES}
-    items = list[int]()
+    cosines: dict[str, list[Scores]] = {name: [] for name in MODALITIES}
+    items = list[Int32s]()
     for batch in batches:
-        items += batch["item"].to_list()
+        items.append(batch["item"].to_numpy())
         for name, (units, is_own) in asked.items():
             others, are_own = _units(batch, name)
             pairs = is_own[:, None] & are_own
             cosines[name].append(np.where(pairs, units @ others.T, -np.inf).astype(np.float32))
-    number = np.array(items)
+    number = np.concatenate(items)
     return {
         name: {
             item: _first(number, np.where(number == item, -np.inf, row), n)
@@ -49,7 +49,7 @@ def _units(features: pl.DataFrame, name: str) -> tuple[Vectors, Bools]:
     return normalise(vectors), ~features[f"{name}_is_filled"].to_numpy() & vectors.any(axis=1)
 
 
-def _first(items: np.ndarray, cosines: Vectors, n: int) -> list[tuple[int, float]]:
+def _first(items: Int32s, cosines: Scores, n: int) -> list[tuple[int, float]]:
     rounded = np.round(cosines.astype(np.float64), DIGITS)
     order = np.argsort(-rounded, kind="stable")[:n]
     return [(int(items[place]), round(float(rounded[place]), 4)) for place in order if np.isfinite(rounded[place])]
