@@ -3,7 +3,7 @@
 (() => {
   const source = document.getElementById("item-data");
   if (!source) return;
-  const { datasets, backbones } = JSON.parse(source.textContent);
+  const { datasets, backbones, inspect } = JSON.parse(source.textContent);
   const at = (id) => document.getElementById(id);
   let data, samples, shown; // the dataset, its samples by item, the item that is shown
 
@@ -16,11 +16,13 @@
     element.append(...children.filter((child) => child !== null));
     return element;
   };
+  const fill = (element, ...children) => element.replaceChildren(...children.filter((child) => child !== null));
   const offer = (select, pairs, value) => {
     select.replaceChildren(...pairs.map(([key, text]) => make("option", { value: key }, text)));
     if (pairs.some(([key]) => key === String(value))) select.value = value;
   };
   const many = (n, one, more = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : more}`;
+  const cosine = (value, digits) => value.toFixed(digits).replace("-", "\u2212");
   const ordinal = (n) => `${n}${n % 100 > 10 && n % 100 < 14 ? "th" : ["th", "st", "nd", "rd"][n % 10] ?? "th"}`;
   const titleOf = (item) => data.items[item].title ?? `Item ${item}, no title`;
   const armName = (arm) => (arm === "content_free" ? "no features" : arm);
@@ -69,9 +71,12 @@
     const [read, cut] = [view.words.slice(0, view.n_read), view.words.slice(view.n_read)];
     const text = make("p", { class: "prompt", dir: "auto" }, ...folded(read.map((each) => word(each, false)), 80, ""));
     if (cut.length) text.append(spoken("Cut: "), ...folded(cut.map((each) => word(each, true)), 20, " that were cut"));
+    const [hidden, lost] = [view.n_words - view.words.length, view.n_words - view.n_read];
+    if (hidden > 0) text.append(make("span", { class: "quiet" }, ` … and ${many(hidden, "word that is", "words that are")} not on this page`));
     const notes = [many(view.n_tokens, "token")];
     if (view.n_chunks > 1) notes.push(`read in ${view.n_chunks} chunks`);
-    const loss = cut.length ? `${many(cut.length, "word was", "words were")} cut` : view.truncated ? "the end was cut" : "";
+    const most = view.n_chunks > 1 ? "at most " : "";
+    const loss = lost > 0 ? `${most}${many(lost, "word was", "words were")} cut` : view.truncated ? "the end was cut" : "";
     return [text, make("p", { class: "quiet" }, notes.join(", "), loss ? make("strong", { class: "loss" }, ` · ${loss}`) : null)];
   };
   const viewOf = (view, n) => {
@@ -89,7 +94,7 @@
         make("div", null, make("span", { class: "quiet" }, "weight"), make("span", null, weight)),
         make("span", { class: "bar", "aria-hidden": "true" }, fill),
         make("div", null, make("span", { class: "quiet" }, "similarity"),
-          make("span", null, view.similarity === null ? "none" : view.similarity.toFixed(3)))));
+          make("span", null, view.similarity === null ? "none" : cosine(view.similarity, 3)))));
   };
 
   // one arm of an item: its views, then its neighbours
@@ -99,15 +104,15 @@
     if (!ranked.length && found.views.length) return "The texts were not compared with the picture.";
     if (ranked.length < 2) return "";
     const [first, last] = [ranked[0], ranked[ranked.length - 1]];
-    return `Closest to the picture: ${first.view} (${first.similarity.toFixed(2)}). Farthest: ${last.view} (${last.similarity.toFixed(2)}).`;
+    return `Closest to the picture: ${first.view} (${cosine(first.similarity, 2)}). Farthest: ${last.view} (${cosine(last.similarity, 2)}).`;
   };
   const makers = (made) => {
     if (made.given) return "These features came ready-made with the dataset, so their prompts and weights are not known.";
     const settings = made.temperature === null || made.temperature === undefined ? "" : `, temperature ${made.temperature}`;
-    return `Texts read by ${made.text}, pictures by ${made.image ?? "nobody: they were given"}; fusion ${made.fusion}${settings}.`;
+    return `Texts read by ${made.text}, pictures by ${made.image}; fusion ${made.fusion}${settings}.`;
   };
   const nearest = (text, pairs, others, isFilled) => make("div", null, make("h6", null, text), pairs.length
-    ? make("ol", { class: "minis" }, ...pairs.map(([item, cosine]) => mini(item, cosine.toFixed(3), others.has(item) ? [both()] : [])))
+    ? make("ol", { class: "minis" }, ...pairs.map(([item, value]) => mini(item, cosine(value, 3), others.has(item) ? [both()] : [])))
     : make("p", { class: "quiet" }, isFilled ? "Not known: a substitute stands for the item's own." : "None."));
   const armOf = (sample, arm) => {
     const [made, found] = [data.arms[arm], sample.arms[arm]];
@@ -129,7 +134,7 @@
   // the chosen item
   const none = () => make("span", { class: "quiet" }, "none");
   const fact = (name, ...value) => make("div", null, make("dt", null, name), make("dd", { dir: "auto" }, ...value));
-  const head = (item, url, facts) => make("div", { class: "item-head" },
+  const head = (item, url, facts) => make("div", { class: samples.has(item) ? "item-head" : "item-head small" },
     make("div", { class: "cover" }, picture(item, titleOf(item), url)),
     make("div", null, make("h4", { id: "item-title", tabindex: "-1", dir: "auto" }, titleOf(item)), facts));
   const asin = (item) => fact("ASIN", data.items[item].asin ?? none());
@@ -143,17 +148,19 @@
     const best = arms.reduce((a, b) => (sample.arms[b].views.length > sample.arms[a].views.length ? b : a));
     offer(first, arms.map((arm) => [arm, arm]), chosen[0] ?? best);
     const columns = make("div", { class: "arms" });
-    const draw = () => {
-      offer(second, [["", "no second arm"], ...arms.filter((arm) => arm !== first.value).map((arm) => [arm, arm])], second.value || chosen[1] || "");
+    let before = first.value;
+    const draw = (wanted) => { // an arm that moves into the first column leaves the second to the other one
+      const others = arms.filter((arm) => arm !== first.value).map((arm) => [arm, arm]);
+      offer(second, [["", "no second arm"], ...others], wanted === first.value ? before : wanted);
+      before = first.value;
       const both = [first.value, second.value].filter((arm) => arm);
       columns.classList.toggle("two", both.length > 1);
       columns.replaceChildren(...both.map((arm) => armOf(sample, arm)));
-      chosen[1] = "";
     };
-    first.addEventListener("change", draw);
-    second.addEventListener("change", draw);
-    draw();
-    at("item-view").replaceChildren(
+    first.addEventListener("change", () => draw(second.value));
+    second.addEventListener("change", () => draw(second.value));
+    draw(chosen[1] ?? "");
+    fill(at("item-view"),
       head(item, sample.picture, make("dl", { class: "about" }, asin(item), fact("Brand", brand || none()),
         fact("Categories", categories || none()), fact("Description", ...words))),
       make("div", { class: "fields" }, make("div", null, make("label", { for: "item-arm" }, "Arm"), first),
@@ -179,10 +186,10 @@
   };
   const drawOther = (item) => {
     const places = placesOf(item);
-    at("item-view").replaceChildren(
+    fill(at("item-view"),
       head(item, data.items[item].thumb, make("dl", { class: "about" }, asin(item))),
       make("p", null, "The page holds no prompts of this item. This command shows them: ",
-        make("code", null, `python -m cliper inspect ${data.items[item].asin ?? "ASIN"}`)),
+        make("code", null, `${inspect} --dataset ${data.dataset} --item ${data.items[item].asin ?? "ASIN"}`)),
       make("h5", null, "Where it occurs"), make("ul", null, ...places.slice(0, 20).map((each) => make("li", null, ...each))),
       places.length > 20 ? make("p", { class: "quiet" }, `and in ${many(places.length - 20, "more place")}`) : null);
   };
@@ -245,12 +252,12 @@
 
   // users
   const user = () => data.users[at("user-pick").value];
-  const tiles = (text, note, items, mark) => [make("h4", null, text, make("span", { class: "quiet" }, ` ${note}`)),
-    make("ul", { class: "strip tiles", tabindex: "0", "aria-label": text }, ...items.map((item) => make("li", null, picture(item, ""), title(item), mark?.(item) ?? null)))];
+  const tiles = (text, n, items) => [
+    make("h4", null, `${text} `, make("span", { class: "quiet" }, n > items.length ? `${items.length} of ${many(n, "item")}` : many(n, "item"))),
+    make("ul", { class: "strip tiles", tabindex: "0", "aria-label": text }, ...items.map((item) => make("li", null, picture(item, ""), title(item))))];
   const drawUser = () => {
-    const { bought, n_bought, kept } = user();
-    const some = n_bought > bought.length ? `${bought.length} of ${many(n_bought, "item")}` : many(n_bought, "item");
-    at("user-view").replaceChildren(...tiles("Bought", some, bought), ...tiles("Held out", many(kept.length, "item"), kept));
+    const { bought, n_bought, kept, n_kept } = user();
+    at("user-view").replaceChildren(...tiles("Bought", n_bought, bought), ...tiles("Held out", n_kept, kept));
     const offered = Object.keys(user().lists).map((backbone) => [backbone, backbones[backbone] ?? backbone]);
     const compared = offered.findLast(([backbone]) => Object.keys(user().lists[backbone]).length > 1) ?? offered[0];
     offer(at("user-backbone"), offered, at("user-backbone").value || compared?.[0]);
@@ -265,7 +272,7 @@
     drawLists();
   };
   const drawLists = () => {
-    const { kept, lists } = user();
+    const { kept, n_kept, lists } = user();
     const found = lists[at("user-backbone").value] ?? {};
     const names = [at("list-arm-1").value, at("list-arm-2").value];
     const isPair = !at("list-second").hidden && names[0] !== names[1];
@@ -276,7 +283,7 @@
     at("list-1").replaceChildren(...draw(first, second));
     at("list-2").replaceChildren(...draw(second, first));
     const shared = first.filter((item) => second.includes(item)).length;
-    const of = `of ${many(kept.length, "held-out item")}`;
+    const of = `of ${many(n_kept, "held-out item")}`;
     at("user-said").textContent = isPair
       ? `${shared} of ${first.length} items are in both lists. Hits: ${hits(first)} with ${armName(names[0])}, ${hits(second)} with ${armName(names[1])}, ${of}.`
       : `Hits: ${hits(first)} ${of}.${at("list-second").hidden ? " This backbone has one list: it reads no features, or the run has one arm." : ""}`;

@@ -1,13 +1,14 @@
 """The items: what the encoder read and saw of some of them, who bought them, and what two arms recommend.
 
-The script draws from one JSON with all explored.json of the run; without scripts a table names the items.
+The script draws from one JSON with all explored.json of the run, whose texts `explore` has made single lines without
+unseen signs. Without scripts a table names the items.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from cliper import files, media
+from cliper import files
 from cliper.config import decides
 from cliper.layout import At
 from cliper.report.pages.rendering import Section, Table, Value
@@ -17,41 +18,25 @@ def section(job: decides.Page, at: At) -> Section:
     """What `explore` gathered of each dataset."""
     shown = [_shown(files.read_json(at("explored", dataset=dataset), made_by="explore")) for dataset in job.titles]
     shown = [each for each in shown if each["samples"]]
-    return Section(
-        "items",
-        "Look at the items",
-        {"data": {"backbones": job.backbones, "datasets": shown}, "tables": [_table(each) for each in shown]},
-    )
+    inspect = f"python -m cliper inspect --config {at('page').parents[1] / 'config.resolved.yaml'}"
+    data = {"backbones": job.backbones, "inspect": inspect, "datasets": shown}
+    return Section("items", "Look at the items", {"data": data, "tables": [_table(each) for each in shown]})
 
 
 def _shown(explored: dict[str, Any]) -> dict[str, Any]:
-    """What the page shows of explored.json: plain texts, and statuses in words."""
-    found: dict[str, Any] = _plain(explored)
-    for item in found["items"].values():
+    """The same, with statuses in words."""
+    for item in explored["items"].values():
         item["status"] = _in_words(item["status"])
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """JSON whose texts are one line, with nothing unseen in them, as those of figures.
-
-    >>> _plain({"title": "a\\u202eb\\n", "ranks": [1, None]})
-    {'title': 'a\\\\u202eb ', 'ranks': [1, None]}
-    """
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return media.picture(value) if isinstance(value, str) else value
+    return explored
 
 
 def _in_words(status: str) -> str:
     """Why there is no picture.
 
-    >>> _in_words("no_url"), _in_words("http_error 404")
-    ('no URL', 'http error 404')
+    >>> _in_words("no_url"), _in_words("http_error")
+    ('no URL', 'HTTP error')
     """
-    return status.replace("_", " ").replace("url", "URL")
+    return status.replace("_", " ").replace("url", "URL").replace("http", "HTTP")
 
 
 def _table(shown: dict[str, Any]) -> Table:
