@@ -13,10 +13,10 @@ from __future__ import annotations
 from cliper import files, log
 from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages import repeat
+from cliper.report.pages import departures, figures, repeat
 from cliper.report.pages.rendering import render
 
-SECTIONS = (repeat,)
+SECTIONS = (figures, departures, repeat)
 
 
 def run(job: decides.Page, at: At) -> None:
