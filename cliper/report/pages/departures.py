@@ -1,8 +1,8 @@
 """What of the run is otherwise than in the paper, what the paper leaves open, and what each choice is worth.
 
-`cliper/data/departures.csv` has a row for each fact: what it is, the values that the paper has (none: it is silent), where
-it says so. What this run has comes from its config; what a choice costs, from those comparisons of its studies that differ
-in that fact alone. docs/explanation/departures.md says more on each.
+`cliper/data/departures.csv` has a row for each fact: what it is, the values that the paper has (none: it is silent),
+where it says so. What this run has comes from its config. What a choice costs comes from those comparisons of its
+studies that differ in that fact alone. docs/explanation/departures.md says more on each.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from cliper import resources
 from cliper.config import decides
-from cliper.config.studies import base_of
 from cliper.layout import At
 from cliper.report.pages.rendering import Section, Table, Value
 from cliper.report.tables.made import make
@@ -22,6 +21,11 @@ BASE = "base_"  # leads facts of the run's first arm, with which the others are 
 FOLLOWS = {"encoder": {"context"}, "fusion": {"temperature"}}  # a change of the one may change the other
 SHOWN = 3  # comparisons that stand in a row; the rest is in the table below
 NONE = Value("not measured in this run", kind="quiet")
+
+
+def base_of(dataset: str) -> str:
+    """The dataset without what its derived name adds, such as `.split-user_time`; no other name has a dot."""
+    return dataset.partition(".")[0]
 
 
 class Row(NamedTuple):
@@ -105,8 +109,8 @@ def facts_of(job: decides.Page) -> dict[str, list[str]]:
         "categories": [prompt["categories"]],
         "mask_valid": ["items of train and validation" if config["evaluate"]["mask_valid"] else "train"],
         "chosen_on": ["validation alone"],
-        **{name: [str(train[name])] for name in ("patience", "weight_decay_on", "batch_size", "max_epochs", "behaviour")},
-        "weight_decay": [f"{train['weight_decay']:g}"],
+        **{name: [f"{train[name]:g}"] for name in ("weight_decay", "patience", "batch_size", "max_epochs")},
+        **{name: [train[name]] for name in ("weight_decay_on", "behaviour")},
         **_learning_rates(job, config),
     }
     for each in [facts_of_dataset(name, config) for name in job.titles] + [facts_of_arm(arm, config) for arm in ours]:
@@ -115,7 +119,7 @@ def facts_of(job: decides.Page) -> dict[str, list[str]]:
         of_base = facts_of_arm(base, config)
         _add(found, {f"{BASE}d": of_base["d"]})
         if "encoder" in of_base:
-            own = any(base in (each["source"].get("features") or {}) for each in map(config["datasets"].get, job.titles))
+            own = any(base in (config["datasets"][name]["source"].get("features") or {}) for name in job.titles)
             image, text = (config["arms"][base][key] for key in ("image", "text"))
             _add(found, {f"{BASE}image": "the dataset's own" if own else image, f"{BASE}encoder_of_texts": text})
     return found
@@ -175,7 +179,7 @@ def _differences(
 
 
 def cost(row: Row, found: Iterable[Measure]) -> list[Measure]:
-    """Comparisons that tell what a fact is worth: nothing else differs, and one of the two is the paper's, if it has any."""
+    """Comparisons that differ in a fact alone, one of both with a value of the paper's, if it has any."""
     own = [each for each in found if each.facts.keys() - FOLLOWS.get(row.fact, set()) == {row.fact}]
     values = _values(row)
     return [each for each in own if not values or len(values.intersection(each.facts[row.fact])) == 1]
@@ -196,7 +200,8 @@ def departures(job: decides.Page) -> Iterator[tuple[Row, list[str]]]:
 def section(job: decides.Page, at: At) -> Section:
     """Two tables of departures, and one of what every choice is worth."""
     found = measures(job, at)
-    otherwise, silent = [], []
+    otherwise: list[list[str | Value]] = []
+    silent: list[list[str | Value]] = []
     for row, here in departures(job):
         ends = (row.here.format(", ".join(here)), row.why, _cost(cost(row, found)))
         if row.paper_has:
@@ -248,19 +253,19 @@ def _worth(found: Sequence[Measure]) -> Table:
     title = metric_title(found[0].results["metric"], found[0].results["k"])
     rows = [
         [
-            Value(each.study.title, link=f"figure-{each.study.name}"),
-            row["group"],
             row["variation"],
             row["base"],
+            row["group"],
             Value(f"{row['mean']:.2f}", row["mean"], "number"),
             Value(signed(row["gain"]), row["gain"], "number"),
             Value("–" if row["gain_low"] is None else _interval(row), row["gain_low"], "number"),
             Value(f"{row['p_holm']:.2g}", row["p_holm"], "number"),
             Value("yes", kind="good") if row["established"] else Value("no", kind="quiet"),
+            Value(each.study.title, link=f"figure-{each.study.name}"),
         ]
         for each in found
         for row in (each.results,)
     ]
-    heading = ["Study", "On", "Variation", "Against", f"{title}, %", "Gain, %", "95 % interval", "p", "Established"]
+    heading = ["Choice", "Against", "On", f"{title}, %", "Gain, %", "95 % interval", "p", "Established", "Study"]
     notes = ["Gains are relative. p is Holm-corrected over all of a study's table."]
-    return Table("What each choice is worth", heading, rows, 3, notes)
+    return Table("Gains and losses of each choice", heading, rows, 1, notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +12,13 @@ import polars as pl
 from cliper import files
 from cliper.config import decides
 from cliper.errors import DataError
-from cliper.layout import DRAWN, At
-from cliper.report.figures.canvas import COLUMN
+from cliper.layout import At
 from cliper.report.pages.rendering import Section, Table, Value, of_grid
 from cliper.report.pages.svg import Drawing, read_drawing
 from cliper.report.tables.made import make
 from cliper.report.tables.printed import short_k
 
+FORMATS = ("svg", "pdf", "png", "csv")  # that each figure lies in
 OF_PAPER = {  # names of studies in config.yaml, and of a figure -> what of the paper they answer
     "table3": "Table 3",
     "fig2": "Figure 2",
@@ -29,7 +29,7 @@ OF_PAPER = {  # names of studies in config.yaml, and of a figure -> what of the 
 }
 TITLES = {"fig5": "Which view is closest to the image", "popularity": "Popular and rare items", "curves": "Training"}
 SHOWN = 200  # rows of numbers on the page; the file has all
-POINTS = 72  # an inch
+WIDE = 300  # points, between the widths of a column and of a page
 
 
 class Column(NamedTuple):
@@ -122,18 +122,18 @@ def _show(name: str, of: decides.Study | decides.Ranks | decides.Curves, at: At)
         made = make(of, at)
         says, table = _says_of_study(of, made.long), of_grid(made.grid, of.title)
     else:
-        says, table = (_says_of_ranks if name == "fig5" else SAYS[name])(numbers), None
-    links = {form: Path(at("figure", figure=name, format=form)) for form in DRAWN}
+        says, table = SAYS[name](numbers, of.titles), None
+    paths = [at("figure", figure=name, format=form) for form in FORMATS]
     here = at("page").parent
     return Shown(
         name,
         title,
         drawing,
-        drawing.width > POINTS * (COLUMN + 0.5),
+        drawing.width > WIDE,
         [*says, f"After {OF_PAPER[name]} of the paper." if name in OF_PAPER else "Not in the paper."],
         table,
         number_table(numbers, _columns(of, name), name),
-        [(path.name, Path(os.path.relpath(path, here)).as_posix()) for path in links.values()],
+        [(path.name, Path(os.path.relpath(path, here)).as_posix()) for path in paths],
     )
 
 
@@ -187,20 +187,20 @@ def _says_of_study(job: decides.Study, long: pl.DataFrame) -> list[str]:
     return says
 
 
-def _says_of_ranks(numbers: pl.DataFrame) -> list[str]:
+def _says_of_ranks(numbers: pl.DataFrame, titles: dict[str, str]) -> list[str]:
     """The closest view of each arm."""
     closest = numbers.sort("mean_rank", nulls_last=True).unique(["dataset", "arm"], keep="first", maintain_order=True)
     return [
         "How often each view is the closest to its item's image (rank 0), the second closest, and so on.",
         *(
-            f"{row['arm']} on {row['dataset']}: {row['view']} is the closest on average (mean rank "
+            f"{row['arm']} on {titles[row['dataset']]}: {row['view']} is the closest on average (mean rank "
             f"{row['mean_rank']:.2f})."
             for row in closest.sort("dataset", "arm").drop_nulls("mean_rank").iter_rows(named=True)
         ),
     ]
 
 
-def _says_of_popularity(_: pl.DataFrame) -> list[str]:
+def _says_of_popularity(*_: object) -> list[str]:
     return [
         "Recall@20 by how often the test item was bought in train, from the rarest tenth of the items (1) to the "
         "most popular (10): does a gain come from popular items alone?",
@@ -209,13 +209,17 @@ def _says_of_popularity(_: pl.DataFrame) -> list[str]:
     ]
 
 
-def _says_of_curves(numbers: pl.DataFrame) -> list[str]:
+def _says_of_curves(numbers: pl.DataFrame, _: object) -> list[str]:
     """How far cells were trained."""
-    epochs = numbers.group_by("dataset", "backbone", "arm", "seed").agg(pl.col("epoch").max())["epoch"]
+    epochs = numbers.group_by("dataset", "backbone", "arm", "seed").agg(pl.col("epoch").max())["epoch"].to_list()
     return [
         "Validation Recall@20 and loss by epoch. Validation alone decides when training stops.",
-        f"The {len(epochs)} cells ran {epochs.min()} to {epochs.max()} epochs.",
+        f"The {len(epochs)} cells ran {min(epochs)} to {max(epochs)} epochs.",
     ]
 
 
-SAYS = {"popularity": _says_of_popularity, "curves": _says_of_curves}
+SAYS: dict[str, Callable[[pl.DataFrame, dict[str, str]], list[str]]] = {
+    "fig5": _says_of_ranks,
+    "popularity": _says_of_popularity,
+    "curves": _says_of_curves,
+}

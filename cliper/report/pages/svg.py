@@ -1,8 +1,8 @@
 """A figure of matplotlib's as a part of the page.
 
-The page gets shapes and nothing else: elements, attributes and styles that are not in the lists below are left out, with
-all that is in them. Ids are new and led by the figure's name, since figures share those of glyphs. The white ground is
-left out too, so that the page's own is seen.
+The page gets shapes and nothing else: elements, attributes and styles that are not in the lists below are left out,
+with all that is in them. Ids are new and led by the figure's name, since figures share those of glyphs. The white
+ground is left out too, so that the page's own is seen.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _drawing(text: str, name: str, label: str) -> Drawing:
     width = float(box[2])
     drawn = ET.Element("svg", {"viewBox": " ".join(box), "style": f"--width: {width:g}", **ALL})
     drawn.attrib |= {"role": "img", "aria-label": picture(label)}
-    drawn.extend(_kept(root, ids, DEEPEST))
+    drawn.extend(list(_kept(root, ids, DEEPEST)))
     if drawn.find(".//path") is None:
         raise ValueError("nothing is drawn")
     return Drawing(Markup(ET.tostring(drawn, encoding="unicode")), width)  # noqa: S704 - escaped, and only what is allowed
