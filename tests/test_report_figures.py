@@ -19,6 +19,7 @@ from cliper.layout import At, Layout
 from cliper.report.figures import canvas
 from cliper.report.pages import departures, figures
 from cliper.report.pages.svg import read_drawing
+from cliper.report.tables.grid import Entry, Grid
 from cliper.report.tables.made import Made
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 72 36">{}</svg>'
@@ -247,6 +248,17 @@ def test_numbers_are_rounded_for_people_and_long_files_are_cut() -> None:
     assert table.rows[0][-1].text == "–"
     assert len(table.rows) == 200
     assert table.caption == "Numbers of curves, the first 200 of 201"
+
+
+def test_a_study_names_its_only_group_once() -> None:
+    heading = ["Group", "Variation", "R@20"]
+    one = Grid(heading, [["Baby · FREEDOM", "cliper", Entry("1.00")]], ("Views", "Percent."), labels=2)
+    table = figures._study_table(one, "Views")
+    assert (table.caption, list(table.heading), table.labels) == ("Views: Baby · FREEDOM", heading[1:], 1)
+    assert [str(value if isinstance(value, str) else value.text) for value in table.rows[0]] == ["cliper", "1.00"]
+    assert list(table.notes) == ["Percent."]  # the title is the caption
+    two = one._replace(rows=[*one.rows, ["Baby · LATTICE", "cliper", Entry("2.00")]])
+    assert list(figures._study_table(two, "Views").heading) == heading
 
 
 def test_numbers_that_are_missing_or_of_another_figure_say_what_to_run(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from cliper.errors import DataError
 from cliper.layout import At
 from cliper.report.pages.rendering import Section, Table, Value, of_grid
 from cliper.report.pages.svg import Drawing, read_drawing
+from cliper.report.tables.grid import Grid
 from cliper.report.tables.made import make
 from cliper.report.tables.printed import short_k
 
@@ -120,7 +121,7 @@ def _show(name: str, of: decides.Study | decides.Ranks | decides.Curves, at: At)
     numbers = read_numbers(at("figure", figure=name, format="csv"), name, of)
     if isinstance(of, decides.Study):
         made = make(of, at)
-        says, table = _says_of_study(of, made.long), of_grid(made.grid, of.title)
+        says, table = _says_of_study(of, made.long), _study_table(made.grid, of.title)
     else:
         says, table = SAYS[name](numbers, of.titles), None
     paths = [at("figure", figure=name, format=form) for form in FORMATS]
@@ -170,6 +171,16 @@ def _value(value: Any, column: Column) -> Value:
         return Value({True: "yes", False: "no"}.get(value, str(value)))
     number = value * column.scale
     return Value(f"{number:,.{column.decimals}f}", number, "number")
+
+
+def _study_table(grid: Grid, title: str) -> Table:
+    """A study's table; the name of an only group stands in the caption."""
+    table = of_grid(grid._replace(notes=tuple(note for note in grid.notes if note != title)), title)
+    groups = {str(row[0]) for row in grid.rows}
+    if len(groups) > 1:
+        return table
+    rows = [row[1:] for row in table.rows]
+    return table._replace(caption=f"{title}: {groups.pop()}", heading=table.heading[1:], rows=rows, labels=1)
 
 
 def _says_of_study(job: decides.Study, long: pl.DataFrame) -> list[str]:
