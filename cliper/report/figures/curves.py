@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from cliper.media import picture
 from cliper.report.figures.canvas import COLUMN, PAGE, legend, look, panels
 
-ROW, FRAME = 1.25, 0.6  # inches: the height of a panel, and of all below it
+ROW, FRAME = 1.2, 0.6  # inches: the height of a panel, and of all below it
 ACROSS = 5  # the paper's backbones
 QUANTITIES = {"valid_recall@20": ("validation Recall@20 (%)", 100), "loss": ("loss", 1)}
 
@@ -47,8 +47,8 @@ def draw(frame: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str,
             _draw_panel(axis, group, name, scale, arms)
             if column == 0:
                 axis.set_ylabel(title)
-        title, backbone = titles[group["dataset"][0]], backbones[group["backbone"][0]]
-        pair[0].set_title(f"{picture(title)}\n{picture(backbone)}", loc="left")
+        dataset = f"{titles[group['dataset'][0]]} · " if len(titles) > 1 else ""
+        pair[0].set_title(picture(dataset + backbones[group["backbone"][0]]), loc="left")
         pair[1].set_xlabel("epoch")
     handles = [
         Line2D([], [], color=own.colour, linestyle=own.dashes, linewidth=1.6, label=picture(arm))
