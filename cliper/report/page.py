@@ -13,10 +13,10 @@ from __future__ import annotations
 from cliper import files, log
 from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages import items, repeat
+from cliper.report.pages import departures, figures, items, repeat
 from cliper.report.pages.rendering import render
 
-SECTIONS = (items, repeat)
+SECTIONS = (figures, items, departures, repeat)
 
 
 def run(job: decides.Page, at: At) -> None:
