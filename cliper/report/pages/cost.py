@@ -94,7 +94,10 @@ def sums(records: Sequence[tuple[str, Record | None]]) -> list[tuple[str, str]]:
         (total(found, "cpu_time"), duration, "CPU time"),
         (peak(found), size, "peak memory of one job"),
     ]
-    return [(f"{len(found):,}", "jobs"), *((show(value), what) for value, show, what in named if value is not None)]
+    return [
+        (f"{len(found):,}", "job" if len(found) == 1 else "jobs"),
+        *((show(value), what) for value, show, what in named if value is not None),
+    ]
 
 
 def stages_table(records: Sequence[tuple[str, Record | None]]) -> Table:

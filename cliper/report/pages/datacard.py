@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -201,10 +201,11 @@ def _range(sides: pl.Series) -> str:
     return f"{low:,} px" if low == high else f"{low:,} to {high:,} px, median {middle:,}"
 
 
-def tokens_table(reports: Sequence[tuple[str, pl.DataFrame]]) -> Table:
+def tokens_table(reports: Sequence[tuple[str, pl.DataFrame]], limits: Mapping[str, int | None]) -> Table:
     """How long the texts of each arm's views are.
 
     reports  arms, and their token_report
+    limits   encoder -> the most tokens that it reads; None where weights.json has none
     """
     rows = [
         [
@@ -217,8 +218,10 @@ def tokens_table(reports: Sequence[tuple[str, pl.DataFrame]]) -> Table:
         for arms, report in reports
         for row in report.iter_rows(named=True)
     ]
+    known = [f"{name} reads at most {n:,} tokens" for name, n in limits.items() if n is not None]
+    reads = [f"{'; '.join(known)}."] if known else []
     heading = ["Arm", "View", "Distinct texts", "Shortest", "Median", "Longest", "Cut off", "Read in slices"]
-    return Table("Texts", heading, rows, labels=2, notes=[LENGTHS])
+    return Table("Texts", heading, rows, labels=2, notes=[LENGTHS, *reads])
 
 
 def _of_items(n: int, n_items: int) -> Value:
@@ -226,7 +229,7 @@ def _of_items(n: int, n_items: int) -> Value:
 
 
 def missing_table(accounts: Sequence[tuple[str, pl.DataFrame]], n_items: int) -> Table:
-    """What items lack, and what stands in its place.
+    """What items lack, and what stands in its place; what none lacks is left out.
 
     accounts  arms, and their fallbacks
     """
@@ -237,10 +240,11 @@ def missing_table(accounts: Sequence[tuple[str, pl.DataFrame]], n_items: int) ->
             what.get(row["missing"], row["missing"]),
             count(row["n_items"]),
             Value(share(row["n_items"], n_items), row["n_items"], "number"),
-            REPLACED_BY.get(row["policy"], row["policy"]) if row["n_items"] else "",
+            REPLACED_BY[row["policy"]],
         ]
         for arms, account in accounts
         for row in account.sort(~pl.col("missing").is_in(list(what)), "missing").iter_rows(named=True)
+        if row["n_items"]
     ]
     heading = ["Arm", "Missing", "Items", "Share", "In its place"]
     return Table("What is missing, and what stands in its place", heading, rows, labels=2)
@@ -258,7 +262,7 @@ def cleaning_table(accounts: Sequence[tuple[str, pl.DataFrame]]) -> Table:
         [
             row["prompts"],
             row["field"] if row["field"] == row["view"] else f"{row['field']} in {row['view']}",
-            CLEANING.get(row["step"], row["step"]),
+            CLEANING[row["step"]],
             count(row["n_changed"]),
             count(row["n_emptied"]),
         ]

@@ -36,6 +36,7 @@ def section(job: decides.Page, at: At) -> Section:
     values = {
         "version": version,
         "name": job.name,
+        "is_portable": config["kernels"] == "portable",
         "commands": commands(job.name, version, served=DEMO in text),
         "by_hand": [
             "python3 -m venv .venv",
@@ -46,7 +47,7 @@ def section(job: decides.Page, at: At) -> Section:
         "download": "data:application/yaml;base64," + base64.b64encode(text.encode("ascii")).decode(),
         "made_with": made_with(runs),
         "codes": codes_table(runs, job.backbones),
-        "locks": locks_table(lock_files(config, [Path(), resources.place("../..")])),
+        "locks": locks_table(lock_files(config["download"].get("lock"), Path(), resources.place("../.."))),
         "licences": licences_table(read_weights(job, at)),
         "paper": resources.read_text("paper/paper.bib").splitlines(),
         "software": software_bibtex(metadata.metadata("cliper").json).splitlines(),
@@ -68,13 +69,14 @@ def commands(name: str, version: str, *, served: bool) -> list[str]:
 
     served  whether the run reads the demo's shop, which must be served meanwhile
     """
-    bin_, shop = '"$CLONE"/.venv/bin', '"$CLONE"/.venv/bin/python -m cliper.demo.shop -- ' if served else ""
-    profile = '--workflow-profile "$CLONE"/workflow/profiles/local'
+    shop = ['"$CLONE"/.venv/bin/python -m cliper.demo.shop -- \\'] if served else []
     return [
         f"CLONE=/path/to/cliper   # the code, version {version}",
         'make -C "$CLONE" venv',
         f"mkdir {shlex.quote(name)} && cd {shlex.quote(name)}   # then save config.yaml here",
-        f'{shop}{bin_}/snakemake paper -s "$CLONE"/Snakefile --cores all {profile}',
+        *shop,
+        '"$CLONE"/.venv/bin/snakemake paper -s "$CLONE"/Snakefile --cores all \\',
+        '  --workflow-profile "$CLONE"/workflow/profiles/local',
     ]
 
 
@@ -97,11 +99,15 @@ def codes_table(runs: Iterable[Mapping[str, Any]], backbones: Mapping[str, str])
     return Table("Code that trained each backbone", ["Backbone", "Code id", "Runs"], rows, notes=[note])
 
 
-def lock_files(config: Mapping[str, Any], folders: Sequence[Path]) -> list[tuple[str, str]]:
-    """Name and sha256 of each lock file that lies in one of the folders, the first that has it."""
-    lock = (config.get("download") or {}).get("lock")
-    names = [*LOCKED, *([lock] if lock else [])]
-    found = {name: next((folder / name for folder in folders if (folder / name).is_file()), None) for name in names}
+def lock_files(lock: str | None, here: Path, code: Path) -> list[tuple[str, str]]:
+    """Name and sha256 of each lock file that is found.
+
+    lock  that of the raw files, by its name in the config; it lies here
+    code  the folder of the code, which may have those of the packages if they are not here
+    """
+    found = {name: next((path for path in (here / name, code / name) if path.is_file()), None) for name in LOCKED}
+    if lock and (here / lock).is_file():
+        found[lock] = here / lock
     return [(name, files.sha256(path)) for name, path in found.items() if path is not None]
 
 

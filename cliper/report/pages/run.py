@@ -44,7 +44,7 @@ def section(job: decides.Page, at: At) -> Section:
             job.backbones[name] for name in dict.fromkeys(c.backbone for c in job.cells if c.arm == CONTENT_FREE)
         ],
         "stand_ins": table.stand_ins,
-        "datasets": [dataset_card(job, at, dataset) for dataset in job.titles],
+        "datasets": [dataset_card(job, at, dataset, weights) for dataset in job.titles],
     }
     return Section("run", "What was run, and on what", values)
 
@@ -84,7 +84,7 @@ def arm_card(
         for made, on in alike.items()
     ]
     facts = [fact for made in alike if isinstance(made, MadeFeatures) for fact in settings(made)]
-    return {"title": arm_title(arm), "sentences": sentences, "facts": [*dict.fromkeys(facts), ("Width d", str(d))]}
+    return {"title": arm_title(arm), "sentences": sentences, "facts": list(dict.fromkeys(facts)), "d": d}
 
 
 def describe_features(made: MadeFeatures | GivenFeatures, weights: Mapping[str, Mapping[str, Any]]) -> str:
@@ -128,7 +128,7 @@ def settings(made: MadeFeatures) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value]
 
 
-def dataset_card(job: decides.Page, at: At, dataset: str) -> dict[str, Any]:
+def dataset_card(job: decides.Page, at: At, dataset: str, weights: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """All that is shown of one dataset."""
     counts = files.read_table(at("counts", dataset=dataset), "counts")
     catalogue = job.catalogues[dataset]
@@ -141,6 +141,7 @@ def dataset_card(job: decides.Page, at: At, dataset: str) -> dict[str, Any]:
         (prompts, files.read_table(at("cleaning", dataset=dataset, prompts=prompts, view=view), "cleaning"))
         for prompts, view in cleaned
     ]
+    limits = {each.text: weights[each.text]["context"] for each in made.values()}
     n_items = files.count_rows(at("items", dataset=dataset), "items")
     images = files.read_table(at("images", dataset=dataset), "images") if dataset in job.crawled else None
     return {
@@ -153,7 +154,7 @@ def dataset_card(job: decides.Page, at: At, dataset: str) -> dict[str, Any]:
         "splits": datacard.splits_table(counts),
         "pictures": None if images is None else datacard.pictures(images),
         "given": [arm_title(arm) for arm in features if arm not in made],
-        "tokens": datacard.tokens_table(tokens) if tokens else None,
+        "tokens": datacard.tokens_table(tokens, limits) if tokens else None,
         "missing": datacard.missing_table(fallbacks, n_items) if fallbacks else None,
         "cleaning": datacard.cleaning_table(cleaning) if cleaning else None,
     }
