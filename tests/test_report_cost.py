@@ -90,7 +90,7 @@ def test_jobs_without_record_are_counted_and_energy_is_not_guessed() -> None:
         layout.record(part).write_text(f"{HEAD}90.0\t0:01:30\t10\t0\t0\t0\t0\t0\t0\t80\n")
     found = cost.section(decides.of_report(settings), At(layout, {}))
     n_jobs = len(list(layout.parts())) - 1
-    assert found.values["tiles"][:2] == [
+    assert found.values["totals"][:2] == [
         (f"{n_jobs}", "jobs"),
         ("1 min 30 s", "wall time of all jobs, one after the other"),
     ]

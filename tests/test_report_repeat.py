@@ -123,14 +123,16 @@ def test_lock_files_are_found_here_first_and_that_of_raw_files_only_here(tmp_pat
 def test_licences_name_every_part_and_say_where_none_is_recorded() -> None:
     weights = {
         "bridge": {"architecture": "a + b", "licences": {"a": "MIT", "b": "Apache-2.0"}, "origin": {"a": "a==1"}},
-        "clip": {"architecture": "ViT-L-14", "licences": {}, "origin": {}},
+        "long": {"architecture": "ViT-L-14", "licences": {"Long": "MIT"}, "origin": {"source": "a URL", "sha256": "0"}},
+        "own": {"architecture": "ours", "licences": {}, "origin": {}},
     }
     assert texts(repeat.licences_table(weights).rows) == [
         ["bridge", "a", "MIT", "a==1"],
         ["bridge", "b", "Apache-2.0", ""],
-        ["clip", "ViT-L-14", "not recorded", ""],
+        ["long", "Long", "MIT", "a URL"],
+        ["own", "ours", "not recorded", ""],
     ]
-    assert repeat.licences_table({"clip": weights["clip"]}).heading == ["Encoder", "Weights", "Licence"]
+    assert repeat.licences_table({"own": weights["own"]}).heading == ["Encoder", "Weights", "Licence"]
 
 
 def test_citations_agree_with_citation_cff() -> None:

@@ -23,7 +23,7 @@ COUNTS = pl.DataFrame(
         "order": [0, 1, 2, 3, 4, 5],
         "step": ["raw", "without duplicates", "5-core, round 1", "train", "valid", "test"],
         "interactions": [1200, 1200, 1000, 800, 100, 100],
-        "users": [70, 70, 50, 50, 40, 50],
+        "users": [51, 51, 50, 50, 40, 50],
         "items": [20, 20, 20, 20, 11, 12],
         "density": [0.85, 0.85, 1.0, 0.8, 0.2, 0.2],
         "cold_users": [None, None, None, 0, 0, 0],
@@ -84,9 +84,9 @@ WEIGHTS = {"bridge": {"architecture": "Lite0 + MiniLM"}, "minilm": {"architectur
 
 def test_each_step_says_what_it_dropped() -> None:
     assert texts(datacard.steps_table(COUNTS).rows) == [
-        ["as read", "1,200", "70", "20", "85.000%", ""],
-        ["without duplicates", "1,200", "70", "20", "85.000%", "nothing"],
-        ["5-core, round 1", "1,000", "50", "20", "100.000%", "200 interactions, 20 users"],
+        ["as read", "1,200", "51", "20", "85.000%", ""],
+        ["without duplicates", "1,200", "51", "20", "85.000%", "nothing"],
+        ["5-core, round 1", "1,000", "50", "20", "100.000%", "200 interactions, 1 user"],
     ]
 
 
@@ -276,7 +276,7 @@ def test_given_features_derived_splits_and_plain_backbones_have_their_place() ->
     assert texts(own["missing"].rows)[0][2:] == ["2", "25%", "zeros, as given with the data"]
     assert own["filtered"] == "The split came with the data."
     assert found.values["plain_backbones"] == ["LightGCN"]
-    assert [tile[0] for tile in found.values["tiles"]] == ["3", "2", "2", "1", "9"]
+    assert [tile[0] for tile in found.values["totals"]] == ["3", "2", "2", "1", "9"]
     html = rendering.render([found], title="t", headline="h")
     assert "&lt;b&gt;Plain&lt;/b&gt;" in html
     assert "<b>Plain" not in html

@@ -24,7 +24,7 @@ def section(job: decides.Page, at: At) -> Section:
     records = [(part.stage, read_record(path)) for part, path in at.records() if part.stage != "report"]
     runs = read_runs(job, at)
     values = {
-        "tiles": sums(records),
+        "totals": sums(records),
         "n_without": sum(record is None for _, record in records),
         "stages": stages_table(records),
         "training": training_table(runs, job),

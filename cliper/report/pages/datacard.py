@@ -14,6 +14,7 @@ from cliper.report.pages.rendering import Table, Value, count
 
 SPLITS = ("train", "valid", "test")
 COLD = ("cold_users", "cold_items")
+SIZES = ("interactions", "users", "items")
 SIDES = ("width", "height")
 KINDS = ("usable", "absent", "failed", "passing")  # of outcomes, in the order in which they are shown
 STEPS = {"raw": "as read", "given": "as given with the data", "with metadata": "items with metadata"}
@@ -124,13 +125,12 @@ def steps_table(counts: pl.DataFrame) -> Table:
     heading = ["Step", "Interactions", "Users", "Items", "Density", "Dropped"]
     rows, before = list[list[str | Value]](), None
     for row in counts.filter(~pl.col("step").is_in(SPLITS)).sort("order").iter_rows(named=True):
-        left = [row[name] for name in ("interactions", "users", "items")]
-        dropped = [f"{old - new:,} {name}" for old, new, name in zip(before or left, left, heading[1:], strict=False)]
-        lost = ", ".join(text.lower() for text in dropped if not text.startswith("0 "))
+        left = [row[name] for name in SIZES]
+        gone = [old - new for old, new in zip(before or left, left, strict=True)]
+        lost = ", ".join(f"{n:,} {name[: None if n > 1 else -1]}" for n, name in zip(gone, SIZES, strict=True) if n)
         density = Value(f"{100 * row['density']:.3f}%", row["density"], "number")
-        rows.append([STEPS.get(row["step"], row["step"]), *map(count, left), density, lost if before else ""])
-        if before and not lost:
-            rows[-1][-1] = "nothing"
+        said = (lost or "nothing") if before else ""
+        rows.append([STEPS.get(row["step"], row["step"]), *map(count, left), density, said])
         before = left
     return Table("From raw data to what is split", heading, rows, is_sortable=False)
 
@@ -170,7 +170,7 @@ def pictures(images: pl.DataFrame) -> Pictures:
 
 def _outcome(status: str, http_code: int | None) -> tuple[str, str]:
     """Kind and words of a status."""
-    words = STATUSES[status] + (f" ({http_code})" if status == "http_error" else "")
+    words = STATUSES[status] + (f" ({http_code})" if status == "http_error" and http_code else "")
     if is_passing(status, http_code):
         return "passing", words
     return "usable" if status == "ok" else "absent" if status in NEVER_THERE else "failed", words

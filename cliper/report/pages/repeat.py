@@ -122,7 +122,9 @@ def licences_table(weights: Mapping[str, Mapping[str, Any]]) -> Table:
     for name, noted in weights.items():
         licences, origins = noted.get("licences") or {}, noted.get("origin") or {}
         for part in licences or {noted["architecture"]: ""}:
-            rows.append([name, part, licences.get(part) or "not recorded", origins.get(part, "")])
+            rows.append(
+                [name, part, licences.get(part) or "not recorded", origins.get(part) or origins.get("source", "")]
+            )
     heading, kept = ["Encoder", "Weights", "Licence", "Origin"], 4 if any(row[3] for row in rows) else 3
     return Table("Licences of the encoders' weights", heading[:kept], [row[:kept] for row in rows])
 

@@ -33,12 +33,12 @@ CONTROLS = {
 
 
 def section(job: decides.Page, at: At) -> Section:
-    """Tiles of the run, a card for each arm, a card for each dataset."""
+    """The run in numbers, a card for each arm, a card for each dataset."""
     table, weights = job.tables["table2"], read_weights(job, at)
     assert isinstance(table, decides.Table2)
     features = features_of(job)
     values = {
-        "tiles": tiles(job),
+        "totals": totals(job),
         "arms": [arm_card(arm, job.arms[arm], features[arm], job.titles, weights) for arm in features],
         "plain_backbones": [
             job.backbones[name] for name in dict.fromkeys(c.backbone for c in job.cells if c.arm == CONTENT_FREE)
@@ -49,7 +49,7 @@ def section(job: decides.Page, at: At) -> Section:
     return Section("run", "What was run, and on what", values)
 
 
-def tiles(job: decides.Page) -> list[tuple[str, str, str]]:
+def totals(job: decides.Page) -> list[tuple[str, str, str]]:
     """The run in numbers: number, what it counts, which."""
     n_seeds, n_splits = len({cell.seed for cell in job.cells}), max(job.n_splits.values())
     return [
