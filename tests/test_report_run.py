@@ -281,3 +281,11 @@ def test_given_features_derived_splits_and_plain_backbones_have_their_place() ->
     assert "&lt;b&gt;Plain&lt;/b&gt;" in html
     assert "<b>Plain" not in html
     assert "No pictures were fetched: the image features came with the data." in html
+
+
+@pytest.mark.usefixtures("workdir")
+def test_a_run_without_features_has_a_page() -> None:
+    config = toy.settings(name="toy", run={"datasets": ["baby"], "backbones": ["bpr"], "seeds": [1]})
+    write(config, "baby")
+    found = run.section(decides.of_report(config), At(Layout(config), {}))
+    assert "No pictures were fetched: no arm uses any." in rendering.render([found], title="t", headline="h")

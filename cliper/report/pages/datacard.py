@@ -89,14 +89,16 @@ class Pictures(NamedTuple):
 
 
 def share(n: float, of: float) -> str:
-    """A part of a whole, in percent; small ones keep two digits.
+    """A part of a whole, in percent; small ones keep two digits, and only the whole is 100%.
 
-    >>> share(389, 428), share(1, 428), share(0, 428), share(3, 0)
-    ('90.9%', '0.23%', '0%', '–')
+    >>> share(389, 428), share(1, 428), share(0, 428), share(428, 428), share(9_999, 10_000), share(3, 0)
+    ('90.9%', '0.23%', '0%', '100%', '> 99.9%', '–')
     """
     if not of:
         return "–"
     percent = 100 * n / of
+    if 99.95 <= percent < 100:
+        return "> 99.9%"
     return "0%" if not n else f"{percent:.2g}%" if percent < 1 else f"{percent:.1f}%".replace(".0%", "%")
 
 
