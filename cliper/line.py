@@ -249,7 +249,8 @@ class Line:
         job = BUILDERS["explore"](self._config, dataset=dataset)
         made = {arm: each for arm, each in job.arms.items() if isinstance(each, MadeFeatures)}
         texts = dict.fromkeys((each.text, each.prompts, view) for each in made.values() for view in each.views)
-        found = self._tables(dataset, "items", "users", "train", "test", *["images"] * job.is_crawled)
+        kinds = ("items", "users", "train", "test", *["valid"] * job.mask_valid, *["images"] * job.is_crawled)
+        found = self._tables(dataset, *kinds)
         found += [self.path("features", dataset=dataset, arm=arm) for arm in job.arms]
         found += [self.path("view_weights", dataset=dataset, arm=arm) for arm in made]
         for encoder, prompts, view in texts:
@@ -262,7 +263,23 @@ class Line:
         """What the page is made of, all that it shows of the run."""
         cells = self._config.run_cells
         read = [path for name in ("metrics", "history", "run") for path in self._cells(name, cells)]
-        return self.targets()[:-1] + read + self._every("explore", "explored")
+        return self.targets()[:-1] + read + self._described_of() + self._every("explore", "explored")
+
+    def _described_of(self) -> list[str]:
+        """What the page says of the data: sizes, images, texts, what is missing, the encoders."""
+        job = BUILDERS["report"](self._config)
+        found = [path for dataset in job.titles for path in self._tables(dataset, "counts", "items")]
+        found += [self.path("images", dataset=dataset) for dataset in job.crawled]
+        for arm, by_dataset in job.tables["table2"].features.items():
+            for dataset, made in by_dataset.items():
+                names = {"dataset": dataset, "arm": arm}
+                found.append(self.path("fallbacks", **names))
+                if isinstance(made, MadeFeatures):
+                    found.append(self.path("token_report", **names))
+                    found += [self.path("weights", encoder=name) for name in made.encoders]
+                    texts = {"dataset": dataset, "prompts": made.prompts}
+                    found += [self.path("cleaning", view=view, **texts) for view in made.views]
+        return list(dict.fromkeys(found))
 
     def _every(self, stage: str, name: str) -> list[str]:
         """One result of each of a stage's jobs."""

@@ -32,6 +32,7 @@ SECTIONS = {"cliper.config.collect", "cliper.config.features", "cliper.config.mo
 VALUES = {"CONTENT_FREE", "Cell", "GivenFeatures", "MadeFeatures", "is_url"}  # types and names that say no setting
 FOR_WORKFLOW = {
     "cliper.config",
+    "cliper.config.decides",
     "cliper.errors",
     "cliper.layout",
     "cliper.line",

@@ -280,11 +280,12 @@ class Compare:
 class Explore:
     """Which items, users and lists of a dataset are shown, and what these were made with."""
 
+    title: str  # of the dataset
     explore: report.Explore
     arms: dict[str, MadeFeatures | GivenFeatures]  # the run's, with features of this dataset
     encoders: dict[str, Variant[EncoderSettings]]  # those that read the texts of these arms
-    overflow: dict[str, str]  # encoder -> how it encodes texts that are too long
     cells: tuple[Cell, ...]  # those whose lists are shown: every backbone and arm of the run, first seed
+    mask_valid: bool
     is_crawled: bool  # whether there are images
     ranges: Annotated[int, HOW]
 
@@ -301,9 +302,20 @@ class Page:
     figures: dict[str, Study | Ranks | Curves]
     cells: tuple[Cell, ...]  # the run's, those of Table 2
     crawled: tuple[str, ...]  # datasets with images
+    catalogues: dict[str, Catalogue]  # dataset -> how it was read, filtered and split
+    n_splits: dict[str, int]  # dataset -> splits on which its cells are run, its own among them
     config: str  # the whole of it, as YAML
 
 
+TITLES = {  # of tables and figures that belong to no study
+    "table1": "Datasets",
+    "table2": "Backbones and arms",
+    "table2_fair": "Backbones and arms at each width d",
+    "search": "Searched settings",
+    "fig5": "Which view is closest to the image",
+    "popularity": "Popular and rare items",
+    "curves": "Training",
+}
 FIGURES = ("fig5", "popularity", "curves")  # those that belong to no study
 
 
@@ -560,14 +572,14 @@ def of_explore(config: Config, *, dataset: str) -> Explore:
         raise ConfigError(unknown("dataset of the run", dataset, config.run.datasets))
     arms = {arm: config.features(dataset, arm) for arm in config.run.arms if arm in config.arms_in_use}
     made = [each for each in arms.values() if isinstance(each, MadeFeatures)]
-    encoders = {name: config.encoder(name) for name in dict.fromkeys(each.text for each in made)}
     first = config.run.seeds[0]
     return Explore(
+        title=_titles(config, [dataset])[dataset],
         explore=config.explore,
         arms=arms,
-        encoders=encoders,
-        overflow={name: each.settings.overflow or config.encode.overflow for name, each in encoders.items()},
+        encoders={name: config.encoder(name) for name in dict.fromkeys(each.text for each in made)},
         cells=tuple(cell for cell in config.run_cells if cell.dataset == dataset and cell.seed == first),
+        mask_valid=config.evaluate.mask_valid,
         is_crawled=any(each.image for each in made),
         ranges=config.encode.ranges,
     )
@@ -584,6 +596,8 @@ def of_report(config: Config) -> Page:
         figures={figure: of_plot(config, figure=figure) for figure in figures_of(config)},
         cells=tuple(config.run_cells),
         crawled=tuple(dataset for dataset, each in explored.items() if each.is_crawled),
+        catalogues={dataset: of_catalogue(config, dataset=dataset) for dataset in explored},
+        n_splits={dataset: len(config.splits_of(dataset)) for dataset in explored},
         config=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
     )
 

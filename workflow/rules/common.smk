@@ -10,6 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from cliper import config as configuration
+from cliper.config.decides import TITLES
 from cliper.errors import CliperError
 from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout, Part
 from cliper.line import Line
@@ -78,6 +79,9 @@ wildcard_constraints:
     figure=one_of(LAYOUT.figures),
 
 
+SHOWN = TITLES | {name: study.title for name, study in CONFIG.studies_of_run.items()}
+
+
 # The stages read the merged config from here. It is no rule's input: its time stamp would re-run everything.
 onstart:
     configuration.write(config, Path(RESOLVED))
@@ -100,6 +104,20 @@ def outputs(stage):
     return {
         name: temp(each) if name in TEMPORARY else each for name, each in paths.items()
     }
+
+
+def forms_of(kind, formats):
+    """Patterns of a table or a figure in all its forms. Snakemake's report shows the first."""
+    first, *others = [
+        result(kind, format=form, **{kind: f"{{{kind}}}"}) for form in formats
+    ]
+    shown = report(
+        first,
+        category=f"{kind.title()}s",
+        caption=f"../report/{kind}.rst",
+        labels=lambda w: {kind: w[kind], "what": SHOWN[w[kind]]},
+    )
+    return [shown, *others]
 
 
 def log_of(stage, *more):

@@ -1,4 +1,7 @@
-# Comparisons, tables, figures.
+# Comparisons, tables, figures, the page; and what Snakemake's own report shows of them.
+
+
+report: "../report/workflow.rst"
 
 
 rule compare:
@@ -30,11 +33,7 @@ rule tabulate:
     input:
         inputs("tabulate"),
     output:
-        expand(
-            f"{LAYOUT.root.as_posix()}/tabulate/{{table}}.{{format}}",
-            format=FORMATS,
-            allow_missing=True,
-        ),
+        forms_of("table", FORMATS),
     log:
         LAYOUT.log("tabulate", "tabulate", "{table}").as_posix(),
     benchmark:
@@ -57,11 +56,7 @@ rule plot:
     input:
         inputs("plot"),
     output:
-        expand(
-            f"{LAYOUT.root.as_posix()}/plot/{{figure}}.{{format}}",
-            format=DRAWN,
-            allow_missing=True,
-        ),
+        forms_of("figure", DRAWN),
     log:
         LAYOUT.log("plot", "plot", "{figure}").as_posix(),
     benchmark:
@@ -110,7 +105,12 @@ rule report:
     input:
         inputs("report"),
     output:
-        result("page"),
+        report(
+            result("page"),
+            category="Report",
+            caption="../report/page.rst",
+            labels={"run": CONFIG.name, "what": "Everything on one page"},
+        ),
     log:
         LAYOUT.log("report", "report").as_posix(),
     benchmark:

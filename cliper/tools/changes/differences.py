@@ -28,8 +28,8 @@ OF_ENCODE = {
 DERIVED = {  # settings that follow from those of other jobs, where the change is said
     ("encode-text", "slice_prefix"),
     *(("tabulate", key) for key in ("features", "widths", "stand_ins")),
-    *(("explore", key) for key in ("arms", "encoders", "overflow")),
-    *(("report", key) for key in ("arms", "tables", "figures", "config")),
+    *(("explore", key) for key in ("arms", "encoders")),
+    *(("report", key) for key in ("arms", "tables", "figures", "catalogues", "config")),
 }
 PLACES: Mapping[str, Mapping[str, str]] = {  # stage -> first key of what decides it -> where that is in the config
     "catalogue": {"": "datasets.{dataset}"},
@@ -54,7 +54,7 @@ PLACES: Mapping[str, Mapping[str, str]] = {  # stage -> first key of what decide
     "hindsight": {"mask_valid": "evaluate.mask_valid"},
     "tabulate": {"shown": "tabulate", "mask_valid": "evaluate.mask_valid"},
     "plot": {"shown": "tabulate", "mask_valid": "evaluate.mask_valid"},
-    "explore": {"explore": "explore"},
+    "explore": {"explore": "explore", "mask_valid": "evaluate.mask_valid"},
 }
 
 
