@@ -239,8 +239,8 @@ def test_plan_is_snakemakes(
     (edited / "more.yaml").write_text(overlay or "{}")
     if edit:
         replace(edited / edit[0], *edit[1:])
-    moved = {path: path.with_name("moved") for path in results(edited, gone or "/none")}
-    times = {path: path.stat() for path in results(edited, touched or "/none")}
+    moved = {path: path.with_name("moved") for path in results(edited, gone or "none")}
+    times = {path: path.stat() for path in results(edited, touched or "none")}
     try:
         for path, aside in moved.items():
             path.rename(aside)
