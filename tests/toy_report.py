@@ -149,7 +149,10 @@ def _images(*, is_crawled: bool) -> pl.DataFrame:
 def _of_arm(made: MadeFeatures) -> dict[str, pl.DataFrame]:
     n = N_ITEMS
     vectors = np.random.default_rng(1).standard_normal((n, 8)).astype(np.float32)
-    filled = {"image_is_filled": [item % 7 == 0 for item in range(n)], "text_is_filled": [item == 5 for item in range(n)]}
+    filled = {
+        "image_is_filled": [item % 7 == 0 for item in range(n)],
+        "text_is_filled": [item == 5 for item in range(n)],
+    }
     views = sorted(made.views)
     weighted = [
         {"item": item, "view": view, "similarity": 0.1 * (item + place) % 1, "weight": 1 / len(views)}
@@ -240,7 +243,13 @@ def _compared(metric: str, k: int, arm: str, base: str) -> dict[str, Any]:
     difference = mean - base_mean
     return {
         **{"metric": metric, "k": k, "n_users": N_USERS, "n_runs": 2, "mean": mean, "base_mean": base_mean},
-        **{"sd": 0.001, "base_sd": 0.001, "difference": difference, "low": difference - 0.01, "high": difference + 0.01},
+        **{
+            "sd": 0.001,
+            "base_sd": 0.001,
+            "difference": difference,
+            "low": difference - 0.01,
+            "high": difference + 0.01,
+        },
         **{"d_z": 0.3, "d_z_low": 0.2, "d_z_high": 0.4, "user_sd": 0.1, "p": 0.0001, "p_randomised": 0.0001},
         **{"gain": difference / base_mean, "gain_low": (difference - 0.01) / base_mean},
         **{"gain_high": (difference + 0.01) / base_mean, "band": 0.002, "p_better": 1.0},
@@ -271,13 +280,16 @@ def explored(config: Config, dataset: str, *, is_crawled: bool) -> dict[str, Any
             }
             for item, row in table.items()
         },
-        "samples": [_sample(table[item], arms, is_crawled=is_crawled) for item in (LAMP, *range(6))[: 6]],
+        "samples": [_sample(table[item], arms, is_crawled=is_crawled) for item in (LAMP, *range(6))[:6]],
         "users": [_user(config, user) for user in (1, 20)],
     }
 
 
 def _made(each: MadeFeatures) -> dict[str, Any]:
-    return {**{name: getattr(each, name) for name in ("text", "image", "fusion", "temperature")}, "views": list(each.views)}
+    return {
+        **{name: getattr(each, name) for name in ("text", "image", "fusion", "temperature")},
+        "views": list(each.views),
+    }
 
 
 def _sample(row: dict[str, Any], arms: dict[str, Any], *, is_crawled: bool) -> dict[str, Any]:
@@ -303,24 +315,25 @@ def _sample(row: dict[str, Any], arms: dict[str, Any], *, is_crawled: bool) -> d
 
 
 def _view(made: MadeFeatures, view: str, place: int, fields: dict[str, Any]) -> dict[str, Any]:
-    text = str(fields.get(view) or fields["description"]).split()
-    n_read = min(len(text), CUT_FROM)
+    words = str(fields.get(view) or fields["title"] or "").split()
+    n_read = min(len(words), CUT_FROM)
     is_weighed = made.temperature is not None
     return {
-        **{"view": view, "is_missing": fields.get(view, "") is None, "n_tokens": len(text) + 2, "n_chunks": 1},
+        **{"view": view, "is_missing": fields.get(view, "") is None, "n_tokens": len(words) + 2, "n_chunks": 1},
         **{"similarity": 0.3 - 0.05 * place if is_weighed else None, "weight": 1 / len(made.views)},
-        **{"rank": place + 1 if is_weighed else None, "truncated": n_read < len(text)},
-        **{"words": [[word, 1 + len(word) // 4] for word in text], "n_read": n_read},
+        **{"rank": place + 1 if is_weighed else None, "truncated": n_read < len(words)},
+        **{"words": [[word, 1 + len(word) // 9] for word in words], "n_read": n_read},
     }
 
 
 def _user(config: Config, user: int) -> dict[str, Any]:
-    backbones = {name: config.arms_of(name, config.run.arms) for name in config.run.backbones}
+    """A user whose purchases kept for the test are hits of the arm cliper alone."""
+    world = two_tastes()
+    train, test = (world[name].filter(pl.col("user") == user)["item"].to_list() for name in ("train", "test"))
+    missed = [item for item in range(N_ITEMS) if item not in (*train, *test)]
     lists = {
-        name: {arm: [(user + 3 * n + len(arm)) % N_ITEMS for n in range(10)] for arm in arms}
-        for name, arms in backbones.items()
+        backbone: {arm: ([*test, *missed] if arm == "cliper" else missed)[:10] for arm in arms}
+        for backbone, arms in ((name, config.arms_of(name, config.run.arms)) for name in config.run.backbones)
     }
-    bought = two_tastes()
-    train, test = (bought[name].filter(pl.col("user") == user)["item"].to_list() for name in ("train", "test"))
-    row = {"user": user, "user_id": HOSTILE[user % len(HOSTILE)], "bought": train, "n_bought": len(train)}
-    return {**row, "kept": test, "lists": lists}
+    own = {"user": user, "user_id": HOSTILE[user % len(HOSTILE)], "bought": train, "n_bought": len(train)}
+    return {**own, "kept": test, "lists": lists}
