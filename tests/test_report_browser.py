@@ -152,8 +152,14 @@ def test_the_page_never_scrolls_sideways(open_page: Open, width: int) -> None:
         found.open_details()
 
 
+SHORTEN = """() => {  // the rows of a table look alike, and axe takes milliseconds for each of their cells
+  for (const body of document.querySelectorAll("tbody")) for (const row of [...body.rows].slice(4, -2)) row.remove();
+}"""
+
+
 def faults(found: Opened, **options: Any) -> list[str]:
     """What axe-core finds serious or critical."""
+    found.page.evaluate(SHORTEN)
     found_by_axe = Axe().run(found.page, options={"resultTypes": ["violations"], **options}).response
     return [
         f"{each['id']}: {node['target']} {node['failureSummary']}"
@@ -242,9 +248,11 @@ def test_the_page_prints_with_all_that_was_closed(open_page: Open, tmp_path: Pat
 
 def test_tables_and_details_can_be_read_without_script(open_page: Open) -> None:
     found = open_page(java_script_enabled=False)
-    assert found.page.locator("table").count() > 0
-    assert found.page.locator("thead th").first.is_visible()
-    assert found.page.locator("details").count() > 0
+    card = found.page.locator("#cell-baby-freedom-cliper")
+    assert found.page.locator("#answer table").last.is_visible()
+    assert not card.locator("table").first.is_visible()
+    card.locator("summary").first.click()
+    assert card.locator("table").first.is_visible()
 
 
 # what a reader does
@@ -279,6 +287,7 @@ def test_a_number_leads_to_its_runs_and_their_curves(open_page: Open) -> None:
 @pytest.mark.parametrize("text", ["reading BRASS", toy_report.LAMP_ASIN.lower()])
 def test_an_item_is_found_by_title_and_by_asin(open_page: Open, text: str) -> None:
     found = open_page()
+    search(found, "B0TOYS0001")
     assert toy_report.LAMP_TITLE not in item_view(found)
     search(found, text)
     assert toy_report.LAMP_TITLE in item_view(found)

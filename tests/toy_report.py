@@ -21,6 +21,7 @@ from toy_cells import N_ITEMS, N_USERS, two_tastes
 
 from cliper import files
 from cliper.config import Cell, Config, MadeFeatures
+from cliper.layout import Layout
 from cliper.schemas import IMAGE_STATUSES
 
 OWNED = "document.title='owned'"
@@ -42,7 +43,7 @@ TITLES = {"baby": HOSTILE[0], "toys": '"--></script><i id=owned>{{ 7*7 }}'}  # l
 LAMP = 3  # the item that tests look for: an ordinary title, and the asin below
 LAMP_TITLE, LAMP_ASIN = "Brass reading lamp", "B0LAMP0003"
 CUT_FROM = 20  # words of a description that the encoder reads; the rest is cut
-SEEDS = (1, 2)
+SEEDS, N_EPOCHS = (1, 2), 4
 METRICS, CUTOFFS = ("ndcg", "recall"), (5, 10, 20, 50)
 RECALL = {"vanilla": 0.10, "cliper": 0.14, "content_free": 0.08}  # of Recall@20; others lie between
 
@@ -68,6 +69,8 @@ def write() -> Config:
         _write_dataset(config, dataset)
     for cell in config.cells:
         _write_cell(config, cell)
+    _write_encoders(config)
+    _write_records(config)
     for table in ("table2", "table2_fair", *config.studies):
         for pair in config.comparisons_of(table):
             rows = [_compared(metric, k, pair.arm, pair.base) for metric in METRICS for k in CUTOFFS]
@@ -115,7 +118,31 @@ def _write_dataset(config: Config, dataset: str) -> None:
         assert isinstance(made, MadeFeatures)
         for kind, table in _of_arm(made).items():
             files.write_table(toy.path(config, kind, dataset=dataset, arm=arm), kind, table)
+        for view in made.views:
+            path = toy.path(config, "cleaning", dataset=dataset, prompts=made.prompts, view=view)
+            files.write_table(path, "cleaning", _cleaning(view))
     files.write_json(toy.path(config, "explored", dataset=dataset), explored(config, dataset, is_crawled=is_crawled))
+
+
+def _write_encoders(config: Config) -> None:
+    for name in config.encoders:
+        known = {"architecture": f"a small {name}", "licences": {name: "MIT"}, "files": {"weights": "0" * 64}}
+        sizes = {"text_dim": 8, "image_dim": 8, "context": 77}
+        files.write_json(toy.path(config, "weights", encoder=name), {"settings": {"kind": "toy"}, **known, **sizes})
+
+
+def _write_records(config: Config) -> None:
+    """Snakemake's record of every second job; those of the others are lost."""
+    layout = Layout(config)
+    head = ("s", "h:m:s", "max_rss", "max_vms", "max_uss", "max_pss", "io_in", "io_out", "mean_load", "cpu_time")
+    row = ("1.50", "0:00:01", "104.90", "673.89", "47.61", "-", "0.07", "0.00", "0.00", "0.48")
+    for part in list(layout.parts())[::2]:
+        files.write_text(layout.record(part), "\t".join(head) + "\n" + "\t".join(row) + "\n")
+
+
+def _cleaning(view: str) -> pl.DataFrame:
+    steps = [{"order": order, "step": step} for order, step in enumerate(("reading", "entities", "min_length"))]
+    return pl.DataFrame([{"view": view, "field": "title", **step, "n_changed": 3, "n_emptied": 1} for step in steps])
 
 
 def _counts() -> pl.DataFrame:
@@ -187,7 +214,7 @@ def _write_cell(config: Config, cell: Cell) -> None:
     names = cell._asdict()
     ranks = np.random.default_rng(cell.seed)
     lists = np.array([ranks.permutation(N_ITEMS)[:20] for _ in range(N_USERS)], dtype=np.int32)
-    epochs = np.arange(1, 13)
+    epochs = np.arange(1, 1 + N_EPOCHS)
     metrics = [
         {**names, "split": split, "metric": metric, "k": k, "n_users": N_USERS}
         | {"value": _value(metric, cell.arm, k) * (1 + 0.01 * cell.seed)}
@@ -197,7 +224,7 @@ def _write_cell(config: Config, cell: Cell) -> None:
     ]
     tables = {
         "metrics": pl.DataFrame(metrics),
-        "history": pl.DataFrame({"epoch": epochs, "loss": 1 / epochs, "seconds": 0.1 * np.ones(12)}).with_columns(
+        "history": pl.DataFrame({"epoch": epochs, "loss": 1 / epochs, "seconds": 0.1 * np.ones(N_EPOCHS)}).with_columns(
             pl.Series("valid_recall@20", 0.1 + 0.01 * epochs)
         ),
         "topk": pl.DataFrame(
@@ -217,16 +244,16 @@ def _write_cell(config: Config, cell: Cell) -> None:
 def _outcome() -> dict[str, Any]:
     """run.json, but for the names of the cell."""
     train = {"behaviour": "as_published", "learning_rate": 0.001, "weight_decay": 0.0, "weight_decay_on": "batch"}
-    train |= {"batch_size": 64, "max_epochs": 12, "patience": 3, "threads": 1, "device": "cpu"}
+    train |= {"batch_size": 64, "max_epochs": N_EPOCHS, "patience": 3, "threads": 1, "device": "cpu"}
     own = {"backbone": {"kind": "freedom", "k": 10}, "d": 64, "train": train, "kernels": "fastest", "top": 50}
     own |= {"mask_valid": False, "drops_items": False, "n_learned_views": None, "searched": None}
     return {
         "config": own,
         "code": "0123456789ab",
         "search": None,
-        "best_epoch": 9,
+        "best_epoch": 3,
         "valid_recall@20": 0.19,
-        "epochs": 12,
+        "epochs": N_EPOCHS,
         "n_parameters": 5512,
         "device": "cpu x86_64",
         "cpu": HOSTILE[0],
