@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 from functools import cache
 from itertools import pairwise
@@ -19,7 +20,7 @@ import toy
 from PIL import Image
 from toy_cells import N_ITEMS, N_USERS, two_tastes
 
-from cliper import files
+from cliper import files, media
 from cliper.config import Cell, Config, MadeFeatures
 from cliper.layout import Layout
 from cliper.schemas import IMAGE_STATUSES
@@ -295,7 +296,7 @@ def explored(config: Config, dataset: str, *, is_crawled: bool) -> dict[str, Any
     """What `explore` writes: see its docstring."""
     table = {row["item"]: row for row in items().iter_rows(named=True)}
     arms = {arm: config.features(dataset, arm) for arm in config.run.arms}
-    return {
+    found = {
         "dataset": dataset,
         "title": config.dataset(dataset).title,
         "arms": {arm: _made(each) for arm, each in arms.items() if isinstance(each, MadeFeatures)},
@@ -310,6 +311,13 @@ def explored(config: Config, dataset: str, *, is_crawled: bool) -> dict[str, Any
         "samples": [_sample(table[item], arms, is_crawled=is_crawled) for item in (LAMP, *range(6))[:6]],
         "users": [_user(config, user) for user in (1, 20)],
     }
+    plain: dict[str, Any] = json.loads(json.dumps(found, ensure_ascii=False), object_hook=_shown)
+    return plain
+
+
+def _shown(each: dict[str, Any]) -> dict[str, Any]:
+    """Texts as `explore` writes them: single lines with nothing unseen."""
+    return {name: media.picture(value) if isinstance(value, str) else value for name, value in each.items()}
 
 
 def _made(each: MadeFeatures) -> dict[str, Any]:
@@ -342,14 +350,14 @@ def _sample(row: dict[str, Any], arms: dict[str, Any], *, is_crawled: bool) -> d
 
 
 def _view(made: MadeFeatures, view: str, place: int, fields: dict[str, Any]) -> dict[str, Any]:
-    words = str(fields.get(view) or fields["title"] or "").split()
+    words = media.picture(str(fields.get(view) or fields["title"] or "")).split()
     n_read = min(len(words), CUT_FROM)
     is_weighed = made.temperature is not None
     return {
         **{"view": view, "is_missing": fields.get(view, "") is None, "n_tokens": len(words) + 2, "n_chunks": 1},
         **{"similarity": 0.3 - 0.05 * place if is_weighed else None, "weight": 1 / len(made.views)},
         **{"rank": place + 1 if is_weighed else None, "truncated": n_read < len(words)},
-        **{"words": [[word, 1 + len(word) // 9] for word in words], "n_read": n_read},
+        **{"words": [[word, 1 + len(word) // 9] for word in words], "n_words": len(words), "n_read": n_read},
     }
 
 
@@ -363,4 +371,4 @@ def _user(config: Config, user: int) -> dict[str, Any]:
         for backbone, arms in ((name, config.arms_of(name, config.run.arms)) for name in config.run.backbones)
     }
     own = {"user": user, "user_id": HOSTILE[user % len(HOSTILE)], "bought": train, "n_bought": len(train)}
-    return {**own, "kept": test, "lists": lists}
+    return {**own, "kept": test, "n_kept": len(test), "lists": lists}
