@@ -52,7 +52,7 @@ def opened(browser: Browser, file: Path, *, width: int = WIDE, **more: Any) -> I
 
     more  options of Playwright's `new_context`, such as color_scheme
     """
-    context = browser.new_context(viewport={"width": width, "height": 900}, **more)
+    context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce", **more)
     found = Opened(context.new_page(), [], [])
     context.route(lambda url: not url.startswith(OWN), lambda route: route.abort())
     context.on("request", lambda asked: None if asked.url.startswith(OWN) else found.requested.append(asked.url))

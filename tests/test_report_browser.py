@@ -152,15 +152,17 @@ def test_the_page_never_scrolls_sideways(open_page: Open, width: int) -> None:
         found.open_details()
 
 
-SHORTEN = """() => {  // the rows of a table look alike, and axe takes milliseconds for each of their cells
-  for (const body of document.querySelectorAll("tbody")) for (const row of [...body.rows].slice(4, -2)) row.remove();
+SHORTEN = """() => {  // rows of a table look alike, cards of runs too, and axe takes milliseconds for each cell
+  const few = (all) => { for (const each of [...all].slice(2, -1)) each.remove(); };
+  few(document.querySelectorAll("details.cell"));
+  for (const body of document.querySelectorAll("tbody")) few(body.rows);
 }"""
 
 
-def faults(found: Opened, **options: Any) -> list[str]:
+def faults(found: Opened, *, within: str = "html", **options: Any) -> list[str]:
     """What axe-core finds serious or critical."""
     found.page.evaluate(SHORTEN)
-    found_by_axe = Axe().run(found.page, options={"resultTypes": ["violations"], **options}).response
+    found_by_axe = Axe().run(found.page, within, options={"resultTypes": ["violations"], **options}).response
     return [
         f"{each['id']}: {node['target']} {node['failureSummary']}"
         for each in found_by_axe["violations"]
@@ -181,7 +183,7 @@ def test_axe_finds_no_serious_fault_in_light_and_in_dark(open_page: Open, width:
 def test_axe_sees_a_pale_text(open_page: Open) -> None:
     found = open_page()
     found.page.evaluate("document.querySelector('h1').style.color = '#ddd'")
-    (fault,) = faults(found, runOnly=["color-contrast"])
+    (fault,) = faults(found, within="header", runOnly=["color-contrast"])
     assert fault.startswith("color-contrast: ['h1']")
 
 
@@ -212,12 +214,14 @@ def test_a_keyboard_skips_to_the_results(open_page: Open) -> None:
     assert found.page.evaluate("location.hash") == "#main"
 
 
-IN_ORDER = """(table) => {
-  const shown = [...table.tBodies[0].rows].map((row) => [...row.cells].at(-1));
-  const keys = shown.map((cell) => cell.dataset.order ?? cell.textContent.trim());
-  const sign = table.querySelector("[aria-sort]").ariaSort === "ascending" ? 1 : -1;
+SORTED = """(table) => {  // direction that a screen reader hears; null: of several columns, or not so sorted
+  const heads = [...table.querySelectorAll("[aria-sort]")];
+  if (heads.length !== 1 || heads[0] !== document.activeElement.parentElement) return null;
+  const keys = [...table.tBodies[0].rows].map((row) => row.cells[row.cells.length - 1])
+    .map((cell) => cell.dataset.order ?? cell.textContent.trim());
+  const sign = heads[0].ariaSort === "ascending" ? 1 : -1;
   const compare = keys.some(isNaN) ? new Intl.Collator("en", { numeric: true }).compare : (a, b) => a - b;
-  return keys.slice(1).every((key, n) => sign * compare(keys[n], key) <= 0);
+  return keys.slice(1).every((key, n) => sign * compare(keys[n], key) <= 0) ? heads[0].ariaSort : null;
 }"""
 
 
@@ -227,13 +231,10 @@ def test_a_keyboard_sorts_every_table_and_a_screen_reader_hears_how(open_page: O
     tables = found.page.locator("table.sortable").all()
     assert len(tables) > 0
     for table in tables:
-        head = table.locator("thead tr").last.locator("th").last
-        head.get_by_role("button").focus()
+        table.locator("thead tr").last.get_by_role("button").last.focus()
         for direction in ("ascending", "descending"):
             found.page.keyboard.press("Enter")
-            assert head.get_attribute("aria-sort") == direction
-            assert table.locator("[aria-sort]").count() == 1
-            assert table.evaluate(IN_ORDER)
+            assert table.evaluate(SORTED) == direction
 
 
 def test_the_page_prints_with_all_that_was_closed(open_page: Open, tmp_path: Path) -> None:
@@ -249,7 +250,7 @@ def test_the_page_prints_with_all_that_was_closed(open_page: Open, tmp_path: Pat
 def test_tables_and_details_can_be_read_without_script(open_page: Open) -> None:
     found = open_page(java_script_enabled=False)
     card = found.page.locator("#cell-baby-freedom-cliper")
-    assert found.page.locator("#answer table").last.is_visible()
+    assert found.page.locator("#answer table").first.is_visible()
     assert not card.locator("table").first.is_visible()
     card.locator("summary").first.click()
     assert card.locator("table").first.is_visible()
@@ -263,10 +264,8 @@ def item_view(found: Opened) -> str:
 
 
 def search(found: Opened, text: str) -> None:
-    """By keyboard alone."""
-    found.page.locator("#item-search").focus()
-    found.page.keyboard.press("ControlOrMeta+a")
-    found.page.keyboard.type(text)
+    """As one who types and presses Enter."""
+    found.page.locator("#item-search").fill(text)
     found.page.keyboard.press("Enter")
 
 
@@ -333,21 +332,20 @@ def test_every_hostile_item_is_shown_as_text(open_page: Open) -> None:
             search(found, item["asin"])
             shown = media.picture(item["title"] or "no title")
             assert " ".join(shown.split()) in " ".join(item_view(found).split())
-            found.page.locator("#item-view").hover()
     require_only_text(found)
     assert (found.requested, found.said) == ([], [])
 
 
 def test_tab_reaches_every_control_and_never_stays(open_page: Open) -> None:
     found = open_page()
+    found.page.evaluate("window.reached = []; addEventListener('focusin', (event) => reached.push(event.target.id))")
     n_controls = found.page.evaluate("""() => [...document.querySelectorAll(
         "a[href], button, input, select, summary, [tabindex='0']")].filter((each) => each.checkVisibility()).length""")
-    reached = []
     for _ in range(n_controls + 1):
         found.page.keyboard.press("Tab")
-        reached.append(found.page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    reached = found.page.evaluate("reached")
     assert {"item-search", "item-arm", "user-pick", "user-backbone", "list-arm-1", "list-arm-2"} <= set(reached)
-    assert reached[-1] == "BODY"
+    assert found.page.evaluate("document.activeElement.tagName") == "BODY"
 
 
 # what is missing is named
