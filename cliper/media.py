@@ -39,23 +39,28 @@ def terminal(text: str) -> str:
     return UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def line(text: str) -> str:
+    """One line of plain text, as a page's script writes it."""
+    return terminal(BREAKS.sub(" ", text))
+
+
 def markdown(text: str) -> str:
     """A cell of a table, or a sentence."""
-    return MARKDOWN.sub(r"\\\g<0>", terminal(BREAKS.sub(" ", text)))
+    return MARKDOWN.sub(r"\\\g<0>", line(text))
 
 
 def latex(text: str) -> str:
     """A cell of a tabular, or a comment."""
-    return terminal(BREAKS.sub(" ", text)).translate(LATEX)
+    return line(text).translate(LATEX)
 
 
 def picture(text: str) -> str:
     """Text of a figure; `canvas` lets no dollar begin a formula."""
-    return terminal(BREAKS.sub(" ", text))
+    return line(text)
 
 
 def html(value: Any) -> Any:
     """What stands between tags or in quotes, as Jinja's `finalize`: markup of the page itself stays as it is."""
     from markupsafe import Markup, escape
 
-    return value if isinstance(value, Markup) else escape(terminal(BREAKS.sub(" ", str(value))))
+    return value if isinstance(value, Markup) else escape(line(str(value)))

@@ -280,11 +280,12 @@ class Compare:
 class Explore:
     """Which items, users and lists of a dataset are shown, and what these were made with."""
 
+    title: str  # of the dataset
     explore: report.Explore
     arms: dict[str, MadeFeatures | GivenFeatures]  # the run's, with features of this dataset
     encoders: dict[str, Variant[EncoderSettings]]  # those that read the texts of these arms
-    overflow: dict[str, str]  # encoder -> how it encodes texts that are too long
     cells: tuple[Cell, ...]  # those whose lists are shown: every backbone and arm of the run, first seed
+    mask_valid: bool
     is_crawled: bool  # whether there are images
     ranges: Annotated[int, HOW]
 
@@ -306,6 +307,15 @@ class Page:
     config: str  # the whole of it, as YAML
 
 
+TITLES = {  # of tables and figures that belong to no study
+    "table1": "Datasets",
+    "table2": "Backbones and arms",
+    "table2_fair": "Backbones and arms at each width d",
+    "search": "Searched settings",
+    "fig5": "Which view is closest to the image",
+    "popularity": "Popular and rare items",
+    "curves": "Training",
+}
 FIGURES = ("fig5", "popularity", "curves")  # those that belong to no study
 
 
@@ -562,14 +572,14 @@ def of_explore(config: Config, *, dataset: str) -> Explore:
         raise ConfigError(unknown("dataset of the run", dataset, config.run.datasets))
     arms = {arm: config.features(dataset, arm) for arm in config.run.arms if arm in config.arms_in_use}
     made = [each for each in arms.values() if isinstance(each, MadeFeatures)]
-    encoders = {name: config.encoder(name) for name in dict.fromkeys(each.text for each in made)}
     first = config.run.seeds[0]
     return Explore(
+        title=_titles(config, [dataset])[dataset],
         explore=config.explore,
         arms=arms,
-        encoders=encoders,
-        overflow={name: each.settings.overflow or config.encode.overflow for name, each in encoders.items()},
+        encoders={name: config.encoder(name) for name in dict.fromkeys(each.text for each in made)},
         cells=tuple(cell for cell in config.run_cells if cell.dataset == dataset and cell.seed == first),
+        mask_valid=config.evaluate.mask_valid,
         is_crawled=any(each.image for each in made),
         ranges=config.encode.ranges,
     )

@@ -14,7 +14,7 @@ from snakemake.exceptions import WorkflowError
 from cliper import config as configuration
 from cliper.codeid import code_id
 from cliper.config import GivenFeatures, MadeFeatures, is_url
-from cliper.config.decides import BUILDERS, Ranks, Study, deciding
+from cliper.config.decides import BUILDERS, TITLES, Ranks, Study, deciding
 from cliper.errors import CliperError
 from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout
 from cliper.media import terminal
@@ -83,6 +83,9 @@ wildcard_constraints:
     figure=one_of(LAYOUT.figures),
 
 
+SHOWN = TITLES | {name: study.title for name, study in CONFIG.studies_of_run.items()}
+
+
 # The stages read the merged config from here. It is no rule's input: its time stamp would re-run everything.
 onstart:
     configuration.write(config, Path(RESOLVED))
@@ -105,6 +108,20 @@ def outputs(stage):
     return {
         name: temp(each) if name in TEMPORARY else each for name, each in paths.items()
     }
+
+
+def forms_of(kind, formats):
+    """Patterns of a table or a figure in all its forms. Snakemake's report shows the first."""
+    first, *others = [
+        result(kind, format=form, **{kind: f"{{{kind}}}"}) for form in formats
+    ]
+    shown = report(
+        first,
+        category=f"{kind.title()}s",
+        caption=f"../report/{kind}.rst",
+        labels=lambda w: {kind: w[kind], "what": SHOWN[w[kind]]},
+    )
+    return [shown, *others]
 
 
 def log_of(stage, *more):
@@ -358,7 +375,11 @@ def explored_of(dataset):
     }
     found = [
         result(name, dataset=dataset)
-        for name in ("items", "users", "train", "test", *["images"] * job.is_crawled)
+        for name in (
+            *("items", "users", "train", "test"),
+            *["valid"] * job.mask_valid,
+            *["images"] * job.is_crawled,
+        )
     ]
     for arm in job.arms:
         found.append(result("features", dataset=dataset, arm=arm))

@@ -28,7 +28,6 @@ OF_PAPER = {  # names of studies in config.yaml, and of a figure -> what of the 
     "fig5": "Figure 5",
     "fig6": "Figure 6",
 }
-TITLES = {"fig5": "Which view is closest to the image", "popularity": "Popular and rare items", "curves": "Training"}
 SHOWN = 200  # rows of numbers on the page; the file has all
 WIDE = 300  # points, between the widths of a column and of a page
 
@@ -116,7 +115,7 @@ def section(job: decides.Page, at: At) -> Section:
 
 
 def _show(name: str, of: decides.Study | decides.Ranks | decides.Curves, at: At) -> Shown:
-    title = of.title if isinstance(of, decides.Study) else TITLES[name]
+    title = of.title if isinstance(of, decides.Study) else decides.TITLES[name]
     drawing = read_drawing(at("figure", figure=name, format="svg"), name, label=title)
     numbers = read_numbers(at("figure", figure=name, format="csv"), name, of)
     if isinstance(of, decides.Study):
