@@ -13,9 +13,10 @@ venv: .venv/.installed ## the environment, in .venv
 	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement embedded.txt
 	touch $@
 
-# The main job on the embedded shop: raw files over HTTP to tables and figures. Resumes a killed run where it stopped.
+# The main job on the embedded shop: raw files over HTTP to tables, figures and the report. Resumes a killed run where it
+# stopped. Snakemake's last lines say where all this lies.
 DEMO := $(BIN)/snakemake paper --workflow-profile workflow/profiles/local --cores 2 --configfile cliper/data/demo.yaml
-demo: venv ## the whole line on the embedded shop, to tables and figures
+demo: venv ## the whole line on the embedded shop, to tables, figures and the report
 	$(BIN)/python -m cliper.demo.shop -- sh -c '$(DEMO) --unlock && exec $(DEMO)'
 	cat results/demo/tabulate/table2.txt
 

@@ -56,7 +56,7 @@ TARGETS_INTRO = """# Targets
 ## Snakemake
 
 `snakemake TARGET --cores N [--configfile FILE …]`; without a target, `all_tables`. A target behind `--configfile`
-would be taken for a file.
+would be taken for a file. Each table and figure is a target too, by its name, such as `table2`.
 
 """
 JOBS_INTRO = """
@@ -152,13 +152,17 @@ def stage_facts(row: Stage) -> Iterator[str]:
 
 def targets_page() -> Iterator[str]:
     yield TARGETS_INTRO
-    rules = dict(find_rules(read("Snakefile")))
-    yield table(["target", "what it makes"], [[code(name), docstring_of(name, body)] for name, body in rules.items()])
+    jobs = [
+        rule
+        for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
+        for rule in find_rules(path.read_text(encoding="utf-8"))
+    ]
+    targets = [*find_rules(read("Snakefile")), *((name, body) for name, body in jobs if '"""' in body)]
+    yield table(["target", "what it makes"], [[code(name), docstring_of(name, body)] for name, body in targets])
     yield JOBS_INTRO
     rows = [
         [code(name), code(stage_of(body)), *(asked_for(body, resource) for resource in RESOURCES)]
-        for path in sorted((REPOSITORY / "workflow/rules").glob("*.smk"))
-        for name, body in find_rules(path.read_text(encoding="utf-8"))
+        for name, body in jobs
     ]
     yield table(["rule", "stage", *RESOURCES], rows)
     yield "\n## make\n\n"

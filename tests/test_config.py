@@ -569,3 +569,9 @@ def test_the_reference_runs_regularise_each_backbone_as_the_toolbox_does(more: l
     for backbone in chosen.run.backbones:
         weight, where = wanted.get(backbone, (0, chosen.train.weight_decay_on))
         assert (chosen.train.weight_decay, chosen.train.weight_decay_on) == (weight, where)
+
+
+def test_every_table_and_figure_has_a_title() -> None:
+    shipped = config.load([toy.REPOSITORY / "config.yaml"])
+    named = {*decides.tables_of(shipped), *decides.figures_of(shipped)}
+    assert named == decides.TITLES.keys() | shipped.studies_of_run.keys()

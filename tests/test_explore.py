@@ -34,7 +34,7 @@ HOSTILE = "<script>alert('1')</script>\n\u202eevil\x1b[31m\" onload="
 SEEN = "<script>alert('1')</script> \\u202eevil\\x1b[31m\" onload="
 TITLES = [HOSTILE, "a red lamp", "lamp", None, "a lamp of glass", "x"]  # item by item
 CONTEXT = 12  # of the toy encoder: a text's letters, and two marks
-SHOWN = {"items": 6, "neighbours": 2, "users": 2, "list_length": 3, "seed": 1}
+SHOWN = {"items": 6, "neighbours": 2, "users": 2, "list_length": 3, "pictures": True, "seed": 1}
 
 
 def by_letters(texts: list[str]) -> list[int]:
@@ -252,6 +252,14 @@ def test_pictures_are_shrunk_and_missing_or_broken_ones_say_why(workdir: Path) -
     assert decoded(found["items"]["0"]["thumb"]).size == (80, 40)
     assert decoded(samples[0]["picture"]).size == (320, 160)
     assert decoded(samples[4]["picture"]).size == (8, 9)  # not enlarged
+
+
+@pytest.mark.usefixtures("counted")
+def test_a_page_to_be_published_has_no_pictures(workdir: Path) -> None:
+    found = explored(write_world(workdir, explore={"pictures": False})[0])
+    assert "data:image" not in json.dumps(found)
+    statuses = [found["items"][str(item)]["status"] for item in range(6)]
+    assert statuses == ["not_shown", "not_shown", "http_error", "no_url", "not_shown", "too_small"]
 
 
 @pytest.mark.usefixtures("counted")

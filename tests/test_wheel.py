@@ -101,6 +101,15 @@ def test_a_wheel_works_outside_a_checkout(installed: Installed, workdir: Path) -
     assert "all_tables" in planned.stdout
 
 
+def test_a_wheel_has_every_file_of_the_workflow(installed: Installed) -> None:
+    ours, shipped = (
+        {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        for folder in (toy.REPOSITORY / "workflow", installed.line / "workflow")
+    )
+    assert Path("report/table.rst") in ours
+    assert shipped == ours
+
+
 @pytest.mark.slow
 def test_a_wheel_runs_the_demo(installed: Installed, workdir: Path) -> None:
     demo = [installed.line / "config.yaml", installed.line.parent / "demo.yaml", toy.REPOSITORY / "tests/line.yaml"]

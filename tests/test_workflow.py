@@ -10,9 +10,11 @@ import re
 import shlex
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -55,6 +57,7 @@ arms:
 """
 
 
+FIGURES = [*SNAKEMAKE[:3], "all_figures", *SNAKEMAKE[4:], *DEMO]
 OF_FREEDOM = {"train": 8, "evaluate": 8, "compare": 3, "tabulate": 3, "all_tables": 1}  # four arms, two seeds
 OF_SEARCH = {"trial": 3, "select": 1, "hindsight": 1}  # LightGCN's
 
@@ -146,14 +149,56 @@ def test_status_counts_the_jobs_that_snakemake_ran(demo: Path) -> None:
     assert shown.startswith(f"demo: {n_jobs} of {n_jobs + n_figures} jobs are done\n")
 
 
-def test_all_figures_are_drawn_and_drawn_again_alike(demo: Path) -> None:
-    figures = [SNAKEMAKE[0], "-m", "snakemake", "all_figures", *SNAKEMAKE[4:], *DEMO]
-    copy = Path(shutil.copytree(demo, demo.with_name("figures"), symlinks=True))  # other tests count the demo's jobs
-    assert call(copy, *figures).returncode == 0
-    drawn = {path: path.read_bytes() for path in results(copy, "demo/plot/*")}
-    assert {path.stem for path in drawn} == {"fig2", "fig5", "popularity", "curves"}
-    assert call(copy, *figures, "--forcerun", "plot").returncode == 0
-    assert {path: path.read_bytes() for path in results(copy, "demo/plot/*")} == drawn
+@pytest.fixture(scope="module")
+def drawn(demo: Path) -> Path:
+    """A copy of the demo with its figures: other tests count the demo's jobs."""
+    copy = Path(shutil.copytree(demo, demo.with_name("figures"), symlinks=True))
+    ran = call(copy, *FIGURES)
+    assert ran.returncode == 0, ran.stdout
+    return copy
+
+
+def test_all_figures_are_drawn_and_drawn_again_alike(drawn: Path) -> None:
+    before = {path: path.read_bytes() for path in results(drawn, "demo/plot/*")}
+    assert {path.stem for path in before} == {"fig2", "fig5", "popularity", "curves"}
+    assert call(drawn, *FIGURES, "--forcerun", "plot").returncode == 0
+    assert {path: path.read_bytes() for path in results(drawn, "demo/plot/*")} == before
+
+
+def listed(html: str, name: str) -> dict[str, Any]:
+    """What a page of Snakemake's lists under a name."""
+    return json.loads(re.search(rf'<script id="{name}">\s*var {name} = (.*);\n', html)[1])
+
+
+def test_snakemakes_report_shows_each_table_and_figure_and_the_page(drawn: Path) -> None:
+    page = drawn / "results/demo/report/index.html"
+    page.parent.mkdir()
+    page.write_text("<h1>The page</h1>")
+    ran = call(drawn, *SNAKEMAKE[:3], "paper", "--report", "shown.zip", *DEMO)
+    assert ran.returncode == 0, ran.stdout
+    with zipfile.ZipFile(drawn / "shown.zip") as archive:
+        html = archive.read("shown/report.html").decode()
+        shown, categories = (listed(html, name) for name in ("results", "categories"))
+        raw = {path: archive.read(f"shown/{each['data_uri']}") for path, each in shown.items()}
+    assert {path: (drawn / path).read_bytes() for path in shown} == raw
+    left_out = "Views left out, and the global one alone"
+    assert {path.removeprefix("results/demo/"): list(each["labels"].values()) for path, each in shown.items()} == {
+        "tabulate/table1.csv": ["table1", "Datasets"],
+        "tabulate/table2.csv": ["table2", "Backbones and arms"],
+        "tabulate/table2_fair.csv": ["table2_fair", "Backbones and arms at each width d"],
+        "tabulate/search.csv": ["search", "Searched settings"],
+        "tabulate/fig2.csv": ["fig2", left_out],
+        "plot/fig2.svg": ["fig2", left_out],
+        "plot/fig5.svg": ["fig5", "Which view is closest to the image"],
+        "plot/popularity.svg": ["popularity", "Popular and rare items"],
+        "plot/curves.svg": ["curves", "Training"],
+        "report/index.html": ["demo", "Everything on one page"],
+    }
+    assert {name: len(*of.values()) for name, of in categories.items()} == {"Tables": 5, "Figures": 4, "Report": 1}
+    captions = {path: each["caption"] for path, each in shown.items()}
+    assert not [path for path, caption in captions.items() if re.search("system-message|mailto:", caption)]
+    assert "DualGNN   CLIPER" in captions["results/demo/tabulate/table2.csv"]  # as printed
+    assert "CLIPER, run" in html
 
 
 def test_a_second_run_on_another_number_of_cores_has_nothing_to_do(demo: Path) -> None:

@@ -302,9 +302,20 @@ class Page:
     figures: dict[str, Study | Ranks | Curves]
     cells: tuple[Cell, ...]  # the run's, those of Table 2
     crawled: tuple[str, ...]  # datasets with images
+    catalogues: dict[str, Catalogue]  # dataset -> how it was read, filtered and split
+    n_splits: dict[str, int]  # dataset -> splits on which its cells are run, its own among them
     config: str  # the whole of it, as YAML
 
 
+TITLES = {  # of tables and figures that belong to no study
+    "table1": "Datasets",
+    "table2": "Backbones and arms",
+    "table2_fair": "Backbones and arms at each width d",
+    "search": "Searched settings",
+    "fig5": "Which view is closest to the image",
+    "popularity": "Popular and rare items",
+    "curves": "Training",
+}
 FIGURES = ("fig5", "popularity", "curves")  # those that belong to no study
 
 
@@ -585,6 +596,8 @@ def of_report(config: Config) -> Page:
         figures={figure: of_plot(config, figure=figure) for figure in figures_of(config)},
         cells=tuple(config.run_cells),
         crawled=tuple(dataset for dataset, each in explored.items() if each.is_crawled),
+        catalogues={dataset: of_catalogue(config, dataset=dataset) for dataset in explored},
+        n_splits={dataset: len(config.splits_of(dataset)) for dataset in explored},
         config=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
     )
 

@@ -29,4 +29,5 @@ class Explore(Settings):
     neighbours: Few = Field(description="closest items that are shown, by image and by text")
     users: Few = Field(description="users of a dataset whose lists are shown")
     list_length: Few = Field(description="items of a user that are shown, and of each list")
+    pictures: bool = Field(description="whether the named items' pictures are shown; a shop's may not be published")
     seed: Seed = Field(description="of what is chosen by chance")

@@ -39,7 +39,7 @@ THUMB_PX, PICTURE_PX = 80, 320  # a thousand films have 1.6 MB of the former
 class Pictures(NamedTuple):
     """Of the named items."""
 
-    status: dict[int, str]  # of crawl, undecodable as in encode, or not_crawled
+    status: dict[int, str]  # of crawl, undecodable as in encode, not_crawled or not_shown
     thumb: dict[int, str]  # as data URLs, of those that have a picture
     picture: dict[int, str]  # of the sampled ones, larger
 
@@ -176,6 +176,9 @@ def gather_pictures(job: decides.Explore, at: At, named: list[int], sampled: Col
         return Pictures(dict.fromkeys(named, "not_crawled"), {}, {})
     images = files.read_table(at("images"), "images", columns=["item", "status"])
     found = Pictures(dict(images.filter(pl.col("item").is_in(named)).rows()), {}, {})
+    if not job.explore.pictures:
+        status = {item: "not_shown" if status == "ok" else status for item, status in found.status.items()}
+        return found._replace(status=status)
     for item, data in read_images(at("images"), items=named):
         urls = shrink(data, THUMB_PX, *[PICTURE_PX] * (item in sampled))
         if urls is None:

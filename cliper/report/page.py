@@ -13,10 +13,11 @@ from __future__ import annotations
 from cliper import files, log
 from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages import repeat
+from cliper.report.pages import cost, departures, figures, items, repeat
+from cliper.report.pages import run as what_was_run
 from cliper.report.pages.rendering import render
 
-SECTIONS = (repeat,)
+SECTIONS = (what_was_run, figures, items, departures, cost, repeat)
 
 
 def run(job: decides.Page, at: At) -> None:

@@ -14,7 +14,7 @@ from snakemake.exceptions import WorkflowError
 from cliper import config as configuration
 from cliper.codeid import code_id
 from cliper.config import GivenFeatures, MadeFeatures, is_url
-from cliper.config.decides import BUILDERS, Ranks, Study, deciding
+from cliper.config.decides import BUILDERS, TITLES, Ranks, Study, deciding
 from cliper.errors import CliperError
 from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout
 from cliper.media import terminal
@@ -83,6 +83,9 @@ wildcard_constraints:
     figure=one_of(LAYOUT.figures),
 
 
+SHOWN = TITLES | {name: study.title for name, study in CONFIG.studies_of_run.items()}
+
+
 # The stages read the merged config from here. It is no rule's input: its time stamp would re-run everything.
 onstart:
     configuration.write(config, Path(RESOLVED))
@@ -105,6 +108,20 @@ def outputs(stage):
     return {
         name: temp(each) if name in TEMPORARY else each for name, each in paths.items()
     }
+
+
+def forms_of(kind, formats):
+    """Patterns of a table or a figure in all its forms. Snakemake's report shows the first."""
+    first, *others = [
+        result(kind, format=form, **{kind: f"{{{kind}}}"}) for form in formats
+    ]
+    shown = report(
+        first,
+        category=f"{kind.title()}s",
+        caption=f"../report/{kind}.rst",
+        labels=lambda w: {kind: w[kind], "what": SHOWN[w[kind]]},
+    )
+    return [shown, *others]
 
 
 def log_of(stage, *more):
@@ -387,7 +404,30 @@ def reported_of(_):
     )
     shown = [path for name in LAYOUT.tables for path in tables_of(name)]
     shown += [path for name in LAYOUT.figures for path in figures_of(name)]
-    return shown + cells + every("explore", "explored")
+    return shown + cells + described_of() + every("explore", "explored")
+
+
+def described_of():
+    """What the page says of the data: sizes, images, texts, what is missing, the encoders."""
+    job = BUILDERS["report"](CONFIG)
+    found = [
+        result(name, dataset=dataset)
+        for dataset in job.titles
+        for name in ("counts", "items")
+    ]
+    found += [result("images", dataset=dataset) for dataset in job.crawled]
+    for arm, by_dataset in job.tables["table2"].features.items():
+        for dataset, made in by_dataset.items():
+            names = {"dataset": dataset, "arm": arm}
+            found.append(result("fallbacks", **names))
+            if isinstance(made, MadeFeatures):
+                found.append(result("token_report", **names))
+                found += [result("weights", encoder=name) for name in made.encoders]
+                found += [
+                    result("cleaning", dataset=dataset, prompts=made.prompts, view=view)
+                    for view in made.views
+                ]
+    return list(dict.fromkeys(found))
 
 
 def tables_of(name):

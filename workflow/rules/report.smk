@@ -1,4 +1,8 @@
-# Comparisons, tables, figures.
+# Comparisons, tables, figures, the page; and what Snakemake's own report shows of them.
+
+
+report: "../report/workflow.rst"
+
 
 
 rule compare:
@@ -30,11 +34,7 @@ rule tabulate:
     input:
         numbers=numbers_of,
     output:
-        expand(
-            f"{LAYOUT.root.as_posix()}/tabulate/{{table}}.{{format}}",
-            format=FORMATS,
-            allow_missing=True,
-        ),
+        forms_of("table", FORMATS),
     log:
         LAYOUT.log("tabulate", "tabulate", "{table}").as_posix(),
     benchmark:
@@ -57,11 +57,7 @@ rule plot:
     input:
         numbers=drawn_of,
     output:
-        expand(
-            f"{LAYOUT.root.as_posix()}/plot/{{figure}}.{{format}}",
-            format=DRAWN,
-            allow_missing=True,
-        ),
+        forms_of("figure", DRAWN),
     log:
         LAYOUT.log("plot", "plot", "{figure}").as_posix(),
     benchmark:
@@ -110,7 +106,12 @@ rule report:
     input:
         shown=reported_of,
     output:
-        result("page"),
+        report(
+            result("page"),
+            category="Report",
+            caption="../report/page.rst",
+            labels={"run": CONFIG.name, "what": "Everything on one page"},
+        ),
     log:
         LAYOUT.log("report", "report").as_posix(),
     benchmark:
