@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from cliper import resources
 from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config import collect, models, report
-from cliper.config.features import JoinedView, View
+from cliper.config.features import BareArm, JoinedView, View
 from cliper.config.studies import Comparison, Variation, base_of
 from cliper.config.tuning import CellSettings, change, without_d
 from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures, Searched, cells_of
@@ -289,7 +289,7 @@ class Explore:
     ranges: Annotated[int, HOW]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # a page is itself: its tables are kept under it
 class Page:
     """What the report shows of a run."""
 
@@ -300,6 +300,7 @@ class Page:
     tables: dict[str, Table1 | Table2 | Study | Trials]
     figures: dict[str, Study | Ranks | Curves]
     cells: tuple[Cell, ...]  # the run's, those of Table 2
+    meanings: dict[str, dict[str, str]]  # backbone -> setting of its cells -> what it says
     crawled: tuple[str, ...]  # datasets with images
     config: str  # the whole of it, as YAML
 
@@ -583,9 +584,17 @@ def of_report(config: Config) -> Page:
         tables={table: of_tabulate(config, table=table) for table in tables_of(config)},
         figures={figure: of_plot(config, figure=figure) for figure in figures_of(config)},
         cells=tuple(config.run_cells),
+        meanings={name: _meanings(config.backbone(name)) for name in config.run.backbones},
         crawled=tuple(dataset for dataset, each in explored.items() if each.is_crawled),
         config=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
     )
+
+
+def _meanings(backbone: Variant[BackboneSettings]) -> dict[str, str]:
+    """Each flat key of a cell's settings, and the words of its field."""
+    own = type(backbone.settings).model_fields
+    fields = {"d": BareArm.model_fields["d"], **models.Train.model_fields, **own}
+    return {name: field.description or "" for name, field in fields.items()}
 
 
 def tables_of(config: Config) -> tuple[str, ...]:
