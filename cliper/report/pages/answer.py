@@ -204,7 +204,14 @@ def forest(found: Sequence[Difference]) -> dict[str, Any] | None:
     return {
         "rows": rows,
         "zero": place(0),
-        "ticks": [{"at": place(tick), "text": change(tick, digits) if tick else "0"} for tick in ticks],
+        "ticks": [
+            {
+                "at": place(tick),
+                "text": change(tick, digits) if tick else "0",
+                "is_inner": tick not in (*ticks[:: len(ticks) - 1], 0),
+            }
+            for tick in ticks
+        ],
         "has_band": bool(bands),
     }
 
@@ -213,22 +220,22 @@ def table(job: decides.Table2, long: pl.DataFrame, caption: str) -> Table:
     """A row for each dataset, backbone and arm; each number leads to its runs."""
     first = lead(job)
     numbers = list(dict.fromkeys(long.select(AT).iter_rows()))
-    numbers = [first, *(each for each in numbers if each != first)]
+    numbers.sort(key=lambda each: (each != first, each[1] != first[1]))
     has = {name: long[name].is_not_null().any() for name in ("p", "paper")}
     place = dict(zip(long.select(*CELL, *AT).iter_rows(), places(long, ["dataset", "backbone", *AT]), strict=True))
-    rows, several = [], len(job.titles) > 1
+    rows, several, widths = [], len(job.titles) > 1, len(set(job.widths.values())) > 1
     for key, part in long.group_by(CELL, maintain_order=True):
         dataset, backbone, arm = map(str, key)
         at = {(row["metric"], row["k"]): row for row in part.iter_rows(named=True)}
         link = cells.id_of(dataset, backbone, arm)
         values = [number(at.get(each), place.get((*key, *each), 0), link) for each in numbers]
-        d = Value(str(job.widths[arm]), job.widths[arm], "number") if arm in job.widths else Value("", -1, "number")
+        d = Value(str(job.widths.get(arm, "")), job.widths.get(arm, 0), "number")
         rows.append(
             [
                 *[job.titles[dataset]] * several,
                 job.backbones[backbone],
                 Value(name_of_arm(job, arm), link=link),
-                d,
+                *[d] * widths,
                 values[0],
                 *(compared(at[first]) if has["p"] else ()),
                 *(of_the_paper(at[first]) if has["paper"] else ()),
@@ -237,7 +244,7 @@ def table(job: decides.Table2, long: pl.DataFrame, caption: str) -> Table:
         )
     heading = [
         *["Dataset"] * several,
-        *("Backbone", "Arm", "d", metric_title(*first)),
+        *("Backbone", "Arm", *["d"] * widths, metric_title(*first)),
         *(["Gain", "95 % interval", "p (Holm)"] if has["p"] else ()),
         *(["Paper", "Verdict"] if has["paper"] else ()),
         *(metric_title(*each) for each in numbers[1:]),

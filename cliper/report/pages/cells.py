@@ -43,7 +43,8 @@ def cards(page: decides.Page, job: decides.Table2, long: pl.DataFrame, at: At) -
         dataset, backbone, arm = map(str, key)
         runs = [_run(cell, at) for cell in seeds[dataset, backbone, arm]]
         _require_one_config(runs)
-        title = " · ".join((job.titles[dataset], job.backbones[backbone], name_of_arm(job, arm)))
+        where = [job.titles[dataset]] * (len(job.titles) > 1)
+        title = " · ".join((*where, job.backbones[backbone], name_of_arm(job, arm), *_width(job, arm)))
         rows = part.rows(named=True)
         config, search = runs[0]["config"], runs[0]["search"]
         found.append(
@@ -61,6 +62,11 @@ def cards(page: decides.Page, job: decides.Table2, long: pl.DataFrame, at: At) -
             }
         )
     return found
+
+
+def _width(job: decides.Table2, arm: str) -> list[str]:
+    """An arm's width, where arms differ in it."""
+    return [f"d {job.widths[arm]}"] if arm in job.widths and len(set(job.widths.values())) > 1 else []
 
 
 def _run(cell: Cell, at: At) -> dict[str, Any]:
@@ -116,7 +122,7 @@ def _runs(runs: Sequence[Mapping[str, Any]], title: str) -> Table:
         for run in runs
     ]
     note = "Metrics in percent. Seconds are those of training alone; the peak is of memory on the device."
-    return Table(f"Runs of {title}", [*heading, "Device"], rows, notes=[note], is_sortable=False)
+    return Table(f"Runs · {title}", [*heading, "Device"], rows, notes=[note], is_sortable=False)
 
 
 def _count(value: int) -> Value:
@@ -142,7 +148,7 @@ def _numbers(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         ]
         for row in rows
     ]
-    return Table(f"Metrics of {title}", heading, shown, is_sortable=False)
+    return Table(f"Metrics · {title}", heading, shown, is_sortable=False)
 
 
 def _settings(
@@ -163,7 +169,7 @@ def _settings(
         for name, value in flat.items()
         if name not in ("kind", "class")
     ]
-    return Table(f"Settings of {title}", ["Setting", "Value", "From", "Meaning"], rows, is_sortable=False)
+    return Table(f"Settings · {title}", ["Setting", "Value", "From", "Meaning"], rows, is_sortable=False)
 
 
 def _value(value: Any) -> str:

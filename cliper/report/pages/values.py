@@ -38,7 +38,7 @@ def compared(row: Mapping[str, Any]) -> list[Value]:
     low, high = row["gain_low"], row["gain_high"]
     return [
         Value(change(row["gain"]) + " †" * bool(row["established"]), row["gain"], look),
-        Value("", LAST) if low is None else Value(f"{change(low)} to {change(high)}", low, "number"),
+        Value("", LAST, "number") if low is None else Value(f"{change(low)} to {change(high)}", low, "number"),
         Value(p_text(row["p_holm"]), row["p_holm"], "number"),
     ]
 
@@ -46,6 +46,6 @@ def compared(row: Mapping[str, Any]) -> list[Value]:
 def of_the_paper(row: Mapping[str, Any]) -> list[Value]:
     """What the paper printed, and what our runs say of it."""
     if row["paper"] is None:
-        return [Value("", LAST), Value("")]
+        return [Value("", LAST, "number"), Value("")]
     verdict = row["verdict"]
     return [Value(f"{row['paper']:.2f}", row["paper"], "number"), Value(verdict, kind=VERDICTS.get(verdict, ""))]
