@@ -297,6 +297,7 @@ class Page:
     titles: dict[str, str]  # dataset -> title
     backbones: dict[str, str]  # backbone -> title
     arms: dict[str, int]  # the run's -> d
+    widened: dict[str, str]  # arm of Table 2 at equal widths -> the run's arm that it is at another width, or itself
     tables: dict[str, Table1 | Table2 | Study | Trials]
     figures: dict[str, Study | Ranks | Curves]
     cells: tuple[Cell, ...]  # the run's, those of Table 2
@@ -581,6 +582,10 @@ def of_report(config: Config) -> Page:
         titles=_titles(config, config.run.datasets),
         backbones=_backbones(config, config.run.backbones),
         arms={arm: config.arm(arm).d for arm in config.run.arms if arm in config.arms_in_use},
+        widened={
+            same: arm for arms in config.fair_arms.values() for arm, same in zip(config.run.arms, arms, strict=True)
+        }
+        | {arm: arm for arm in config.run.arms},
         tables={table: of_tabulate(config, table=table) for table in tables_of(config)},
         figures={figure: of_plot(config, figure=figure) for figure in figures_of(config)},
         cells=tuple(config.run_cells),

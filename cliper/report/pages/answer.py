@@ -49,7 +49,7 @@ def lead(job: decides.Table2) -> tuple[str, int]:
     return job.shown.metrics[0], short_k(job.shown.cutoffs)
 
 
-def differences(job: decides.Table2, long: pl.DataFrame) -> list[Difference]:
+def differences(page: decides.Page, job: decides.Table2, long: pl.DataFrame) -> list[Difference]:
     """Every comparison of a table, in its order; names as they are shown."""
     metric, k = lead(job)
     rows = long.filter(metric=metric, k=k)
@@ -62,9 +62,9 @@ def differences(job: decides.Table2, long: pl.DataFrame) -> list[Difference]:
             Difference(
                 job.titles[dataset],
                 job.backbones[backbone],
-                name_of_arm(job, arm),
+                name_of_arm(page, arm),
                 job.widths[arm],
-                name_of_arm(job, row["base"]),
+                name_of_arm(page, row["base"]),
                 row["gain"],
                 row["gain_low"],
                 row["gain_high"],
@@ -81,7 +81,7 @@ def headline(job: decides.Page, at: At) -> str:
     table = job.tables["table2_fair"]
     assert isinstance(table, decides.Table2)
     long = made_for(job, at, "table2_fair").long
-    return " ".join([*answers(differences(table, long), metric_name(*lead(table))), *of_paper(long)])
+    return " ".join([*answers(differences(job, table, long), metric_name(*lead(table))), *of_paper(long)])
 
 
 def answers(found: Sequence[Difference], metric: str) -> Iterator[str]:
@@ -149,11 +149,13 @@ def section(job: decides.Page, at: At) -> Section:
     assert isinstance(fair, decides.Table2)
     assert isinstance(own, decides.Table2)
     long = made_for(job, at, "table2_fair").long
-    found = differences(fair, long)
+    found = differences(job, fair, long)
     is_one = (fair.cells, fair.comparisons) == (own.cells, own.comparisons)
-    tables = [table(fair, long, "All arms, compared at equal width")]
+    tables = [table(job, fair, long, "All arms, compared at equal width")]
     if not is_one:
-        tables.append(table(own, made_for(job, at, "table2").long, "The paper's Table 2, each arm at its own width"))
+        tables.append(
+            table(job, own, made_for(job, at, "table2").long, "The paper's Table 2, each arm at its own width")
+        )
     values = {
         "metric": metric_name(*lead(fair)),
         "bases": ", ".join(dict.fromkeys(each.base for each in found)),
@@ -216,7 +218,7 @@ def forest(found: Sequence[Difference]) -> dict[str, Any] | None:
     }
 
 
-def table(job: decides.Table2, long: pl.DataFrame, caption: str) -> Table:
+def table(page: decides.Page, job: decides.Table2, long: pl.DataFrame, caption: str) -> Table:
     """A row for each dataset, backbone and arm; each number leads to its runs."""
     first = lead(job)
     numbers = list(dict.fromkeys(long.select(AT).iter_rows()))
@@ -234,7 +236,7 @@ def table(job: decides.Table2, long: pl.DataFrame, caption: str) -> Table:
             [
                 *[job.titles[dataset]] * several,
                 job.backbones[backbone],
-                Value(name_of_arm(job, arm), link=link),
+                Value(name_of_arm(page, arm), link=link),
                 *[d] * widths,
                 values[0],
                 *(compared(at[first]) if has["p"] else ()),

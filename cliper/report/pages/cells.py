@@ -44,7 +44,7 @@ def cards(page: decides.Page, job: decides.Table2, long: pl.DataFrame, at: At) -
         runs = [_run(cell, at) for cell in seeds[dataset, backbone, arm]]
         _require_one_config(runs)
         where = [job.titles[dataset]] * (len(job.titles) > 1)
-        title = " · ".join((*where, job.backbones[backbone], name_of_arm(job, arm), *_width(job, arm)))
+        title = " · ".join((*where, job.backbones[backbone], name_of_arm(page, arm), *_width(job, arm)))
         rows = part.rows(named=True)
         config, search = runs[0]["config"], runs[0]["search"]
         found.append(
@@ -52,6 +52,7 @@ def cards(page: decides.Page, job: decides.Table2, long: pl.DataFrame, at: At) -
                 "id": id_of(dataset, backbone, arm),
                 "title": title,
                 "number": _main(rows, job),
+                "place": at("run", **seeds[dataset, backbone, arm][0]._asdict()).parent.parent.as_posix(),
                 "runs": _runs(runs, title),
                 "curves": [each["curve"] for each in runs],
                 "numbers": _numbers(rows, title),

@@ -40,7 +40,7 @@ def section(job: decides.Page, at: At) -> Section:
     values = {
         "titles": list(job.titles.values()),
         "tables": [
-            _table(table, dataset, part, long.filter(dataset=dataset), sources)
+            _table(job, table, dataset, part, long.filter(dataset=dataset), sources)
             for dataset in job.titles
             if (part := found.filter(dataset=dataset)).height
         ],
@@ -52,7 +52,14 @@ def section(job: decides.Page, at: At) -> Section:
     return Section("others", "Other people’s numbers", values)
 
 
-def _table(job: decides.Table2, dataset: str, published: pl.DataFrame, long: pl.DataFrame, sources: list[str]) -> Table:
+def _table(
+    page: decides.Page,
+    job: decides.Table2,
+    dataset: str,
+    published: pl.DataFrame,
+    long: pl.DataFrame,
+    sources: list[str],
+) -> Table:
     """Of each backbone our row without CLIPER, the paper's, and one for each source and split family."""
     shown = sorted({*published.select(AT).iter_rows()} & {*long.select(AT).iter_rows()}, key=_order(job))
     rows = list[list[str | Value]]()
@@ -63,7 +70,7 @@ def _table(job: decides.Table2, dataset: str, published: pl.DataFrame, long: pl.
             Value(mean_text(own[n]["mean"], own[n]["sd"]), own[n]["mean"], "number") if n in own else "" for n in shown
         ]
         if own:
-            who = Value(f"this run, {name_of_arm(job, str(arm))}", kind="best")
+            who = Value(f"this run, {name_of_arm(page, str(arm))}", kind="best")
             rows.append([title, who, "", *ours])
         if any(row["paper"] is not None for row in own.values()):
             rows.append([title, "the paper", PAPERS_FAMILY, *(_percent(own.get(n, {}).get("paper")) for n in shown)])

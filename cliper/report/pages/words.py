@@ -51,8 +51,6 @@ def mean_text(mean: float | None, sd: float | None) -> str:
     return f"{mean:.2f}" + ("" if sd is None else f" ± {sd:.2f}")
 
 
-def name_of_arm(job: decides.Table2, arm: str) -> str:
-    """An arm's name; its width d is said elsewhere."""
-    if arm == CONTENT_FREE:
-        return "no features"
-    return arm_title(arm.removesuffix(f".d-{job.widths[arm]}"))
+def name_of_arm(page: decides.Page, arm: str) -> str:
+    """The name of an arm, one for all its widths."""
+    return "no features" if arm == CONTENT_FREE else arm_title(page.widened[arm])
