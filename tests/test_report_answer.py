@@ -21,7 +21,6 @@ from cliper.report.pages import answer, cells, others
 from cliper.report.pages.answer import Difference, answers, forest, of_paper
 from cliper.report.pages.rendering import Table, render
 from cliper.report.tables import made
-from cliper.report.tables.printed import ESTABLISHED
 from cliper.report.tables.published import published_values
 
 GOOD, BAD, UNSURE = 1, -1, 0
@@ -219,7 +218,6 @@ def test_a_number_of_the_table_is_the_runs_and_leads_to_them(workdir: Path) -> N
     assert first.order == pytest.approx(11.15)  # type: ignore[union-attr]
     gain, small = (rows["CLIPER", d][4] for d in ("512", "64"))
     assert (gain.text, gain.kind, small.text) == ("+9.9 % †", "number good", "+0.0 %")  # type: ignore[union-attr]
-    assert ESTABLISHED in fair.notes
     assert [row[1].text for row in own.rows] == ["vanilla", "CLIPER", "no features"]
 
 

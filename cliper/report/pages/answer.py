@@ -14,13 +14,15 @@ from cliper.report.pages import cells
 from cliper.report.pages.rendering import Section, Table, Value
 from cliper.report.pages.values import compared, number, of_the_paper, p_text
 from cliper.report.pages.words import change, count, metric_name, name_of_arm, spread
+from cliper.report.tables import table2
 from cliper.report.tables.made import made_for
 from cliper.report.tables.numbers import AT, CELL, places
-from cliper.report.tables.printed import ESTABLISHED, metric_title, seeds_note, short_k
+from cliper.report.tables.printed import metric_title, short_k
 
 MAIN = "CLIPER"
 WAYS = (("better", 1), ("worse", -1))
-N_TICKS = 4  # intervals of the axis: its numbers fit a telephone
+N_TICKS = 4  # intervals of the axis
+NEAR = 35  # percent of the plot's width: closer to 0, a telephone has no room for the axis' end
 SAID = ("reproduced", "within noise", "not reproduced", "impossible", "not run")  # verdicts, in a sentence's order
 
 
@@ -151,18 +153,18 @@ def section(job: decides.Page, at: At) -> Section:
     long = made_for(job, at, "table2_fair").long
     found = differences(job, fair, long)
     is_one = (fair.cells, fair.comparisons) == (own.cells, own.comparisons)
-    tables = [table(job, fair, long, "All arms, compared at equal width")]
+    tables = [table(job, fair, long, "Table 2, all arms at equal width")]
     if not is_one:
-        tables.append(
-            table(job, own, made_for(job, at, "table2").long, "The paper's Table 2, each arm at its own width")
-        )
+        tables.append(table(job, own, made_for(job, at, "table2").long, "Table 2, each arm at its own width"))
+    seeds, *notes = table2.notes(fair)
     values = {
         "metric": metric_name(*lead(fair)),
         "bases": ", ".join(dict.fromkeys(each.base for each in found)),
         "forest": forest(found),
         "tables": tables,
         "is_one": is_one,
-        "established": ESTABLISHED,
+        "seeds": seeds,
+        "notes": notes,
         "cells": cells.cards(job, fair, long, at),
     }
     return Section("answer", "Does CLIPER help?", values)
@@ -210,7 +212,7 @@ def forest(found: Sequence[Difference]) -> dict[str, Any] | None:
             {
                 "at": place(tick),
                 "text": change(tick, digits) if tick else "0",
-                "is_inner": tick not in (*ticks[:: len(ticks) - 1], 0),
+                "is_inner": tick != 0 and (tick not in (ticks[0], ticks[-1]) or abs(place(tick) - place(0)) < NEAR),
             }
             for tick in ticks
         ],
@@ -251,5 +253,4 @@ def table(page: decides.Page, job: decides.Table2, long: pl.DataFrame, caption: 
         *(["Paper", "Verdict"] if has["paper"] else ()),
         *(metric_title(*each) for each in numbers[1:]),
     ]
-    notes = [seeds_note(len({cell.seed for cell in job.cells})), *([ESTABLISHED] if long["established"].any() else ())]
-    return Table(caption, heading, rows, labels=2 + several, notes=notes)
+    return Table(caption, heading, rows, labels=2 + several)

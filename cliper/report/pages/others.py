@@ -63,7 +63,7 @@ def _table(
     """Of each backbone our row without CLIPER, the paper's, and one for each source and split family."""
     shown = sorted({*published.select(AT).iter_rows()} & {*long.select(AT).iter_rows()}, key=_order(job))
     rows = list[list[str | Value]]()
-    for backbone in dict.fromkeys(published["backbone"]):
+    for backbone in (name for name in job.backbones if name in set(published["backbone"])):
         title, arm = job.backbones[backbone], _plain_arm(long, backbone)
         own = {(row["metric"], row["k"]): row for row in long.filter(backbone=backbone, arm=arm).iter_rows(named=True)}
         ours = [
