@@ -69,6 +69,10 @@ def test_one_run_establishes_nothing_and_the_headline_says_why() -> None:
     )
 
 
+def test_a_comparison_without_a_band_among_others_does_not_change_the_answer() -> None:
+    assert said(difference(3.0, band=None), difference(5.0)).startswith("At equal width, CLIPER is not shown to beat")
+
+
 def test_of_several_arms_the_headline_is_clipers() -> None:
     other = [difference(4.0, GOOD, arm="noise"), difference(1.0, arm="text_only")]
     assert said(*other, difference(2.0)) == (
@@ -118,7 +122,7 @@ OVERLAY: dict[str, Any] = {
     "arms": {"vanilla": {"d": 64}, "cliper": {"d": 512}},
     "tabulate": {"metrics": ["recall", "ndcg"], "cutoffs": [20, 50]},
 }
-VALUES = {"vanilla": 0.10, "vanilla_matched": 0.10, "cliper": 0.11, "cliper_small": 0.10, "content_free": 0.05}
+VALUES = {"vanilla": 0.10, "vanilla_matched": 0.10, "cliper": 0.11, "cliper_small": 0.09, "content_free": 0.05}
 
 
 def write_run(**overlay: Any) -> Config:
@@ -129,7 +133,7 @@ def write_run(**overlay: Any) -> Config:
     for cell in job.cells:
         write_cell(config, cell._asdict(), VALUES[cell.arm] + cell.seed / 1000)
         if cell.arm != "content_free":
-            vectors = pl.Series([[1.0, 0.0]], dtype=pl.Array(pl.Float32, 2))
+            vectors = pl.Series([[1.0, float("cliper" in cell.arm)]], dtype=pl.Array(pl.Float32, 2))
             features = pl.DataFrame({"item": pl.Series([0], dtype=pl.Int32), "image": vectors, "text": vectors})
             write(
                 config, "features", features.with_columns(image_is_filled=False, text_is_filled=False), **cell._asdict()
@@ -147,7 +151,7 @@ def write(config: Config, kind: str, table: pl.DataFrame, **names: Any) -> None:
 
 def write_cell(config: Config, names: dict[str, Any], value: float) -> None:
     rows = [
-        (*names.values(), split, metric, k, share * value, 5)
+        (*names.values(), split, metric, k, share * value * (0.5 if metric == "ndcg" else 1) * k / 20, 5)
         for split, share in (("test", 1.0), ("valid", 2.0))
         for metric in ("ndcg", "recall")
         for k in (20, 50)
@@ -188,7 +192,7 @@ def test_a_run_has_its_headline_and_every_link_leads_to_a_card(workdir: Path) ->
     page = page_of(write_run())
     assert (
         "At equal width, in 2 comparisons with vanilla on Recall@20, CLIPER is established better in 1 (+9.9 %) and "
-        "worse in none; 1 is not established. Of the paper's 8 numbers for these cells:"
+        "worse in 1 (−9.9 %). Of the paper's 8 numbers for these cells:"
     ) in unescape(page)
     ids = re.findall(r' id="([^"]*)"', page)
     assert len(ids) == len(set(ids))
@@ -216,8 +220,10 @@ def test_a_number_of_the_table_is_the_runs_and_leads_to_them(workdir: Path) -> N
     first = rows["CLIPER", "512"][3]
     assert (first.text, first.link) == ("11.15 ± 0.07", "cell-baby-freedom-cliper")  # type: ignore[union-attr]
     assert first.order == pytest.approx(11.15)  # type: ignore[union-attr]
+    assert [value.text for value in rows["CLIPER", "512"][-3:]] == ["5.58 ± 0.04", "27.88 ± 0.18", "13.94 ± 0.09"]  # type: ignore[union-attr]
     gain, small = (rows["CLIPER", d][4] for d in ("512", "64"))
-    assert (gain.text, gain.kind, small.text) == ("+9.9 % †", "number good", "+0.0 %")  # type: ignore[union-attr]
+    assert (gain.text, gain.kind) == ("+9.9 % †", "number good")  # type: ignore[union-attr]
+    assert (small.text, small.kind) == ("−9.9 % †", "number bad")  # type: ignore[union-attr]
     assert [row[1].text for row in own.rows] == ["vanilla", "CLIPER", "no features"]
 
 
@@ -234,6 +240,16 @@ def test_a_table_is_made_once_for_headline_and_sections(workdir: Path, monkeypat
     assert n_made == 2  # table2 and table2_fair
 
 
+def test_the_band_is_a_share_of_the_base_as_the_gain_is(workdir: Path) -> None:
+    job, at = gather(write_run())
+    table = job.tables["table2_fair"]
+    assert isinstance(table, decides.Table2)
+    small, large = answer.differences(job, table, made.made_for(job, at, "table2_fair").long)
+    assert (small.arm, small.base, small.d, large.d) == ("CLIPER", "vanilla", 64, 512)
+    assert large.band == pytest.approx(100 * 0.5 / 10.15)  # 0.5 points of vanilla's 10.15 %
+    assert (small.sign, large.sign) == (BAD, GOOD)
+
+
 def test_arms_of_one_width_have_one_table(workdir: Path) -> None:
     job, at = gather(write_run(arms={"cliper": {"d": 64}}))
     values = answer.section(job, at).values
@@ -247,7 +263,7 @@ def test_a_card_has_its_runs_settings_curves_and_hashes(workdir: Path) -> None:
     card = next(each for each in answer.section(job, at).values["cells"] if each["id"] == "cell-baby-freedom-cliper")
     assert card["title"] == "FREEDOM · CLIPER · d 512"
     texts = [[getattr(value, "text", value) for value in row] for row in card["runs"].rows]
-    assert texts[0] == ["1", "2", "3", "30.00", "11.10", "11.10", "1.5", "900", "cpu x86_64"]
+    assert texts[0] == ["1", "2", "3", "30.00", "11.10", "5.55", "1.5", "900", "cpu x86_64"]
     assert card["curves"][0] == {
         "seed": 1,
         "best": 2,
