@@ -47,7 +47,8 @@ def draw(frame: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str,
             _draw_panel(axis, group, name, scale, arms)
             if column == 0:
                 axis.set_ylabel(title)
-        pair[0].set_title(picture(f"{titles[group['dataset'][0]]} · {backbones[group['backbone'][0]]}"), loc="left")
+        dataset = f"{titles[group['dataset'][0]]} · " if len(titles) > 1 else ""
+        pair[0].set_title(picture(dataset + backbones[group["backbone"][0]]), loc="left")
         pair[1].set_xlabel("epoch")
     handles = [
         Line2D([], [], color=own.colour, linestyle=own.dashes, linewidth=1.6, label=picture(arm))

@@ -110,8 +110,8 @@ def draw(frame: pl.DataFrame, titles: Mapping[str, str], backbones: Mapping[str,
     for line, (dataset, title) in zip(axes, titles.items(), strict=True):
         for axis, (backbone, backbone_title) in zip(line, backbones.items(), strict=True):
             _draw_panel(axis, frame.filter(dataset=dataset, backbone=backbone), arms)
-            axis.set_title(picture(f"{title} · {backbone_title}"), loc="left")
-        line[0].set_ylabel(f"Recall@{K} (%)")
+            axis.set_title(picture(backbone_title), loc="left")
+        line[0].set_ylabel(f"{picture(title)}\nRecall@{K} (%)" if len(titles) > 1 else f"Recall@{K} (%)")
         line[0].set_ylim(bottom=0)  # of the whole line, once all of it is drawn
     for axis in axes[-1]:
         axis.set_xlabel("popularity decile")
