@@ -378,7 +378,9 @@ def reported_of(_):
     """What the page is made of, all that it shows of the run."""
     shown_cells = BUILDERS["tabulate"](CONFIG, table="table2_fair").cells
     cells = [
-        path for kind in ("metrics", "history", "run") for path in of_cells(kind, shown_cells)
+        path
+        for kind in ("metrics", "history", "run")
+        for path in of_cells(kind, shown_cells)
     ]
     cells += [
         result(kind, dataset=dataset)
