@@ -105,13 +105,22 @@ def test_the_plot_has_its_dot_between_the_ends_of_its_interval_and_zero_in_the_a
         [difference(2.0, low=-6.0, high=10.0, band=4.0), difference(1.0, GOOD, low=None, high=None, band=None)]
     )
     assert found is not None
-    first, second = found["rows"]
+    ((_, (first, second)),) = found["groups"]
     ticks = {tick["text"]: tick["at"] for tick in found["ticks"]}
     assert (ticks["0"], min(ticks.values()), max(ticks.values())) == (found["zero"], 0, 100)
     assert first["low"] < first["at"] < first["high"]
     assert first["at"] - first["low"] == pytest.approx(first["high"] - first["at"], abs=0.02)  # 2 is midway
     assert first["band"][0] + first["band"][1] / 2 == pytest.approx(found["zero"], abs=0.02)
     assert (second["low"], second["high"], second["band"], second["sign"]) == (second["at"], second["at"], None, GOOD)
+
+
+def test_datasets_keep_their_order_and_a_telephone_shows_no_two_ticks_in_one_place() -> None:
+    found = forest([difference(9.0, dataset=name, low=-4.0, high=60.0) for name in ("Sports", "Baby")])
+    assert found is not None
+    assert [name for name, _ in found["groups"]] == ["Sports", "Baby"]
+    shown = [tick["at"] for tick in found["ticks"] if not tick["is_inner"]]
+    assert len(shown) == 2  # the axis begins too close to 0
+    assert shown == [found["zero"], 100]
 
 
 # A whole run of two seeds: FREEDOM at two widths, and LightGCN, which uses no features.
@@ -280,6 +289,21 @@ def test_a_card_has_its_runs_settings_curves_and_hashes(workdir: Path) -> None:
     assert ("Code of train", "c0de") in card["facts"]
     free = next(each for each in answer.section(job, at).values["cells"] if "lightgcn" in each["id"])
     assert [name for name, _, _ in free["inputs"]] == ["train.parquet", "valid.parquet", "test.parquet"]
+
+
+def test_a_run_of_one_arm_has_a_page_without_comparisons(workdir: Path) -> None:
+    page = unescape(page_of(write_run(run={**OVERLAY["run"], "arms": ["vanilla"]})))
+    assert "This run compares no arms, so it does not say whether CLIPER helps." in page
+    assert "p (Holm)" not in page
+    assert 'id="cell-baby-freedom-vanilla"' in page
+
+
+def test_an_arm_of_the_run_keeps_its_name_where_another_is_widened_to_it() -> None:
+    names = [
+        decides.of_report(toy.settings(run={"arms": arms})).widened
+        for arms in (["vanilla", "cliper"], ["vanilla", "cliper_small", "cliper"])
+    ]
+    assert [found["cliper_small"] for found in names] == ["cliper", "cliper_small"]
 
 
 def test_what_a_search_chose_is_said_but_not_of_a_width_that_was_kept(workdir: Path) -> None:

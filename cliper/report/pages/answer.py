@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -171,7 +172,7 @@ def section(job: decides.Page, at: At) -> Section:
 
 
 def forest(found: Sequence[Difference]) -> dict[str, Any] | None:
-    """Rows and axis of the plot of gains, places in percent of its width; None: nothing to show."""
+    """Rows of each dataset and axis of the plot of gains, places in percent of its width; None: nothing to show."""
     from matplotlib.ticker import MaxNLocator
 
     shown = [(each, each.gain) for each in found if each.gain is not None]
@@ -206,7 +207,7 @@ def forest(found: Sequence[Difference]) -> dict[str, Any] | None:
     step = ticks[1] - ticks[0]
     digits = 0 if step == round(step) else 1 if 10 * step == round(10 * step, 6) else 2
     return {
-        "rows": rows,
+        "groups": [(name, list(group)) for name, group in groupby(rows, lambda row: row["dataset"])],
         "zero": place(0),
         "ticks": [
             {
