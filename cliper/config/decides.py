@@ -303,6 +303,8 @@ class Page:
     cells: tuple[Cell, ...]  # the run's, those of Table 2
     meanings: dict[str, dict[str, str]]  # backbone -> setting of its cells -> what it says
     crawled: tuple[str, ...]  # datasets with images
+    catalogues: dict[str, Catalogue]  # dataset -> how it was read, filtered and split
+    n_splits: dict[str, int]  # dataset -> splits on which its cells are run, its own among them
     config: str  # the whole of it, as YAML
 
 
@@ -591,6 +593,8 @@ def of_report(config: Config) -> Page:
         cells=tuple(config.run_cells),
         meanings={name: _meanings(config.backbone(name)) for name in config.run.backbones},
         crawled=tuple(dataset for dataset, each in explored.items() if each.is_crawled),
+        catalogues={dataset: of_catalogue(config, dataset=dataset) for dataset in explored},
+        n_splits={dataset: len(config.splits_of(dataset)) for dataset in explored},
         config=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
     )
 

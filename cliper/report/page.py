@@ -13,10 +13,11 @@ from __future__ import annotations
 from cliper import files, log
 from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages import answer, others, repeat
+from cliper.report.pages import answer, cost, departures, figures, items, others, repeat
+from cliper.report.pages import run as what_was_run
 from cliper.report.pages.rendering import render
 
-SECTIONS = (answer, others, repeat)
+SECTIONS = (what_was_run, answer, figures, items, departures, others, cost, repeat)
 
 
 def run(job: decides.Page, at: At) -> None:

@@ -393,7 +393,30 @@ def reported_of(_):
     cells += [result("features", dataset=dataset, arm=arm) for dataset, arm in trained]
     shown = [path for name in LAYOUT.tables for path in tables_of(name)]
     shown += [path for name in LAYOUT.figures for path in figures_of(name)]
-    return shown + cells + every("explore", "explored")
+    return shown + cells + described_of() + every("explore", "explored")
+
+
+def described_of():
+    """What the page says of the data: sizes, images, texts, what is missing, the encoders."""
+    job = BUILDERS["report"](CONFIG)
+    found = [
+        result(name, dataset=dataset)
+        for dataset in job.titles
+        for name in ("counts", "items")
+    ]
+    found += [result("images", dataset=dataset) for dataset in job.crawled]
+    for arm, by_dataset in job.tables["table2"].features.items():
+        for dataset, made in by_dataset.items():
+            names = {"dataset": dataset, "arm": arm}
+            found.append(result("fallbacks", **names))
+            if isinstance(made, MadeFeatures):
+                found.append(result("token_report", **names))
+                found += [result("weights", encoder=name) for name in made.encoders]
+                found += [
+                    result("cleaning", dataset=dataset, prompts=made.prompts, view=view)
+                    for view in made.views
+                ]
+    return list(dict.fromkeys(found))
 
 
 def tables_of(name):

@@ -12,7 +12,7 @@ from cliper import files
 from cliper.config import CONTENT_FREE, Cell, decides
 from cliper.errors import DataError
 from cliper.layout import At
-from cliper.report.pages.rendering import Table, Value
+from cliper.report.pages.rendering import Table, Value, count
 from cliper.report.pages.values import compared, number, of_the_paper
 from cliper.report.pages.words import mean_text, metric_name, name_of_arm
 from cliper.report.tables.numbers import CELL
@@ -111,23 +111,19 @@ def _runs(runs: Sequence[Mapping[str, Any]], title: str) -> Table:
     rows = [
         [
             str(run["seed"]),
-            _count(run["best_epoch"]),
-            _count(run["epochs"]),
+            count(run["best_epoch"]),
+            count(run["epochs"]),
             _number(100 * run["valid_recall@20"], ".2f"),
             _number(run["test"]["recall"], ".2f"),
             _number(run["test"]["ndcg"], ".2f"),
             _number(run["seconds"], ",.1f"),
-            _count(run["peak_memory_mib"]),
+            count(run["peak_memory_mib"]),
             run["device"],
         ]
         for run in runs
     ]
     note = "Metrics in percent. Seconds are those of training alone; the peak is of memory on the device."
     return Table(f"Runs · {title}", [*heading, "Device"], rows, notes=[note], is_sortable=False)
-
-
-def _count(value: int) -> Value:
-    return _number(value, ",d")
 
 
 def _number(value: float, form: str) -> Value:
