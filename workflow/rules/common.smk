@@ -13,7 +13,7 @@ from snakemake.exceptions import WorkflowError
 
 from cliper import config as configuration
 from cliper.codeid import code_id
-from cliper.config import GivenFeatures, MadeFeatures, is_url
+from cliper.config import CONTENT_FREE, GivenFeatures, MadeFeatures, is_url
 from cliper.config.decides import BUILDERS, TITLES, Ranks, Study, deciding
 from cliper.errors import CliperError
 from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout
@@ -397,11 +397,21 @@ def explored_of(dataset):
 
 def reported_of(_):
     """What the page is made of, all that it shows of the run."""
-    cells = (
-        of_cells("metrics", RUN_CELLS)
-        + of_cells("history", RUN_CELLS)
-        + of_cells("run", RUN_CELLS)
+    shown_cells = BUILDERS["tabulate"](CONFIG, table="table2_fair").cells
+    cells = [
+        path
+        for kind in ("metrics", "history", "run")
+        for path in of_cells(kind, shown_cells)
+    ]
+    cells += [
+        result(kind, dataset=dataset)
+        for kind in ("train", "valid", "test")
+        for dataset in RUN.datasets
+    ]
+    trained = dict.fromkeys(
+        (c.dataset, c.arm) for c in shown_cells if c.arm != CONTENT_FREE
     )
+    cells += [result("features", dataset=dataset, arm=arm) for dataset, arm in trained]
     shown = [path for name in LAYOUT.tables for path in tables_of(name)]
     shown += [path for name in LAYOUT.figures for path in figures_of(name)]
     return shown + cells + described_of() + every("explore", "explored")
