@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cliper.codeid import code_id
-from cliper.config import Cell, GivenFeatures, MadeFeatures, is_url
+from cliper.config import CONTENT_FREE, Cell, GivenFeatures, MadeFeatures, is_url
 from cliper.config.decides import BUILDERS, Curves, Ranks, Study, deciding
 from cliper.layout import DRAWN, FILES, FORMATS, Layout, Part
 
@@ -261,8 +261,11 @@ class Line:
 
     def _reported_of(self) -> list[str]:
         """What the page is made of, all that it shows of the run."""
-        cells = self._config.run_cells
+        cells, datasets = BUILDERS["tabulate"](self._config, table="table2_fair").cells, self._config.run.datasets
         read = [path for name in ("metrics", "history", "run") for path in self._cells(name, cells)]
+        read += [path for dataset in datasets for path in self._tables(dataset, "train", "valid", "test")]
+        trained = dict.fromkeys((cell.dataset, cell.arm) for cell in cells if cell.arm != CONTENT_FREE)
+        read += [self.path("features", dataset=dataset, arm=arm) for dataset, arm in trained]
         return self.targets()[:-1] + read + self._described_of() + self._every("explore", "explored")
 
     def _described_of(self) -> list[str]:

@@ -356,6 +356,16 @@ def test_closest_items_equal_a_loop_over_all_pairs() -> None:
             assert dict(found[name][item]) == pytest.approx({other: cosines[other] for other in expected}, abs=1e-4)
 
 
+def test_items_in_one_direction_are_in_the_order_of_their_numbers() -> None:
+    """Their lengths differ, so float32 rounds their cosines to values that differ in the last bits."""
+    length = np.random.default_rng(0).uniform(0.1, 9, 40).astype(np.float32)[:, None]
+    vectors = length * np.array([1, 2, 3, 5, 7], np.float32)
+    flags = {f"{name}_is_filled": [False] * 40 for name in ("image", "text")}
+    table = pl.DataFrame({"item": np.arange(40, dtype=np.int32), "image": vectors, "text": vectors, **flags})
+    found = find_closest(table[:1], [table], 39)
+    assert [item for item, _ in found["image"][0]] == list(range(1, 40))
+
+
 def test_the_spread_is_that_of_an_items_own_ranked_views() -> None:
     missing = pl.DataFrame({"item": np.repeat(np.arange(6), 2), "view": ["title", "brand"] * 6})
     missing = missing.with_columns(is_missing=(pl.col("item") == 3) & (pl.col("view") == "title"))

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from cliper import resources
 from cliper.collect.sources.base_settings import SourceSettings
 from cliper.config import collect, models, report
-from cliper.config.features import JoinedView, View
+from cliper.config.features import BareArm, JoinedView, View
 from cliper.config.studies import Comparison, Variation, base_of
 from cliper.config.tuning import CellSettings, change, without_d
 from cliper.config.whole import CONTENT_FREE, Cell, Config, GivenFeatures, MadeFeatures, Searched, cells_of
@@ -290,7 +290,7 @@ class Explore:
     ranges: Annotated[int, HOW]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # a page is itself: its tables are kept under it
 class Page:
     """What the report shows of a run."""
 
@@ -298,9 +298,11 @@ class Page:
     titles: dict[str, str]  # dataset -> title
     backbones: dict[str, str]  # backbone -> title
     arms: dict[str, int]  # the run's -> d
+    widened: dict[str, str]  # arm of Table 2 at equal widths -> the run's arm that it is at another width, or itself
     tables: dict[str, Table1 | Table2 | Study | Trials]
     figures: dict[str, Study | Ranks | Curves]
     cells: tuple[Cell, ...]  # the run's, those of Table 2
+    meanings: dict[str, dict[str, str]]  # backbone -> setting of its cells -> what it says
     crawled: tuple[str, ...]  # datasets with images
     catalogues: dict[str, Catalogue]  # dataset -> how it was read, filtered and split
     n_splits: dict[str, int]  # dataset -> splits on which its cells are run, its own among them
@@ -592,14 +594,26 @@ def of_report(config: Config) -> Page:
         titles=_titles(config, config.run.datasets),
         backbones=_backbones(config, config.run.backbones),
         arms={arm: config.arm(arm).d for arm in config.run.arms if arm in config.arms_in_use},
+        widened={
+            same: arm for arms in config.fair_arms.values() for arm, same in zip(config.run.arms, arms, strict=True)
+        }
+        | {arm: arm for arm in config.run.arms},
         tables={table: of_tabulate(config, table=table) for table in tables_of(config)},
         figures={figure: of_plot(config, figure=figure) for figure in figures_of(config)},
         cells=tuple(config.run_cells),
+        meanings={name: _meanings(config.backbone(name)) for name in config.run.backbones},
         crawled=tuple(dataset for dataset, each in explored.items() if each.is_crawled),
         catalogues={dataset: of_catalogue(config, dataset=dataset) for dataset in explored},
         n_splits={dataset: len(config.splits_of(dataset)) for dataset in explored},
         config=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
     )
+
+
+def _meanings(backbone: Variant[BackboneSettings]) -> dict[str, str]:
+    """Each flat key of a cell's settings, and the words of its field."""
+    own = type(backbone.settings).model_fields
+    fields = {"d": BareArm.model_fields["d"], **models.Train.model_fields, **own}
+    return {name: field.description or "" for name, field in fields.items()}
 
 
 def tables_of(config: Config) -> tuple[str, ...]:

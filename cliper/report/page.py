@@ -13,17 +13,19 @@ from __future__ import annotations
 from cliper import files, log
 from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages import cost, departures, figures, items, repeat
+from cliper.report.pages import answer, cost, departures, figures, items, others, repeat
 from cliper.report.pages import run as what_was_run
 from cliper.report.pages.rendering import render
 
-SECTIONS = (what_was_run, figures, items, departures, cost, repeat)
+SECTIONS = (what_was_run, answer, figures, items, departures, others, cost, repeat)
 
 
 def run(job: decides.Page, at: At) -> None:
     """Gather the sections and write the page."""
     log.note(f"gathers {len(job.cells)} cells, {len(job.tables)} tables, {len(job.figures)} figures")
     sections = [each.section(job, at) for each in SECTIONS]
-    page = render(sections, title=f"{', '.join(job.titles.values())}: CLIPER against vanilla", headline="")
+    page = render(
+        sections, title=f"{', '.join(job.titles.values())}: CLIPER against vanilla", headline=answer.headline(job, at)
+    )
     files.write_text(at("page"), page)
     log.account(f"{len(sections)} sections, {len(page.encode()) / 1e6:.1f} MB: {at('page')}")

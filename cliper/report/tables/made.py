@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import polars as pl
@@ -27,6 +28,12 @@ class Made(NamedTuple):
     long: pl.DataFrame
     grid: Grid
     short: Grid
+
+
+@cache
+def made_for(page: decides.Page, at: At, table: str) -> Made:
+    """A table of the page's run, made once, however many sections read it."""
+    return make(page.tables[table], at)
 
 
 def read_search(at: At, dataset: str, backbone: str, arm: str) -> SearchTables:

@@ -86,7 +86,7 @@ def grid(numbers: pl.DataFrame, job: decides.Table2) -> Grid:
         for dataset, metric, k in dict.fromkeys(numbers.select("dataset", *AT).iter_rows())
     ]
     return Grid(
-        heading=["Dataset", "Metric", "K", *(_arm_title(arm) for _, arm in columns)],
+        heading=["Dataset", "Metric", "K", *(arm_title(arm) for _, arm in columns)],
         rows=rows,
         notes=tuple(notes(job)),
         signs=_signs(numbers),
@@ -100,7 +100,7 @@ def cells_grid(numbers: pl.DataFrame, job: decides.Table2) -> Grid:
     others = by_our_names(others_numbers(), job.titles, job.backbones).join(PLAIN, how="cross")
     rows: list[list[str | Entry]] = [
         [
-            *(job.titles[row["dataset"]], job.backbones[row["backbone"]], _arm_title(row["arm"])),
+            *(job.titles[row["dataset"]], job.backbones[row["backbone"]], arm_title(row["arm"])),
             metric_title(row["metric"], row["k"]),
             Entry(str(entry({**row, "gain": None}, 0))),
             "" if row["paper"] is None else f"{row['paper']:.2f}",
@@ -121,7 +121,7 @@ def short_grid(numbers: pl.DataFrame, job: decides.Table2) -> Grid:
     """One cutoff, narrow: dataset x backbone x arm, gains over the base."""
     k, entries = short_k(job.shown.cutoffs), _entries(numbers)
     rows: list[list[str | Entry]] = [
-        [job.titles[dataset], job.backbones[backbone], _arm_title(arm)]
+        [job.titles[dataset], job.backbones[backbone], arm_title(arm)]
         + [entries.get((dataset, backbone, arm, metric, k), Entry("not run")) for metric in job.shown.metrics]
         for dataset, backbone, arm in dict.fromkeys(numbers.select(CELL).iter_rows())
     ]
@@ -140,7 +140,8 @@ def _signs(numbers: pl.DataFrame) -> tuple[str, ...]:
     return (ESTABLISHED,) if numbers["established"].any() else ()
 
 
-def _arm_title(arm: str) -> str:
+def arm_title(arm: str) -> str:
+    """An arm's name in a table; none for that of backbones without features."""
     return {"cliper": "CLIPER", CONTENT_FREE: ""}.get(arm, arm)
 
 

@@ -29,7 +29,7 @@ DERIVED = {  # settings that follow from those of other jobs, where the change i
     ("encode-text", "slice_prefix"),
     *(("tabulate", key) for key in ("features", "widths", "stand_ins")),
     *(("explore", key) for key in ("arms", "encoders")),
-    *(("report", key) for key in ("arms", "tables", "figures", "catalogues", "config")),
+    *(("report", key) for key in ("arms", "widened", "tables", "figures", "catalogues", "config")),
 }
 PLACES: Mapping[str, Mapping[str, str]] = {  # stage -> first key of what decides it -> where that is in the config
     "catalogue": {"": "datasets.{dataset}"},

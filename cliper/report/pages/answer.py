@@ -1,0 +1,257 @@
+"""Does CLIPER help, by how much, how sure: the headline, gains with intervals, Table 2, the runs behind each number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from cliper.config import decides
+from cliper.layout import At
+from cliper.report.pages import cells
+from cliper.report.pages.rendering import Section, Table, Value
+from cliper.report.pages.values import compared, number, of_the_paper, p_text
+from cliper.report.pages.words import change, count, metric_name, name_of_arm, spread
+from cliper.report.tables import table2
+from cliper.report.tables.made import made_for
+from cliper.report.tables.numbers import AT, CELL, places
+from cliper.report.tables.printed import metric_title, short_k
+
+MAIN = "CLIPER"
+WAYS = (("better", 1), ("worse", -1))
+N_TICKS = 4  # intervals of the axis
+NEAR = 35  # percent of the plot's width: closer to 0, a telephone has no room for the axis' end
+SAID = ("reproduced", "within noise", "not reproduced", "impossible", "not run")  # verdicts, in a sentence's order
+
+
+class Difference(NamedTuple):
+    """An arm against its base at the metric and cutoff that the page leads with; percent.
+
+    band  how far seeds and splits alone move the gain; None: one run
+    sign  1 or -1 where it is established that the arm is better or worse, otherwise 0
+    """
+
+    dataset: str
+    backbone: str
+    arm: str
+    d: int
+    base: str
+    gain: float | None
+    low: float | None
+    high: float | None
+    band: float | None
+    p: float | None
+    sign: int
+
+
+def lead(job: decides.Table2) -> tuple[str, int]:
+    """Metric and cutoff that the page leads with."""
+    return job.shown.metrics[0], short_k(job.shown.cutoffs)
+
+
+def differences(page: decides.Page, job: decides.Table2, long: pl.DataFrame) -> list[Difference]:
+    """Every comparison of a table, in its order; names as they are shown."""
+    metric, k = lead(job)
+    rows = long.filter(metric=metric, k=k)
+    means = {tuple(row[name] for name in CELL): row["mean"] for row in rows.iter_rows(named=True)}
+    found = []
+    for row in rows.filter(pl.col("base").is_not_null() & pl.col("p").is_not_null()).iter_rows(named=True):
+        dataset, backbone, arm = (row[name] for name in CELL)
+        base = means.get((dataset, backbone, row["base"]))
+        found.append(
+            Difference(
+                job.titles[dataset],
+                job.backbones[backbone],
+                name_of_arm(page, arm),
+                job.widths[arm],
+                name_of_arm(page, row["base"]),
+                row["gain"],
+                row["gain_low"],
+                row["gain_high"],
+                100 * row["band"] / base if row["band"] is not None and base else None,
+                row["p_holm"],
+                bool(row["established"]) * (1 if row["low"] > 0 else -1),
+            )
+        )
+    return found
+
+
+def headline(job: decides.Page, at: At) -> str:
+    """The answer in a sentence, and one on the paper's numbers where it printed some of the run's cells."""
+    table = job.tables["table2_fair"]
+    assert isinstance(table, decides.Table2)
+    long = made_for(job, at, "table2_fair").long
+    return " ".join([*answers(differences(job, table, long), metric_name(*lead(table))), *of_paper(long)])
+
+
+def answers(found: Sequence[Difference], metric: str) -> Iterator[str]:
+    """Sentences on all comparisons: CLIPER's, or the first arm's, then how many of the others are established."""
+    if not found:
+        yield "This run compares no arms, so it does not say whether CLIPER helps."
+        return
+    main = MAIN if any(each.arm == MAIN for each in found) else found[0].arm
+    own, others = ([each for each in found if (each.arm == main) is is_main] for is_main in (True, False))
+    yield _answer(own, metric)
+    if others:
+        n, arms = sum(each.sign != 0 for each in others), {each.arm for each in others}
+        among = f"{count(len(others), 'difference')} of {count(len(arms), 'other arm')}"
+        yield f"Of {among}, {n or 'none'} {'is' if n == 1 else 'are'} established."
+
+
+def _answer(found: Sequence[Difference], metric: str) -> str:
+    """One arm's answer."""
+    arm, base, n = found[0].arm, found[0].base, len(found)
+    gains, ways = [each.gain for each in found if each.gain is not None], Counter(each.sign for each in found)
+    changes = f"{metric} changes by {spread(gains)}" if gains else f"{metric} has no relative change"
+    where = f"over {_places(found)} {changes}"
+    if all(each.band is None for each in found):
+        return (
+            f"With one run of each arm nothing can be established: against {base} at equal width, {where} with {arm}."
+        )
+    if not ways[1] + ways[-1]:
+        none = "the difference is not established" if n == 1 else f"none of {n} differences is established"
+        return f"At equal width, {arm} is not shown to beat {base}: {where}, and {none}."
+    parts = [_established(name, [each for each in found if each.sign == sign]) for name, sign in WAYS]
+    if not ways[1]:
+        parts.reverse()
+    rest = f"; {ways[0]} {'is' if ways[0] == 1 else 'are'} not established" if ways[0] else ""
+    return (
+        f"At equal width, in {count(n, 'comparison')} with {base} on {metric}, {arm} is established "
+        f"{' and '.join(parts)}{rest}."
+    )
+
+
+def _established(name: str, found: Sequence[Difference]) -> str:
+    """How many differences go one way, and how far."""
+    gains = [each.gain for each in found if each.gain is not None]
+    return f"{name} in {len(found) or 'none'}" + (f" ({spread(gains)})" if gains else "")
+
+
+def _places(found: Sequence[Difference]) -> str:
+    """Where arms were compared, in words."""
+    backbones, datasets, widths = ({each[place] for each in found} for place in (1, 0, 3))
+    on = found[0].dataset if len(datasets) == 1 else count(len(datasets), "dataset")
+    at = f" at {len(widths)} widths" if len(widths) > 1 else ""
+    return f"{count(len(backbones), 'backbone')} on {on}{at}"
+
+
+def of_paper(long: pl.DataFrame) -> Iterator[str]:
+    """A sentence on the paper's numbers, if it printed some of these cells."""
+    found = Counter(long["verdict"].drop_nulls())
+    if found:
+        said = [f"{found[verdict]} {verdict}" for verdict in SAID if found[verdict]]
+        yield f"Of the paper's {count(found.total(), 'number')} for these cells: {', '.join(said)}."
+
+
+def section(job: decides.Page, at: At) -> Section:
+    """Gains, tables, and a card for each cell."""
+    fair, own = (job.tables[name] for name in ("table2_fair", "table2"))
+    assert isinstance(fair, decides.Table2)
+    assert isinstance(own, decides.Table2)
+    long = made_for(job, at, "table2_fair").long
+    found = differences(job, fair, long)
+    is_one = (fair.cells, fair.comparisons) == (own.cells, own.comparisons)
+    tables = [table(job, fair, long, "Table 2, all arms at equal width")]
+    if not is_one:
+        tables.append(table(job, own, made_for(job, at, "table2").long, "Table 2, each arm at its own width"))
+    seeds, *notes = table2.notes(fair)
+    values = {
+        "metric": metric_name(*lead(fair)),
+        "bases": ", ".join(dict.fromkeys(each.base for each in found)),
+        "forest": forest(found),
+        "tables": tables,
+        "is_one": is_one,
+        "seeds": seeds,
+        "notes": notes,
+        "cells": cells.cards(job, fair, long, at),
+    }
+    return Section("answer", "Does CLIPER help?", values)
+
+
+def forest(found: Sequence[Difference]) -> dict[str, Any] | None:
+    """Rows of each dataset and axis of the plot of gains, places in percent of its width; None: nothing to show."""
+    from matplotlib.ticker import MaxNLocator
+
+    shown = [(each, each.gain) for each in found if each.gain is not None]
+    if not shown:
+        return None
+    bands = [each.band for each, _ in shown if each.band is not None]
+    ends = [end for each, _ in shown for end in (each.low, each.high) if end is not None]
+    reach = [0.0, *(gain for _, gain in shown), *ends, *bands, *(-band for band in bands)]
+    ticks = [float(tick) for tick in MaxNLocator(N_TICKS).tick_values(min(reach), max(reach))]
+    first, width = ticks[0], ticks[-1] - ticks[0]
+
+    def place(value: float) -> float:
+        return round(100 * (value - first) / width, 2)
+
+    several = {name: len({getattr(each, name) for each, _ in shown}) > 1 for name in ("arm", "d")}
+    rows = [
+        {
+            "dataset": each.dataset,
+            "label": each.backbone,
+            "more": ", ".join([each.arm] * several["arm"] + [f"d {each.d}"] * several["d"]),
+            "gain": change(gain),
+            "interval": "" if each.low is None or each.high is None else f"{change(each.low)} to {change(each.high)}",
+            "p": "" if each.p is None else p_text(each.p),
+            "sign": each.sign,
+            "at": place(gain),
+            "low": place(gain if each.low is None else each.low),
+            "high": place(gain if each.high is None else each.high),
+            "band": None if each.band is None else (place(-each.band), round(200 * each.band / width, 2)),
+        }
+        for each, gain in shown
+    ]
+    step = ticks[1] - ticks[0]
+    digits = 0 if step == round(step) else 1 if 10 * step == round(10 * step, 6) else 2
+    return {
+        "groups": [(name, list(group)) for name, group in groupby(rows, lambda row: row["dataset"])],
+        "zero": place(0),
+        "ticks": [
+            {
+                "at": place(tick),
+                "text": change(tick, digits) if tick else "0",
+                "is_inner": tick != 0 and (tick not in (ticks[0], ticks[-1]) or abs(place(tick) - place(0)) < NEAR),
+            }
+            for tick in ticks
+        ],
+        "has_band": bool(bands),
+    }
+
+
+def table(page: decides.Page, job: decides.Table2, long: pl.DataFrame, caption: str) -> Table:
+    """A row for each dataset, backbone and arm; each number leads to its runs."""
+    first = lead(job)
+    numbers = list(dict.fromkeys(long.select(AT).iter_rows()))
+    numbers.sort(key=lambda each: (each != first, each[1] != first[1]))
+    has = {name: long[name].is_not_null().any() for name in ("p", "paper")}
+    place = dict(zip(long.select(*CELL, *AT).iter_rows(), places(long, ["dataset", "backbone", *AT]), strict=True))
+    rows, several, widths = [], len(job.titles) > 1, len(set(job.widths.values())) > 1
+    for key, part in long.group_by(CELL, maintain_order=True):
+        dataset, backbone, arm = map(str, key)
+        at = {(row["metric"], row["k"]): row for row in part.iter_rows(named=True)}
+        link = cells.id_of(dataset, backbone, arm)
+        values = [number(at.get(each), place.get((*key, *each), 0), link) for each in numbers]
+        d = Value(str(job.widths.get(arm, "")), job.widths.get(arm, 0), "number")
+        rows.append(
+            [
+                *[job.titles[dataset]] * several,
+                job.backbones[backbone],
+                Value(name_of_arm(page, arm), link=link),
+                *[d] * widths,
+                values[0],
+                *(compared(at[first]) if has["p"] else ()),
+                *(of_the_paper(at[first]) if has["paper"] else ()),
+                *values[1:],
+            ]
+        )
+    heading = [
+        *["Dataset"] * several,
+        *("Backbone", "Arm", *["d"] * widths, metric_title(*first)),
+        *(["Gain", "95 % interval", "p (Holm)"] if has["p"] else ()),
+        *(["Paper", "Verdict"] if has["paper"] else ()),
+        *(metric_title(*each) for each in numbers[1:]),
+    ]
+    return Table(caption, heading, rows, labels=2 + several)

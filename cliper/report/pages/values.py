@@ -1,0 +1,51 @@
+"""Numbers as cells of the page's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cliper.report.pages.rendering import Value
+from cliper.report.pages.words import change, mean_text
+
+VERDICTS = {"reproduced": "good", "not reproduced": "bad", "impossible": "odd", "not run": "quiet"}  # their looks
+LAST = -1e9  # what is not there is sorted below all numbers
+
+
+def p_text(p: float) -> str:
+    """A p-value.
+
+    >>> p_text(0.0321), p_text(1.0), p_text(1e-5)
+    ('0.032', '1', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def number(row: Mapping[str, Any] | None, place: int = 0, link: str | None = None) -> Value:
+    """A mean that leads to its runs; place 1 is the best of its group, 2 the second."""
+    mean = None if row is None else row["mean"]
+    if row is None or mean is None:
+        return Value("not run", LAST, "quiet")
+    look = {1: "number best", 2: "number second"}.get(place, "number")
+    return Value(mean_text(mean, row["sd"]), mean, look, link)
+
+
+def compared(row: Mapping[str, Any]) -> list[Value]:
+    """Gain, interval and p of a number."""
+    if row["gain"] is None:
+        return [Value("", LAST, "number")] * 3
+    look = f"number {'good' if row['low'] > 0 else 'bad'}" if row["established"] else "number"
+    low, high = row["gain_low"], row["gain_high"]
+    return [
+        Value(change(row["gain"]) + " †" * bool(row["established"]), row["gain"], look),
+        Value("", LAST, "number") if low is None else Value(f"{change(low)} to {change(high)}", low, "number"),
+        Value(p_text(row["p_holm"]), row["p_holm"], "number"),
+    ]
+
+
+def of_the_paper(row: Mapping[str, Any]) -> list[Value]:
+    """What the paper printed, and what our runs say of it."""
+    if row["paper"] is None:
+        return [Value("", LAST, "number"), Value("")]
+    verdict = row["verdict"]
+    return [Value(f"{row['paper']:.2f}", row["paper"], "number"), Value(verdict, kind=VERDICTS.get(verdict, ""))]
