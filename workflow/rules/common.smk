@@ -83,8 +83,22 @@ SHOWN = TITLES | {name: study.title for name, study in CONFIG.studies_of_run.ite
 
 
 # The stages read the merged config from here. It is no rule's input: its time stamp would re-run everything.
-onstart:
+def write_config():
     configuration.write(config, Path(RESOLVED))
+
+
+# Snakemake runs no `onstart` of a module. And the machine of a job may have no folder in common with this one.
+needs_config = (
+    not workflow.modifier.is_main_snakefile()
+    if workflow.is_main_process
+    else not Path(RESOLVED).is_file()
+)
+if needs_config and not workflow.output_settings.dryrun:
+    write_config()
+
+
+onstart:
+    write_config()
 
 
 def outputs(stage):
