@@ -146,8 +146,8 @@ def test_every_job_leaves_a_log_with_what_it_reads_and_its_account(demo: Path) -
 
 def test_status_counts_the_jobs_that_snakemake_ran(demo: Path) -> None:
     shown = call(demo, SNAKEMAKE[0], "-m", "cliper", "status", "--config", "config.yaml", *DEMO[1:]).stdout
-    n_jobs, n_figures = len(results(demo, "*/logs/**/*.log")), 4  # figures are no part of all_tables
-    assert shown.startswith(f"demo: {n_jobs} of {n_jobs + n_figures} jobs are done\n")
+    n_jobs, n_others = len(results(demo, "*/logs/**/*.log")), 6  # four figures, explore, report: no part of all_tables
+    assert shown.startswith(f"demo: {n_jobs} of {n_jobs + n_others} jobs are done\n")
 
 
 @pytest.fixture(scope="module")

@@ -318,6 +318,7 @@ TITLES = {  # of tables and figures that belong to no study
     "popularity": "Popular and rare items",
     "curves": "Training",
 }
+POLICIES = ("vectors", "missing_field", "missing_image")  # of MadeFeatures
 FIGURES = ("fig5", "popularity", "curves")  # those that belong to no study
 
 
@@ -578,13 +579,18 @@ def of_explore(config: Config, *, dataset: str) -> Explore:
     return Explore(
         title=_titles(config, [dataset])[dataset],
         explore=config.explore,
-        arms=arms,
+        arms={arm: _without_policies(each) for arm, each in arms.items()},
         encoders={name: config.encoder(name) for name in dict.fromkeys(each.text for each in made)},
         cells=tuple(cell for cell in config.run_cells if cell.dataset == dataset and cell.seed == first),
         mask_valid=config.evaluate.mask_valid,
         is_crawled=any(each.image for each in made),
         ranges=config.encode.ranges,
     )
+
+
+def _without_policies(made: MadeFeatures | GivenFeatures) -> MadeFeatures | GivenFeatures:
+    """What says how features were made, without what only the features themselves show."""
+    return replace(made, **dict.fromkeys(POLICIES, "")) if isinstance(made, MadeFeatures) else made
 
 
 def of_report(config: Config) -> Page:
