@@ -318,7 +318,6 @@ TITLES = {  # of tables and figures that belong to no study
     "popularity": "Popular and rare items",
     "curves": "Training",
 }
-POLICIES = ("vectors", "missing_field", "missing_image")  # of MadeFeatures
 FIGURES = ("fig5", "popularity", "curves")  # those that belong to no study
 
 
@@ -590,7 +589,7 @@ def of_explore(config: Config, *, dataset: str) -> Explore:
 
 def _without_policies(made: MadeFeatures | GivenFeatures) -> MadeFeatures | GivenFeatures:
     """What says how features were made, without what only the features themselves show."""
-    return replace(made, **dict.fromkeys(POLICIES, "")) if isinstance(made, MadeFeatures) else made
+    return replace(made, vectors="", missing_field="", missing_image="") if isinstance(made, MadeFeatures) else made
 
 
 def of_report(config: Config) -> Page:
