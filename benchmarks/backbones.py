@@ -54,9 +54,9 @@ from cliper.arrays import Ints
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base import Backbone, Given, Interactions, ItemFeatures, ItemNeighbours, Triples
 from cliper.models.maths.metrics import METRICS, hits_by_user
-from cliper.models.maths.nearest import Neighbours, nearest_items, sharing_users
+from cliper.models.maths.nearest import nearest_items, sharing_users
 from cliper.models.maths.sampling import sample_triples
-from cliper.models.maths.tables import neighbours_from_table, neighbours_to_table
+from cliper.models.maths.tables import Neighbours, neighbours_from_table, neighbours_to_table
 from cliper.models.training.fitting import rank
 from cliper.variants import load_class
 

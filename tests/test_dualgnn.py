@@ -11,7 +11,7 @@ from torch.nn.functional import leaky_relu, normalize
 from toy_backbones import BATCH, BEHAVIOURS, TOY, build, toy_features
 
 from cliper.models.backbones.dualgnn import Dualgnn, WeightedNeighbours, repeat_neighbours
-from cliper.models.maths.nearest import Neighbours
+from cliper.models.maths.tables import Neighbours
 
 # Users 0 and 1 share one item; user 0 shares two with user 2 by a made-up count, so that weights differ.
 USERS = Neighbours(np.array([[2, 1], [0, -1], [0, -1]]), np.array([[2, 1], [1, 0], [2, 0]], dtype=np.float32))

@@ -177,6 +177,11 @@ def test_planning_a_run_loads_nothing_that_computes(module: str) -> None:
     assert modules_loaded_by(module) == set()
 
 
+def test_measuring_a_cell_loads_neither_torch_nor_scipy() -> None:
+    """It is done for every cell, and they take longer to load than it does."""
+    assert not modules_loaded_by("cliper.models.evaluate") & {"torch", "scipy"}
+
+
 def test_what_computes_would_be_seen() -> None:
     assert {"numpy", "torch"} <= modules_loaded_by("cliper.models.maths.losses")
 

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cliper.models.maths.nearest import Neighbours
-from cliper.models.maths.ranking import Ranking
 from cliper.models.maths.tables import (
+    Neighbours,
+    Ranking,
     neighbours_from_table,
     neighbours_to_table,
     ranked_items_from_table,

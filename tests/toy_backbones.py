@@ -11,7 +11,8 @@ import toy
 from cliper.models.backbones import BACKBONES
 from cliper.models.backbones.base import Given, Interactions, ItemFeatures, ItemNeighbours, Triples
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.models.maths.nearest import Neighbours, nearest_items, sharing_users
+from cliper.models.maths.nearest import nearest_items, sharing_users
+from cliper.models.maths.tables import Neighbours
 from cliper.variants import load_class
 
 torch.set_num_threads(1)  # on toy tensors, threads only wait for each other

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from cliper.arrays import Bools, Ints, Vectors
 from cliper.errors import ConfigError
 from cliper.models.backbones.base_settings import BackboneSettings
-from cliper.models.maths.nearest import Neighbours
 from cliper.models.maths.ranking import dot_products
+from cliper.models.maths.tables import Neighbours
 
 T = TypeVar("T")
 

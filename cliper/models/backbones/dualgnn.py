@@ -19,8 +19,8 @@ from cliper.models.backbones.base import Backbone, Given, LastForward, Triples
 from cliper.models.backbones.dualgnn_settings import DualgnnSettings
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.maths.losses import bpr
-from cliper.models.maths.nearest import Neighbours
 from cliper.models.maths.sparse import interaction_graph, sum_layers
+from cliper.models.maths.tables import Neighbours
 
 MMREC_D, MMREC_LAYERS = 64, 2  # whatever the config says
 

@@ -18,9 +18,9 @@ from cliper.models.backbones.base import Backbone, Given, ItemNeighbours, Triple
 from cliper.models.backbones.freedom_settings import FreedomSettings
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.maths.losses import bpr
-from cliper.models.maths.nearest import Neighbours
 from cliper.models.maths.sampling import sample_edges
 from cliper.models.maths.sparse import DEGREE_FLOOR, Edges, SparseMatrix, edge_weights, interaction_graph, propagate
+from cliper.models.maths.tables import Neighbours
 
 
 class Freedom(Backbone):

@@ -27,8 +27,9 @@ from cliper.models.backbones.base import Backbone, Given, Triples, batch_rows, x
 from cliper.models.backbones.lattice_settings import LatticeSettings
 from cliper.models.backbones.rows import FeatureRows, linear
 from cliper.models.maths.losses import bpr, half_squared_norm
-from cliper.models.maths.nearest import Neighbours, nearest_rows
+from cliper.models.maths.nearest import nearest_rows
 from cliper.models.maths.sparse import Edges, LayerSum, SparseMatrix
+from cliper.models.maths.tables import Neighbours
 
 
 class ItemGraph(NamedTuple):

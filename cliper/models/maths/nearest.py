@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -13,15 +12,9 @@ import torch.nn.functional as F  # noqa: N812 (torch's own name for it)
 from torch import Tensor
 
 from cliper import log
-from cliper.arrays import Bools, Ints, Scores, Vectors, bring_near_one
+from cliper.arrays import Bools, Ints, Vectors, bring_near_one
 from cliper.models.maths.ranking import BLOCK, top_k
-
-
-class Neighbours(NamedTuple):
-    """The closest rows of each row, closest first; -1 where a list ends early."""
-
-    nearest: Ints  # (n, k)
-    closeness: Scores  # (n, k) how close: a cosine or a count
+from cliper.models.maths.tables import Neighbours
 
 
 @torch.no_grad()

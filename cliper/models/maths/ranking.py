@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cliper.arrays import Ints, Scores
+from cliper.arrays import Ints
+from cliper.models.maths.tables import Ranking
 
 BLOCK = 2**22  # scores at a time at most, 16 MiB as float32
 GROUP = 32  # columns at most that share one maximum
 NO_ITEMS: Ints = np.empty(0, dtype=np.int64)
-
-
-class Ranking(NamedTuple):
-    """Best items of every user, best first; -1 where a user has no item left."""
-
-    items: Ints  # (U, K)
-    scores: Scores  # (U, K); -inf where there is no item
 
 
 def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -5,12 +5,26 @@ Matrices have a row for each user or item and end a list early with -1. Tables h
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 
-from cliper.arrays import Ints
-from cliper.models.maths.nearest import Neighbours
-from cliper.models.maths.ranking import Ranking
+from cliper.arrays import Ints, Scores
+
+
+class Neighbours(NamedTuple):
+    """The closest rows of each row, closest first; -1 where a list ends early."""
+
+    nearest: Ints  # (n, k)
+    closeness: Scores  # (n, k) how close: a cosine or a count
+
+
+class Ranking(NamedTuple):
+    """Best items of every user, best first; -1 where a user has no item left."""
+
+    items: Ints  # (U, K)
+    scores: Scores  # (U, K); -inf where there is no item
 
 
 def neighbours_to_table(neighbours: Neighbours, row: str, value: str) -> pl.DataFrame:

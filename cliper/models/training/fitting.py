@@ -25,8 +25,9 @@ from cliper.errors import TrainingError
 from cliper.models.backbones.base import Backbone, Interactions, Triples
 from cliper.models.maths import metrics
 from cliper.models.maths.losses import L2_TERMS
-from cliper.models.maths.ranking import NO_ITEMS, Ranking, rank_items
+from cliper.models.maths.ranking import NO_ITEMS, rank_items
 from cliper.models.maths.sampling import sample_triples
+from cliper.models.maths.tables import Ranking
 from cliper.models.training.checkpoint import Checkpoint
 
 VALIDATION_K = 20  # paper, appendix A: early stopping by Recall@20

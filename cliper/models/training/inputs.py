@@ -17,9 +17,8 @@ from cliper.config import decides
 from cliper.errors import DataError, FeatureError
 from cliper.layout import At
 from cliper.models.backbones.base import Given, Interactions, ItemFeatures, ItemNeighbours
-from cliper.models.maths.nearest import Neighbours
 from cliper.models.maths.ranking import NO_ITEMS
-from cliper.models.maths.tables import neighbours_from_table
+from cliper.models.maths.tables import Neighbours, neighbours_from_table
 
 
 def read_interactions(at: At) -> tuple[Interactions, pl.DataFrame]:
