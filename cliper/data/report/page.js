@@ -32,9 +32,9 @@
   };
   addEventListener("hashchange", open);
   open();
-  let closed = [];
+  let closed = []; // on paper all is open but what is a page of its own: the runs of each number, the whole config
   addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
+    closed = [...document.querySelectorAll("main details:not([open], .cell, .cell *, #repeat *)")];
     for (const each of closed) each.open = true;
   });
   addEventListener("afterprint", () => { for (const each of closed) each.open = false; });
