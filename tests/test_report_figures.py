@@ -191,19 +191,21 @@ def test_every_fact_of_the_file_is_looked_at() -> None:
     assert {row.fact for row in departures.known()} == looked_at - {"control"}  # no departure: a study's alone
 
 
-def long_of(job: decides.Study, at: At) -> Made:
+def long_of(job: decides.Page, at: At, table: str) -> Made:
     """A study's table in which every comparison gains 2 %."""
     del at
+    study = job.tables[table]
+    assert isinstance(study, decides.Study)
     rows = [
         {"group": "Shop", "variation": f"not {each.base}", "established": True, **each._asdict()}
         | {"metric": "recall", "k": 20, "mean": 10.0, "gain": 2.0, "gain_low": 1.0, "gain_high": 3.0, "p_holm": 0.01}
-        for each in job.comparisons
+        for each in study.comparisons
     ]
     return Made(pl.DataFrame(rows), None, None)  # type: ignore[arg-type]
 
 
 def test_a_departure_costs_what_the_study_of_it_alone_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(departures, "make", long_of)
+    monkeypatch.setattr(departures, "made_for", long_of)
     base = {"title": "Q", "arm": "cliper", "datasets": ["shop"], "backbones": ["freedom"]}
     studies = {
         "fig2": None,

@@ -14,11 +14,11 @@ from cliper.layout import At
 from cliper.report.pages import cells
 from cliper.report.pages.rendering import Section, Table, Value
 from cliper.report.pages.values import compared, number, of_the_paper, p_text
-from cliper.report.pages.words import change, count, metric_name, name_of_arm, spread
+from cliper.report.pages.words import change, counted, interval, lead, metric_name, name_of_arm, spread
 from cliper.report.tables import table2
 from cliper.report.tables.made import made_for
 from cliper.report.tables.numbers import AT, CELL, places
-from cliper.report.tables.printed import metric_title, short_k
+from cliper.report.tables.printed import metric_title
 
 MAIN = "CLIPER"
 WAYS = (("better", 1), ("worse", -1))
@@ -45,11 +45,6 @@ class Difference(NamedTuple):
     band: float | None
     p: float | None
     sign: int
-
-
-def lead(job: decides.Table2) -> tuple[str, int]:
-    """Metric and cutoff that the page leads with."""
-    return job.shown.metrics[0], short_k(job.shown.cutoffs)
 
 
 def differences(page: decides.Page, job: decides.Table2, long: pl.DataFrame) -> list[Difference]:
@@ -97,7 +92,7 @@ def answers(found: Sequence[Difference], metric: str) -> Iterator[str]:
     yield _answer(own, metric)
     if others:
         n, arms = sum(each.sign != 0 for each in others), {each.arm for each in others}
-        among = f"{count(len(others), 'difference')} of {count(len(arms), 'other arm')}"
+        among = f"{counted(len(others), 'difference')} of {counted(len(arms), 'other arm')}"
         yield f"Of {among}, {n or 'none'} {'is' if n == 1 else 'are'} established."
 
 
@@ -119,7 +114,7 @@ def _answer(found: Sequence[Difference], metric: str) -> str:
         parts.reverse()
     rest = f"; {ways[0]} {'is' if ways[0] == 1 else 'are'} not established" if ways[0] else ""
     return (
-        f"At equal width, in {count(n, 'comparison')} with {base} on {metric}, {arm} is established "
+        f"At equal width, in {counted(n, 'comparison')} with {base} on {metric}, {arm} is established "
         f"{' and '.join(parts)}{rest}."
     )
 
@@ -133,9 +128,9 @@ def _established(name: str, found: Sequence[Difference]) -> str:
 def _places(found: Sequence[Difference]) -> str:
     """Where arms were compared, in words."""
     backbones, datasets, widths = ({each[place] for each in found} for place in (1, 0, 3))
-    on = found[0].dataset if len(datasets) == 1 else count(len(datasets), "dataset")
+    on = found[0].dataset if len(datasets) == 1 else counted(len(datasets), "dataset")
     at = f" at {len(widths)} widths" if len(widths) > 1 else ""
-    return f"{count(len(backbones), 'backbone')} on {on}{at}"
+    return f"{counted(len(backbones), 'backbone')} on {on}{at}"
 
 
 def of_paper(long: pl.DataFrame) -> Iterator[str]:
@@ -143,7 +138,7 @@ def of_paper(long: pl.DataFrame) -> Iterator[str]:
     found = Counter(long["verdict"].drop_nulls())
     if found:
         said = [f"{found[verdict]} {verdict}" for verdict in SAID if found[verdict]]
-        yield f"Of the paper's {count(found.total(), 'number')} for these cells: {', '.join(said)}."
+        yield f"Of the paper's {counted(found.total(), 'number')} for these cells: {', '.join(said)}."
 
 
 def section(job: decides.Page, at: At) -> Section:
@@ -194,7 +189,7 @@ def forest(found: Sequence[Difference]) -> dict[str, Any] | None:
             "label": each.backbone,
             "more": ", ".join([each.arm] * several["arm"] + [f"d {each.d}"] * several["d"]),
             "gain": change(gain),
-            "interval": "" if each.low is None or each.high is None else f"{change(each.low)} to {change(each.high)}",
+            "interval": "" if each.low is None or each.high is None else interval(each.low, each.high),
             "p": "" if each.p is None else p_text(each.p),
             "sign": each.sign,
             "at": place(gain),

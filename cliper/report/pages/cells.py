@@ -14,9 +14,8 @@ from cliper.errors import DataError
 from cliper.layout import At
 from cliper.report.pages.rendering import Table, Value, count
 from cliper.report.pages.values import compared, number, of_the_paper
-from cliper.report.pages.words import mean_text, metric_name, name_of_arm
+from cliper.report.pages.words import lead, mean_text, metric_name, name_of_arm
 from cliper.report.tables.numbers import CELL
-from cliper.report.tables.printed import short_k
 
 SPLITS = ("train", "valid", "test")
 K = 20  # training stops by validation Recall@20, so every run has it
@@ -100,7 +99,7 @@ def _require_one_config(runs: Sequence[Mapping[str, Any]]) -> None:
 
 def _main(rows: Sequence[Mapping[str, Any]], job: decides.Table2) -> str:
     """The number that a closed card shows."""
-    metric, k = job.shown.metrics[0], short_k(job.shown.cutoffs)
+    metric, k = lead(job)
     row = next(row for row in rows if (row["metric"], row["k"]) == (metric, k))
     return f"{metric_name(metric, k)} {mean_text(row['mean'], row['sd'])}"
 

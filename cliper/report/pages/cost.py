@@ -9,10 +9,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cliper.config import CONTENT_FREE, decides
+from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages.inputs import arm_title, read_runs
+from cliper.report.pages.inputs import read_runs
 from cliper.report.pages.rendering import Section, Table, Value, count
+from cliper.report.pages.words import arm_title, plural
 from cliper.stages import STAGES
 
 MEASURES = ("s", "cpu_time", "max_rss", "io_in", "io_out")  # of Snakemake: seconds, and MB of 2**20 bytes
@@ -95,7 +96,7 @@ def sums(records: Sequence[tuple[str, Record | None]]) -> list[tuple[str, str]]:
         (peak(found), size, "peak memory of one job"),
     ]
     return [
-        (f"{len(found):,}", "job" if len(found) == 1 else "jobs"),
+        (f"{len(found):,}", plural("job", len(found))),
         *((show(value), what) for value, show, what in named if value is not None),
     ]
 
@@ -143,7 +144,7 @@ def training_table(runs: Sequence[Mapping[str, Any]], job: decides.Page) -> Tabl
             [
                 job.titles[dataset],
                 job.backbones[backbone],
-                "no features" if arm == CONTENT_FREE else arm_title(arm),
+                arm_title(arm),
                 count(group[0]["config"]["d"]),
                 count(group[0]["n_parameters"]),
                 count(len(group)),

@@ -14,8 +14,9 @@ from cliper import resources
 from cliper.config import decides
 from cliper.layout import At
 from cliper.report.pages.rendering import Section, Table, Value
-from cliper.report.tables.made import make
-from cliper.report.tables.printed import metric_title, short_k
+from cliper.report.pages.words import change, lead, signed
+from cliper.report.tables.made import made_for
+from cliper.report.tables.printed import metric_title
 
 BASE = "base_"  # leads facts of the run's first arm, with which the others are compared
 FOLLOWS = {"encoder": {"context"}, "fusion": {"temperature"}}  # a change of the one may change the other
@@ -156,8 +157,8 @@ def measures(job: decides.Page, at: At) -> list[Measure]:
     found = []
     for study in job.tables.values():
         if isinstance(study, decides.Study):
-            at_one = {"metric": study.shown.metrics[0], "k": short_k(study.shown.cutoffs)}
-            compared = make(study, at).long.filter(**at_one).drop_nulls("established")
+            metric, k = lead(study)
+            compared = made_for(job, at, study.name).long.filter(metric=metric, k=k).drop_nulls("established")
             found += [Measure(study, _differences(row, study, first, config), row) for row in compared.to_dicts()]
     return found
 
@@ -230,22 +231,13 @@ def _cost(found: Sequence[Measure]) -> Value:
 
 def _sentence(found: Measure) -> str:
     row = found.results
-    interval = f" ({_interval(row)})" if row["gain_low"] is not None else ""
+    between = f" ({_interval(row)})" if row["gain_low"] is not None else ""
     established = "established" if row["established"] else "not established"
-    return f"{row['group']}: {row['variation']} against {row['base']} {signed(row['gain'])} %{interval}, {established}"
+    return f"{row['group']}: {row['variation']} against {row['base']} {change(row['gain'])}{between}, {established}"
 
 
 def _interval(row: Mapping[str, Any]) -> str:
     return f"{signed(row['gain_low'])} to {signed(row['gain_high'])}"
-
-
-def signed(number: float | None) -> str:
-    """A number with its sign.
-
-    >>> signed(3.25), signed(-0.04), signed(None)
-    ('+3.2', '−0.0', '–')
-    """
-    return "–" if number is None else f"{number:+.1f}".replace("-", "−")
 
 
 def _worth(found: Sequence[Measure]) -> Table:

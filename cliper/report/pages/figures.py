@@ -15,9 +15,9 @@ from cliper.errors import DataError
 from cliper.layout import At
 from cliper.report.pages.rendering import Section, Table, Value, of_grid
 from cliper.report.pages.svg import Drawing, read_drawing
+from cliper.report.pages.words import lead, metric_name
 from cliper.report.tables.grid import Grid
-from cliper.report.tables.made import make
-from cliper.report.tables.printed import short_k
+from cliper.report.tables.made import made_for
 
 FORMATS = ("svg", "pdf", "png", "csv")  # that each figure lies in
 OF_PAPER = {  # names of studies in config.yaml, and of a figure -> what of the paper they answer
@@ -108,18 +108,19 @@ class Shown(NamedTuple):
 
 def section(job: decides.Page, at: At) -> Section:
     """All figures, and the searches' trials, if there are any."""
-    figures = [_show(name, of, at) for name, of in job.figures.items()]
-    trials = job.tables.get("search")
-    searches = of_grid(make(trials, at).grid, "All trials of all searches") if trials else None
+    figures = [_show(name, job, at) for name in job.figures]
+    is_searched = "search" in job.tables
+    searches = of_grid(made_for(job, at, "search").grid, "All trials of all searches") if is_searched else None
     return Section("figures", "Figures", {"figures": figures, "searches": searches})
 
 
-def _show(name: str, of: decides.Study | decides.Ranks | decides.Curves, at: At) -> Shown:
+def _show(name: str, job: decides.Page, at: At) -> Shown:
+    of = job.figures[name]
     title = of.title if isinstance(of, decides.Study) else decides.TITLES[name]
     drawing = read_drawing(at("figure", figure=name, format="svg"), name, label=title)
     numbers = read_numbers(at("figure", figure=name, format="csv"), name, of)
     if isinstance(of, decides.Study):
-        made = make(of, at)
+        made = made_for(job, at, name)
         says, table = _says_of_study(of, made.long), _study_table(made.grid, of.title)
     else:
         says, table = SAYS[name](numbers, of.titles), None
@@ -184,15 +185,15 @@ def _study_table(grid: Grid, title: str) -> Table:
 
 def _says_of_study(job: decides.Study, long: pl.DataFrame) -> list[str]:
     """What is drawn, and how many of the differences hold."""
-    metric, k = job.shown.metrics[0], short_k(job.shown.cutoffs)
+    metric, k = lead(job)
     compared = long.filter(metric=metric, k=k).drop_nulls("established")
     bases = ", ".join(dict.fromkeys(compared["base"]))
     says = ["Each variation differs in one thing from the base; the bars are standard deviations over seeds."]
     if compared.height:
         n = int(compared["established"].sum())
         says.append(
-            f"{metric.capitalize() if metric == 'recall' else metric.upper()}@{k}: {n or 'none'} of "
-            f"{compared.height} differences from {bases} {'is' if n in (0, 1) else 'are'} established."
+            f"{metric_name(metric, k)}: {n or 'none'} of {compared.height} differences from "
+            f"{bases} {'is' if n in (0, 1) else 'are'} established."
         )
     return says
 

@@ -30,8 +30,3 @@ def read_weights(job: decides.Page, at: At) -> dict[str, dict[str, Any]]:
     made = [each for arm in features_of(job).values() for each in arm.values() if isinstance(each, MadeFeatures)]
     names = dict.fromkeys(name for each in made for name in each.encoders)
     return {name: files.read_json(at("weights", encoder=name), made_by=f"weights --encoder {name}") for name in names}
-
-
-def arm_title(arm: str) -> str:
-    """An arm as the tables name it."""
-    return {"cliper": "CLIPER"}.get(arm, arm)

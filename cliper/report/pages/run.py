@@ -12,8 +12,9 @@ from cliper import files
 from cliper.config import CONTENT_FREE, GivenFeatures, MadeFeatures, decides
 from cliper.layout import At
 from cliper.report.pages import datacard
-from cliper.report.pages.inputs import arm_title, features_of, read_weights
+from cliper.report.pages.inputs import features_of, read_weights
 from cliper.report.pages.rendering import Section
+from cliper.report.pages.words import arm_title, plural
 
 FUSIONS = {  # of several views
     "sa": "The closer a text lies to the picture, the more it weighs (τ = {temperature:g}); their weighed sum is used.",
@@ -53,16 +54,12 @@ def totals(job: decides.Page) -> list[tuple[str, str, str]]:
     """The run in numbers: number, what it counts, which."""
     n_seeds, n_splits = len({cell.seed for cell in job.cells}), max(job.n_splits.values())
     return [
-        (f"{len(job.titles)}", _plural("dataset", len(job.titles)), ", ".join(job.titles.values())),
-        (f"{len(job.arms)}", _plural("arm", len(job.arms)), ", ".join(map(arm_title, job.arms))),
-        (f"{len(job.backbones)}", _plural("backbone", len(job.backbones)), ", ".join(job.backbones.values())),
-        (f"{n_seeds}", _plural("seed", n_seeds), f"on {n_splits} splits" if n_splits > 1 else "on one split"),
-        (f"{len(job.cells)}", _plural("training run", len(job.cells)), "dataset × backbone × arm × seed"),
+        (f"{len(job.titles)}", plural("dataset", len(job.titles)), ", ".join(job.titles.values())),
+        (f"{len(job.arms)}", plural("arm", len(job.arms)), ", ".join(map(arm_title, job.arms))),
+        (f"{len(job.backbones)}", plural("backbone", len(job.backbones)), ", ".join(job.backbones.values())),
+        (f"{n_seeds}", plural("seed", n_seeds), f"on {n_splits} splits" if n_splits > 1 else "on one split"),
+        (f"{len(job.cells)}", plural("training run", len(job.cells)), "dataset × backbone × arm × seed"),
     ]
-
-
-def _plural(word: str, n: int) -> str:
-    return word if n == 1 else f"{word}s"
 
 
 def arm_card(

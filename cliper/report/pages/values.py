@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cliper.report.pages.rendering import Value
-from cliper.report.pages.words import change, mean_text
+from cliper.report.pages.words import change, interval, mean_text
 
 VERDICTS = {"reproduced": "good", "not reproduced": "bad", "impossible": "odd", "not run": "quiet"}  # their looks
 LAST = -1e9  # what is not there is sorted below all numbers
@@ -38,7 +38,7 @@ def compared(row: Mapping[str, Any]) -> list[Value]:
     low, high = row["gain_low"], row["gain_high"]
     return [
         Value(change(row["gain"]) + " †" * bool(row["established"]), row["gain"], look),
-        Value("", LAST, "number") if low is None else Value(f"{change(low)} to {change(high)}", low, "number"),
+        Value("", LAST, "number") if low is None else Value(interval(low, high), low, "number"),
         Value(p_text(row["p_holm"]), row["p_holm"], "number"),
     ]
 

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from cliper.config import CONTENT_FREE, decides
-from cliper.report.tables.table2 import arm_title
+from cliper.config import decides
+from cliper.report.tables import table2
+from cliper.report.tables.printed import short_k
 
 METRICS = {"recall": "Recall", "ndcg": "NDCG", "precision": "Precision", "map": "MAP"}
 
 
-def change(percent: float, digits: int = 1) -> str:
+def signed(number: float | None, digits: int = 1) -> str:
+    """A number with its sign.
+
+    >>> signed(3.25), signed(-0.04), signed(None)
+    ('+3.2', '−0.0', '–')
+    """
+    return "–" if number is None else f"{number:+.{digits}f}".replace("-", "−")
+
+
+def change(percent: float | None, digits: int = 1) -> str:
     """A change with its sign.
 
     >>> change(-4.23), change(0.04)
     ('−4.2 %', '+0.0 %')
     """
-    return f"{percent:+.{digits}f} %".replace("-", "−")
+    return f"{signed(percent, digits)} %"
+
+
+def interval(low: float, high: float) -> str:
+    """The interval of a change.
+
+    >>> interval(-4.23, 0.04)
+    '−4.2 % to +0.0 %'
+    """
+    return f"{change(low)} to {change(high)}"
 
 
 def spread(values: list[float]) -> str:
@@ -26,13 +45,27 @@ def spread(values: list[float]) -> str:
     return " to ".join(dict.fromkeys((change(min(values)), change(max(values)))))
 
 
-def count(n: int, name: str) -> str:
+def plural(name: str, n: int) -> str:
+    """The name of one thing or of several.
+
+    >>> plural("seed", 1), plural("seed", 0)
+    ('seed', 'seeds')
+    """
+    return f"{name}{'s' * (n != 1)}"
+
+
+def counted(n: int, name: str) -> str:
     """A number of things.
 
-    >>> count(1, "seed"), count(2, "seed")
-    ('1 seed', '2 seeds')
+    >>> counted(1, "seed"), counted(1234, "seed")
+    ('1 seed', '1,234 seeds')
     """
-    return f"{n} {name}{'s' * (n != 1)}"
+    return f"{n:,} {plural(name, n)}"
+
+
+def lead(job: decides.Table2 | decides.Study) -> tuple[str, int]:
+    """Metric and cutoff that the page leads with."""
+    return job.shown.metrics[0], short_k(job.shown.cutoffs)
 
 
 def metric_name(metric: str, k: int) -> str:
@@ -51,6 +84,15 @@ def mean_text(mean: float | None, sd: float | None) -> str:
     return f"{mean:.2f}" + ("" if sd is None else f" ± {sd:.2f}")
 
 
+def arm_title(arm: str) -> str:
+    """An arm as the page names it.
+
+    >>> arm_title("cliper"), arm_title("vanilla"), arm_title("content_free")
+    ('CLIPER', 'vanilla', 'no features')
+    """
+    return table2.arm_title(arm) or "no features"
+
+
 def name_of_arm(page: decides.Page, arm: str) -> str:
     """The name of an arm, one for all its widths."""
-    return "no features" if arm == CONTENT_FREE else arm_title(page.widened[arm])
+    return arm_title(page.widened.get(arm, arm))
