@@ -12,6 +12,7 @@ import polars as pl
 from cliper.config import decides
 from cliper.layout import At
 from cliper.report.pages import cells
+from cliper.report.pages.inputs import table2_of
 from cliper.report.pages.rendering import Section, Table, Value
 from cliper.report.pages.values import compared, number, of_the_paper, p_text
 from cliper.report.pages.words import change, counted, interval, lead, metric_name, name_of_arm, spread
@@ -76,8 +77,7 @@ def differences(page: decides.Page, job: decides.Table2, long: pl.DataFrame) -> 
 
 def headline(job: decides.Page, at: At) -> str:
     """The answer in a sentence, and one on the paper's numbers where it printed some of the run's cells."""
-    table = job.tables["table2_fair"]
-    assert isinstance(table, decides.Table2)
+    table = table2_of(job, "table2_fair")
     long = made_for(job, at, "table2_fair").long
     return " ".join([*answers(differences(job, table, long), metric_name(*lead(table))), *of_paper(long)])
 
@@ -143,9 +143,7 @@ def of_paper(long: pl.DataFrame) -> Iterator[str]:
 
 def section(job: decides.Page, at: At) -> Section:
     """Gains, tables, and a card for each cell."""
-    fair, own = (job.tables[name] for name in ("table2_fair", "table2"))
-    assert isinstance(fair, decides.Table2)
-    assert isinstance(own, decides.Table2)
+    fair, own = table2_of(job, "table2_fair"), table2_of(job)
     long = made_for(job, at, "table2_fair").long
     found = differences(job, fair, long)
     is_one = (fair.cells, fair.comparisons) == (own.cells, own.comparisons)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages.inputs import read_runs
+from cliper.report.pages.inputs import read_run
 from cliper.report.pages.rendering import Section, Table, Value, count
 from cliper.report.pages.words import arm_title, plural
 from cliper.stages import STAGES
@@ -23,7 +23,7 @@ Record = Mapping[str, float]
 def section(job: decides.Page, at: At) -> Section:
     """The sums, a table by stage, a table of training."""
     records = [(part.stage, read_record(path)) for part, path in at.records() if part.stage != "report"]
-    runs = read_runs(job, at)
+    runs = [read_run(cell, at) for cell in job.cells]
     values = {
         "totals": sums(records),
         "n_without": sum(record is None for _, record in records),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from cliper import resources
 from cliper.config import decides
 from cliper.layout import At
+from cliper.report.pages.inputs import table2_of
 from cliper.report.pages.rendering import Section, Table, Value
 from cliper.report.pages.words import change, lead, signed
 from cliper.report.tables.made import made_for
@@ -210,10 +211,8 @@ def section(job: decides.Page, at: At) -> Section:
         else:
             silent.append([row.what, *ends])
     ends_heading = ("This run", "Why", "What it costs")
-    table2 = job.tables["table2"]
-    assert isinstance(table2, decides.Table2)
     values = {
-        "stand_ins": table2.stand_ins,
+        "stand_ins": table2_of(job).stand_ins,
         "otherwise": Table("Where the paper says otherwise", ["What", "The paper", *ends_heading], otherwise),
         "silent": Table("What the paper leaves open", ["What", *ends_heading], silent),
         "worth": _worth(found) if found else None,

@@ -8,6 +8,7 @@ import polars as pl
 
 from cliper.config import CONTENT_FREE, decides
 from cliper.layout import At
+from cliper.report.pages.inputs import table2_of
 from cliper.report.pages.rendering import Section, Table, Value
 from cliper.report.pages.words import mean_text, name_of_arm
 from cliper.report.tables import lint
@@ -32,8 +33,7 @@ SOURCE = ["split_family", "source", "note"]
 
 def section(job: decides.Page, at: At) -> Section:
     """A table for each dataset that others have numbers of, the sources, the paper's impossible cells."""
-    table = job.tables["table2"]
-    assert isinstance(table, decides.Table2)
+    table = table2_of(job)
     long = made_for(job, at, "table2").long
     found = by_our_names(published_values(), job.titles, job.backbones)
     sources = list(dict.fromkeys(found["source"]))

@@ -19,7 +19,7 @@ import yaml
 from cliper import files, resources
 from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages.inputs import read_runs, read_weights
+from cliper.report.pages.inputs import read_run, read_weights
 from cliper.report.pages.rendering import Section, Table, count
 
 DEMO = "http://127.0.0.1:8378/shop"  # where cliper/demo/shop.py serves the demo's raw files
@@ -31,7 +31,7 @@ MACHINE = {"device": "Device", "cpu": "CPU", "blas": "Matrix library", "kernels"
 
 def section(job: decides.Page, at: At) -> Section:
     """Commands, config, versions, licences, citations."""
-    config, runs = yaml.safe_load(job.config), read_runs(job, at)
+    config, runs = yaml.safe_load(job.config), [read_run(cell, at) for cell in job.cells]
     version, text = metadata.version("cliper"), ascii_yaml(config)
     values = {
         "version": version,

@@ -12,7 +12,7 @@ from cliper import files
 from cliper.config import CONTENT_FREE, GivenFeatures, MadeFeatures, decides
 from cliper.layout import At
 from cliper.report.pages import datacard
-from cliper.report.pages.inputs import features_of, read_weights
+from cliper.report.pages.inputs import read_weights, table2_of
 from cliper.report.pages.rendering import Section
 from cliper.report.pages.words import arm_title, plural
 
@@ -35,12 +35,10 @@ CONTROLS = {
 
 def section(job: decides.Page, at: At) -> Section:
     """The run in numbers, a card for each arm, a card for each dataset."""
-    table, weights = job.tables["table2"], read_weights(job, at)
-    assert isinstance(table, decides.Table2)
-    features = features_of(job)
+    table, weights = table2_of(job), read_weights(job, at)
     values = {
         "totals": totals(job),
-        "arms": [arm_card(arm, job.arms[arm], features[arm], job.titles, weights) for arm in features],
+        "arms": [arm_card(arm, job.arms[arm], made, job.titles, weights) for arm, made in table.features.items()],
         "plain_backbones": [
             job.backbones[name] for name in dict.fromkeys(c.backbone for c in job.cells if c.arm == CONTENT_FREE)
         ],
@@ -129,7 +127,7 @@ def dataset_card(job: decides.Page, at: At, dataset: str, weights: Mapping[str, 
     """All that is shown of one dataset."""
     counts = files.read_table(at("counts", dataset=dataset), "counts")
     catalogue = job.catalogues[dataset]
-    features = {arm: each[dataset] for arm, each in features_of(job).items()}
+    features = {arm: each[dataset] for arm, each in table2_of(job).features.items()}
     made = {arm: each for arm, each in features.items() if isinstance(each, MadeFeatures)}
     read = _by_path(at, dataset)
     fallbacks, tokens = read("fallbacks", features), read("token_report", made)
