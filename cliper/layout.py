@@ -87,7 +87,7 @@ class Layout:
         return Path(f"{self.home(stage).joinpath('logs', *parts)}.log")
 
     def benchmark(self, stage: str, *parts: str) -> Path:
-        """Snakemake's record of how long a job took."""
+        """Where Snakemake notes what a job took."""
         return Path(f"{self.home(stage).joinpath('benchmarks', *parts)}.tsv")
 
     def place(self, stage: str, **names: Any) -> str:
@@ -225,8 +225,8 @@ class Layout:
         yield from (Part("plot", {}, {"figure": figure}) for figure in self.figures)
         yield Part("report", {}, {})
 
-    def record(self, part: Part) -> Path:
-        """Snakemake's record of how long one job of `parts` took."""
+    def benchmark_of(self, part: Part) -> Path:
+        """The benchmark file of one job of `parts`."""
         return self.benchmark(part.stage, self.place(part.stage, **part.names), *map(str, part.part.values()))
 
     @property
@@ -264,9 +264,9 @@ class At:
     def __call__(self, result: str, **more: Any) -> Path:
         return self._layout.path(result, **{**self.names, **more})
 
-    def records(self) -> Iterator[tuple[Part, Path]]:
-        """Every job of the run, and Snakemake's record of it, which may be missing."""
-        return ((part, self._layout.record(part)) for part in self._layout.parts())
+    def benchmarks(self) -> Iterator[tuple[Part, Path]]:
+        """Every job of the run, and its benchmark file, which may be missing."""
+        return ((part, self._layout.benchmark_of(part)) for part in self._layout.parts())
 
     def ranges(self, result: str, n_ranges: int, **more: Any) -> list[Path]:
         """All ranges of text_embeddings or image_embeddings."""

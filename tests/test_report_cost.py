@@ -9,6 +9,7 @@ import pytest
 import toy
 
 from cliper import files
+from cliper.benchmarks import read_benchmarks
 from cliper.config import Config, decides
 from cliper.layout import At, Layout
 from cliper.report.pages import cost, rendering
@@ -17,7 +18,7 @@ HEAD = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\t
 RECORDS = [
     ("train", {"s": 3600.0, "cpu_time": 3000.0, "max_rss": 900.0, "io_in": 1.0, "io_out": 2.0}),
     ("fuse", {"s": 400.0, "cpu_time": 100.0, "max_rss": 2048.0, "io_in": 3.0, "io_out": 0.0}),
-    ("train", None),
+    ("train", {}),
     ("train", {"s": 0.3}),
 ]
 
@@ -26,19 +27,19 @@ def texts(rows: Any) -> list[list[str]]:
     return [[value if isinstance(value, str) else value.text for value in row] for row in rows]
 
 
-def test_a_record_keeps_the_measures_that_are_numbers(tmp_path: Path) -> None:
+def test_a_benchmark_keeps_the_measures_that_are_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text(f"{HEAD}0.80\t0:00:00\t104.90\t673.89\t47.61\t63.86\t0.07\t0.00\t0.00\t0.48\n")
-    assert cost.read_record(path) == {"s": 0.8, "cpu_time": 0.48, "max_rss": 104.9, "io_in": 0.07, "io_out": 0.0}
+    assert read_benchmarks(path) == [{"s": 0.8, "cpu_time": 0.48, "max_rss": 104.9, "io_in": 0.07, "io_out": 0.0}]
     path.write_text(f"{HEAD}0.05\t0:00:00\tNA\t-\tNA\tNA\tNA\tNA\tNA\tNA\n")
-    assert cost.read_record(path) == {"s": 0.05}
+    assert read_benchmarks(path) == [{"s": 0.05}]
 
 
 @pytest.mark.parametrize("text", ["", HEAD])
-def test_a_record_that_is_empty_or_missing_is_none(tmp_path: Path, text: str) -> None:
+def test_a_benchmark_file_that_is_empty_or_missing_has_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.tsv").write_text(text)
-    assert cost.read_record(tmp_path / "a.tsv") is None
-    assert cost.read_record(tmp_path / "b.tsv") is None
+    assert read_benchmarks(tmp_path / "a.tsv") == []
+    assert read_benchmarks(tmp_path / "b.tsv") == []
 
 
 def test_times_add_up_and_memory_is_the_largest() -> None:
@@ -48,11 +49,11 @@ def test_times_add_up_and_memory_is_the_largest() -> None:
         ("51 min 40 s", "CPU time"),
         ("2.0 GiB", "peak memory of one job"),
     ]
-    assert cost.sums([("train", None)]) == [("1", "job")]
+    assert cost.sums([("train", {})]) == [("1", "job")]
 
 
 def test_stages_stand_in_the_lines_order_and_count_all_their_jobs() -> None:
-    assert texts(cost.stages_table([*RECORDS, ("plot", None)]).rows) == [
+    assert texts(cost.stages_table([*RECORDS, ("plot", {})]).rows) == [
         ["fuse", "1", "6 min 40 s", "10.0%", "1 min 40 s", "2.0 GiB", "3 MiB", "0 MiB"],
         ["train", "3", "1 h 0 min", "90.0%", "50 min 0 s", "900 MiB", "1 MiB", "2 MiB"],
         ["plot", "1", "–", "–", "–", "–", "–", "–"],
@@ -86,8 +87,8 @@ def test_jobs_without_record_are_counted_and_energy_is_not_guessed() -> None:
     layout = Layout(settings)
     first, own = next(layout.parts()), [part for part in layout.parts() if part.stage == "report"]
     for part in (first, *own):  # an old record of the page itself, which is made just now, does not count
-        layout.record(part).parent.mkdir(parents=True)
-        layout.record(part).write_text(f"{HEAD}90.0\t0:01:30\t10\t0\t0\t0\t0\t0\t0\t80\n")
+        layout.benchmark_of(part).parent.mkdir(parents=True)
+        layout.benchmark_of(part).write_text(f"{HEAD}90.0\t0:01:30\t10\t0\t0\t0\t0\t0\t0\t80\n")
     found = cost.section(decides.of_report(settings), At(layout, {}))
     n_jobs = len(list(layout.parts())) - 1
     assert found.values["totals"][:2] == [

@@ -138,7 +138,7 @@ def _write_records(config: Config) -> None:
     head = ("s", "h:m:s", "max_rss", "max_vms", "max_uss", "max_pss", "io_in", "io_out", "mean_load", "cpu_time")
     row = ("1.50", "0:00:01", "104.90", "673.89", "47.61", "-", "0.07", "0.00", "0.00", "0.48")
     for part in list(layout.parts())[::2]:
-        files.write_text(layout.record(part), "\t".join(head) + "\n" + "\t".join(row) + "\n")
+        files.write_text(layout.benchmark_of(part), "\t".join(head) + "\n" + "\t".join(row) + "\n")
 
 
 def _cleaning(view: str) -> pl.DataFrame:

@@ -12,7 +12,6 @@ after the other, if each takes as long as the mean of those done.
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Iterator
 from itertools import groupby
@@ -21,6 +20,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from cliper import log
+from cliper.benchmarks import read_benchmarks
 from cliper.layout import TEMPORARY, Layout, Part
 from cliper.line import Line, words_of
 from cliper.stages import STAGES
@@ -45,11 +45,8 @@ class Work(NamedTuple):
         return lines[-1] if lines else "", time.time() - self.log.stat().st_mtime
 
     def read_seconds(self) -> list[float]:
-        """How long it took, from Snakemake's record of it; empty if there is none yet."""
-        if not self.is_done or not self.benchmark.is_file():
-            return []
-        rows = csv.DictReader(self.benchmark.read_text(encoding="utf-8").splitlines(), delimiter="\t")
-        return [float(row["s"]) for row in rows]
+        """How long it took, from its benchmark file; empty if there is none yet."""
+        return [each["s"] for each in read_benchmarks(self.benchmark) if "s" in each] if self.is_done else []
 
 
 def find_work(layout: Layout) -> Iterator[Work]:
@@ -64,7 +61,7 @@ def describe(line: Line, job: Part) -> Work:
     place = (layout.place(stage, **names), *map(str, part.values()))
     kept = (Path(path) for path, name in line.writes(job).items() if name not in TEMPORARY)
     is_done = all(path.is_file() for path in kept)
-    return Work(stage, words_of(job), is_done, layout.log(stage, *place), layout.record(job))
+    return Work(stage, words_of(job), is_done, layout.log(stage, *place), layout.benchmark_of(job))
 
 
 def describe_stage(jobs: list[Work]) -> str:

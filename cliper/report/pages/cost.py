@@ -1,14 +1,13 @@
-"""What the run cost: time and memory by stage, from Snakemake's records, and of training, from run.json."""
+"""What the run cost: time and memory by stage, from Snakemake's benchmark files, and of training, from run.json."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from cliper.benchmarks import Benchmark, read_benchmarks
 from cliper.config import decides
 from cliper.layout import At
 from cliper.report.pages.inputs import read_run
@@ -16,40 +15,21 @@ from cliper.report.pages.rendering import Section, Table, Value, count
 from cliper.report.pages.words import arm_title, plural
 from cliper.stages import STAGES
 
-MEASURES = ("s", "cpu_time", "max_rss", "io_in", "io_out")  # of Snakemake: seconds, and MB of 2**20 bytes
-Record = Mapping[str, float]
-
 
 def section(job: decides.Page, at: At) -> Section:
     """The sums, a table by stage, a table of training."""
-    records = [(part.stage, read_record(path)) for part, path in at.records() if part.stage != "report"]
+    jobs = ((part.stage, read_benchmarks(path)) for part, path in at.benchmarks() if part.stage != "report")
+    benchmarks = [(stage, found[-1] if found else {}) for stage, found in jobs]
     runs = [read_run(cell, at) for cell in job.cells]
     values = {
-        "totals": sums(records),
-        "n_without": sum(record is None for _, record in records),
-        "stages": stages_table(records),
+        "totals": sums(benchmarks),
+        "n_without": sum(not benchmark for _, benchmark in benchmarks),
+        "stages": stages_table(benchmarks),
         "training": training_table(runs, job),
         "devices": list(dict.fromkeys(run["device"] for run in runs)),
         "has_gpu": any(not run["device"].startswith("cpu ") for run in runs),
     }
     return Section("cost", "What the run cost", values)
-
-
-def read_record(path: Path) -> Record | None:
-    """Snakemake's record of one job, its measures that are numbers; None if there is no record."""
-    if not path.is_file():
-        return None
-    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))
-    found = {name: _number(rows[-1].get(name)) for name in MEASURES} if rows else {}
-    return {name: value for name, value in found.items() if value is not None} or None
-
-
-def _number(text: str | None) -> float | None:
-    """A measure; "NA" or "-" where a job ended before Snakemake looked."""
-    try:
-        return float(text or "")
-    except ValueError:
-        return None
 
 
 def duration(seconds: float) -> str:
@@ -76,20 +56,20 @@ def size(mib: float) -> str:
     return f"{mib:,.0f} MiB" if mib < 1024 else f"{mib / 1024:,.1f} GiB"
 
 
-def total(records: Iterable[Record | None], name: str) -> float | None:
-    """Sum of a measure; None if no record has it."""
-    found = [record[name] for record in records if record is not None and name in record]
+def total(benchmarks: Iterable[Benchmark], name: str) -> float | None:
+    """Sum of a measure; None if no job has it."""
+    found = [each[name] for each in benchmarks if name in each]
     return sum(found) if found else None
 
 
-def peak(records: Iterable[Record | None]) -> float | None:
-    """Largest memory of a job in MiB; None if no record has it."""
-    return max((record["max_rss"] for record in records if record is not None and "max_rss" in record), default=None)
+def peak(benchmarks: Iterable[Benchmark]) -> float | None:
+    """Largest memory of a job in MiB; None if no job has it."""
+    return max((each["max_rss"] for each in benchmarks if "max_rss" in each), default=None)
 
 
-def sums(records: Sequence[tuple[str, Record | None]]) -> list[tuple[str, str]]:
-    """The run's cost in four numbers; a number that no record has is left out."""
-    found = [record for _, record in records]
+def sums(benchmarks: Sequence[tuple[str, Benchmark]]) -> list[tuple[str, str]]:
+    """The run's cost in four numbers; a number that no job has is left out."""
+    found = [benchmark for _, benchmark in benchmarks]
     named = [
         (total(found, "s"), duration, "wall time of all jobs, one after the other"),
         (total(found, "cpu_time"), duration, "CPU time"),
@@ -101,13 +81,13 @@ def sums(records: Sequence[tuple[str, Record | None]]) -> list[tuple[str, str]]:
     ]
 
 
-def stages_table(records: Sequence[tuple[str, Record | None]]) -> Table:
+def stages_table(benchmarks: Sequence[tuple[str, Benchmark]]) -> Table:
     """A row for each stage, in the line's order."""
     order = list(STAGES)
-    wall = total((record for _, record in records), "s") or 0.0
+    wall = total((benchmark for _, benchmark in benchmarks), "s") or 0.0
     rows = list[list[str | Value]]()
-    for stage, group in groupby(sorted(records, key=lambda each: order.index(each[0])), key=lambda each: each[0]):
-        found = [record for _, record in group]
+    for stage, group in groupby(sorted(benchmarks, key=lambda each: order.index(each[0])), key=lambda each: each[0]):
+        found = [benchmark for _, benchmark in group]
         took = total(found, "s")
         rows.append(
             [

@@ -137,7 +137,8 @@ class Jobs:
         line = Line(layout)
         self.targets = line.targets()
         self.nodes = [
-            Node(part, line, line.reads(part), list(line.writes(part)), layout.record(part)) for part in layout.parts()
+            Node(part, line, line.reads(part), list(line.writes(part)), layout.benchmark_of(part))
+            for part in layout.parts()
         ]
         self.makers = {path: node for node in self.nodes for path in node.writes}
         for node in self.nodes:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from cliper.benchmarks import read_benchmarks
 from cliper.layout import Layout, Part
 
 KEY = re.compile(r"-[0-9a-f]{8}$")  # of a folder below results/shared
@@ -27,7 +27,7 @@ def alike(layout: Layout, part: Part, *, anywhere: bool) -> list[Past]:
     anywhere  also those of other datasets
     """
     home = layout.home(part.stage)
-    segments = layout.record(part).relative_to(home / "benchmarks").with_suffix("").parts
+    segments = layout.benchmark_of(part).relative_to(home / "benchmarks").with_suffix("").parts
     words = [KEY.sub("-*", segment) for segment in segments]
     fewest = 1 if anywhere or len(words) == 1 else 2
     for n_kept in range(len(words), fewest - 1, -1):
@@ -45,13 +45,5 @@ def _read(home: Path, benchmark: Path, part: Part) -> Iterator[Past]:
         place = place.parent
         n_jobs = len(list(benchmark.parent.glob("*.tsv")))
     size = sum(path.stat().st_size for path in (home / place).rglob("*") if path.is_file()) / n_jobs
-    for row in csv.DictReader(benchmark.read_text(encoding="utf-8").splitlines(), delimiter="\t"):
-        yield Past(_number(row.get("s")), _number(row.get("max_rss")), size)
-
-
-def _number(text: str | None) -> float:
-    """A number of a benchmark file, which has none for what ended at once."""
-    try:
-        return float(text or 0)
-    except ValueError:
-        return 0.0
+    for run in read_benchmarks(benchmark):
+        yield Past(run.get("s", 0.0), run.get("max_rss", 0.0), size)
