@@ -13,8 +13,8 @@ from cliper.config import CONTENT_FREE, Cell, decides
 from cliper.errors import DataError
 from cliper.layout import At
 from cliper.report.pages.inputs import options_of, read_run
-from cliper.report.pages.rendering import Table, Value, count
-from cliper.report.pages.values import compared, number, of_the_paper
+from cliper.report.pages.rendering import Table, Value
+from cliper.report.pages.values import compared, count, decimal, number, of_the_paper
 from cliper.report.pages.words import lead, mean_text, metric_name, name_of_arm
 from cliper.report.tables.numbers import CELL
 
@@ -111,10 +111,10 @@ def _runs(runs: Sequence[Mapping[str, Any]], title: str) -> Table:
             str(run["seed"]),
             count(run["best_epoch"]),
             count(run["epochs"]),
-            _number(100 * run["valid_recall@20"], ".2f"),
-            _number(run["test"]["recall"], ".2f"),
-            _number(run["test"]["ndcg"], ".2f"),
-            _number(run["seconds"], ",.1f"),
+            decimal(100 * run["valid_recall@20"]),
+            decimal(run["test"]["recall"]),
+            decimal(run["test"]["ndcg"]),
+            decimal(run["seconds"], ",.1f"),
             count(run["peak_memory_mib"]),
             run["device"],
         ]
@@ -122,10 +122,6 @@ def _runs(runs: Sequence[Mapping[str, Any]], title: str) -> Table:
     ]
     note = "Metrics in percent. Seconds are those of training alone; the peak is of memory on the device."
     return Table(f"Runs · {title}", [*heading, "Device"], rows, notes=[note], is_sortable=False)
-
-
-def _number(value: float, form: str) -> Value:
-    return Value(format(value, form), value, "number")
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], title: str) -> Table:

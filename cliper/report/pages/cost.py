@@ -11,7 +11,8 @@ from cliper.benchmarks import Benchmark, read_benchmarks
 from cliper.config import decides
 from cliper.layout import At
 from cliper.report.pages.inputs import read_run
-from cliper.report.pages.rendering import Section, Table, Value, count
+from cliper.report.pages.rendering import Section, Table, Value
+from cliper.report.pages.values import count, decimal
 from cliper.report.pages.words import arm_title, plural
 from cliper.stages import STAGES
 
@@ -128,7 +129,7 @@ def training_table(runs: Sequence[Mapping[str, Any]], job: decides.Page) -> Tabl
                 count(group[0]["config"]["d"]),
                 count(group[0]["n_parameters"]),
                 count(len(group)),
-                Value(f"{epochs:.0f}", epochs, "number"),
+                decimal(epochs, ".0f"),
                 _cell(seconds / epochs, duration),
                 _cell(seconds, duration),
                 _cell(max(run["peak_memory_mib"] for run in group), size),

@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from cliper.config import decides
-from cliper.report.pages.rendering import Table, Value, count
+from cliper.report.pages.rendering import Table, Value
+from cliper.report.pages.values import count
 
 SPLITS = ("train", "valid", "test")
 COLD = ("cold_users", "cold_items")

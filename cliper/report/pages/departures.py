@@ -15,6 +15,7 @@ from cliper.config import decides
 from cliper.layout import At
 from cliper.report.pages.inputs import table2_of
 from cliper.report.pages.rendering import Section, Table, Value
+from cliper.report.pages.values import decimal, p_value
 from cliper.report.pages.words import change, lead, signed
 from cliper.report.tables.made import made_for
 from cliper.report.tables.printed import metric_title
@@ -247,10 +248,10 @@ def _worth(found: Sequence[Measure]) -> Table:
             row["variation"],
             row["base"],
             row["group"],
-            Value(f"{row['mean']:.2f}", row["mean"], "number"),
+            decimal(row["mean"]),
             Value(signed(row["gain"]), row["gain"], "number"),
             Value("–" if row["gain_low"] is None else _interval(row), row["gain_low"], "number"),
-            Value(f"{row['p_holm']:.2g}", row["p_holm"], "number"),
+            p_value(row["p_holm"]),
             Value("yes", kind="good") if row["established"] else Value("no", kind="quiet"),
             Value(each.study.title, link=f"figure-{each.study.name}"),
         ]

@@ -10,6 +10,7 @@ from cliper.config import CONTENT_FREE, decides
 from cliper.layout import At
 from cliper.report.pages.inputs import table2_of
 from cliper.report.pages.rendering import Section, Table, Value
+from cliper.report.pages.values import decimal
 from cliper.report.pages.words import mean_text, name_of_arm
 from cliper.report.tables import lint
 from cliper.report.tables.made import made_for
@@ -97,4 +98,4 @@ def _order(job: decides.Table2) -> Any:
 
 
 def _percent(value: float | None) -> str | Value:
-    return Value("", -1.0) if value is None else Value(f"{value:.2f}", value, "number")
+    return Value("", -1.0) if value is None else decimal(value)

@@ -63,15 +63,6 @@ class Section(NamedTuple):
     values: dict[str, Any]
 
 
-def count(n: int) -> Value:
-    """A count as a cell.
-
-    >>> count(1234)
-    Value(text='1,234', order=1234, kind='number', link=None)
-    """
-    return Value(f"{n:,}", n, "number")
-
-
 def of_grid(grid: Grid, caption: str) -> Table:
     """A printed table as one of the page."""
     looks = {1: "best", 2: "second"}

@@ -20,7 +20,8 @@ from cliper import files, resources
 from cliper.config import decides
 from cliper.layout import At
 from cliper.report.pages.inputs import read_run, read_weights
-from cliper.report.pages.rendering import Section, Table, count
+from cliper.report.pages.rendering import Section, Table
+from cliper.report.pages.values import count
 
 DEMO = "http://127.0.0.1:8378/shop"  # where cliper/demo/shop.py serves the demo's raw files
 LOCKED = ("constraints.txt", "embedded.txt")

@@ -12,6 +12,20 @@ VERDICTS = {"reproduced": "good", "not reproduced": "bad", "impossible": "odd", 
 LAST = -1e9  # what is not there is sorted below all numbers
 
 
+def count(n: int) -> Value:
+    """A count as a cell.
+
+    >>> count(1234)
+    Value(text='1,234', order=1234, kind='number', link=None)
+    """
+    return Value(f"{n:,}", n, "number")
+
+
+def decimal(number: float, form: str = ".2f") -> Value:
+    """A number as a cell, sorted by all its digits."""
+    return Value(format(number, form), number, "number")
+
+
 def p_text(p: float) -> str:
     """A p-value.
 
@@ -19,6 +33,11 @@ def p_text(p: float) -> str:
     ('0.032', '1', '< 0.001')
     """
     return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def p_value(p: float) -> Value:
+    """A p-value as a cell."""
+    return Value(p_text(p), p, "number")
 
 
 def number(row: Mapping[str, Any] | None, place: int = 0, link: str | None = None) -> Value:
@@ -39,7 +58,7 @@ def compared(row: Mapping[str, Any]) -> list[Value]:
     return [
         Value(change(row["gain"]) + " †" * bool(row["established"]), row["gain"], look),
         Value("", LAST, "number") if low is None else Value(interval(low, high), low, "number"),
-        Value(p_text(row["p_holm"]), row["p_holm"], "number"),
+        p_value(row["p_holm"]),
     ]
 
 
@@ -48,4 +67,4 @@ def of_the_paper(row: Mapping[str, Any]) -> list[Value]:
     if row["paper"] is None:
         return [Value("", LAST, "number"), Value("")]
     verdict = row["verdict"]
-    return [Value(f"{row['paper']:.2f}", row["paper"], "number"), Value(verdict, kind=VERDICTS.get(verdict, ""))]
+    return [decimal(row["paper"]), Value(verdict, kind=VERDICTS.get(verdict, ""))]
