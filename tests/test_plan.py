@@ -103,7 +103,7 @@ def test_a_setting_that_only_the_page_shows_makes_the_page_again(config: Config)
     assert stages(jobs) == {"report": 1}
     assert jobs.why(find(jobs, "report")) == (
         SETTINGS,
-        ["report: config: 'requests_per_s: 100.0' → 'requests_per_s: 7.5'"],
+        ["report: config.crawl.requests_per_s: 100.0 → 7.5"],
     )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
-import yaml
 from pydantic import BaseModel
 
 from cliper import resources
@@ -306,7 +305,7 @@ class Page:
     crawled: tuple[str, ...]  # datasets with images
     catalogues: dict[str, Catalogue]  # dataset -> how it was read, filtered and split
     n_splits: dict[str, int]  # dataset -> splits on which its cells are run, its own among them
-    config: str  # the whole of it, as YAML
+    config: dict[str, Any]  # the whole of it
 
 
 TITLES = {  # of tables and figures that belong to no study
@@ -610,7 +609,7 @@ def of_report(config: Config) -> Page:
         crawled=tuple(dataset for dataset, each in explored.items() if each.is_crawled),
         catalogues={dataset: of_catalogue(config, dataset=dataset) for dataset in explored},
         n_splits={dataset: len(config.splits_of(dataset)) for dataset in explored},
-        config=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
+        config=plain(config),
     )
 
 

@@ -99,7 +99,7 @@ def facts_of_dataset(name: str, config: Mapping[str, Any]) -> dict[str, str]:
 
 def facts_of(job: decides.Page) -> dict[str, list[str]]:
     """What the run is: fact -> its values, each once."""
-    config = resources.parse_yaml(job.config)
+    config = job.config
     train, prompt, run = config["train"], config["prompt"], config["run"]
     base, *ours = job.arms if len(job.arms) != 1 else ("", *job.arms)
     found: dict[str, list[str]] = {
@@ -114,7 +114,7 @@ def facts_of(job: decides.Page) -> dict[str, list[str]]:
         "chosen_on": ["validation alone"],
         **{name: [f"{train[name]:g}"] for name in ("weight_decay", "patience", "batch_size", "max_epochs")},
         **{name: [train[name]] for name in ("weight_decay_on", "behaviour")},
-        **_learning_rates(job, config),
+        **_learning_rates(job),
     }
     for each in [facts_of_dataset(name, config) for name in job.titles] + [facts_of_arm(arm, config) for arm in ours]:
         _add(found, each)
@@ -138,12 +138,12 @@ def _images(dataset: Mapping[str, Any]) -> str:
     return "a folder of one's own" if dataset.get("image_folder") else "those that still answer"
 
 
-def _learning_rates(job: decides.Page, config: Mapping[str, Any]) -> dict[str, list[str]]:
+def _learning_rates(job: decides.Page) -> dict[str, list[str]]:
     """All that were tried, and whether they were searched."""
     trials = job.tables.get("search")
     searches = trials.searches if isinstance(trials, decides.Trials) else ()
-    own = config["train"]["learning_rate"]
-    grids = [config["search"]["spaces"][dataset][backbone][arm]["grid"] for dataset, backbone, arm in searches]
+    own = job.config["train"]["learning_rate"]
+    grids = [job.config["search"]["spaces"][dataset][backbone][arm]["grid"] for dataset, backbone, arm in searches]
     rates = {rate for grid in grids for rate in grid.get("learning_rate", [own])}
     cells = {(base_of(cell.dataset), cell.backbone) for cell in job.cells}
     is_searched = cells <= {each[:2] for each in searches}
@@ -154,14 +154,13 @@ def _learning_rates(job: decides.Page, config: Mapping[str, Any]) -> dict[str, l
 
 def measures(job: decides.Page, at: At) -> list[Measure]:
     """Every comparison of every study."""
-    config = resources.parse_yaml(job.config)
     first = next(iter(job.arms), "")
     found = []
     for study in job.tables.values():
         if isinstance(study, decides.Study):
             metric, k = lead(study)
             compared = made_for(job, at, study.name).long.filter(metric=metric, k=k).drop_nulls("established")
-            found += [Measure(study, _differences(row, study, first, config), row) for row in compared.to_dicts()]
+            found += [Measure(study, _differences(row, study, first, job.config), row) for row in compared.to_dicts()]
     return found
 
 

@@ -32,7 +32,7 @@ MACHINE = {"device": "Device", "cpu": "CPU", "blas": "Matrix library", "kernels"
 
 def section(job: decides.Page, at: At) -> Section:
     """Commands, config, versions, licences, citations."""
-    config, runs = yaml.safe_load(job.config), [read_run(cell, at) for cell in job.cells]
+    config, runs = job.config, [read_run(cell, at) for cell in job.cells]
     version, text = metadata.version("cliper"), ascii_yaml(config)
     values = {
         "version": version,
