@@ -32,7 +32,7 @@ for target in dict.fromkeys((*LAYOUT.tables, *LAYOUT.figures)):
         name:
             target
         input:
-            tables_of(target) + figures_of(target),
+            LINE.target(target),
         localrule: True
 
 
@@ -57,13 +57,13 @@ rule all_tables:
     """All tables, and all before them."""
     default_target: True
     input:
-        [path for name in LAYOUT.tables for path in tables_of(name)],
+        [path for name in LAYOUT.tables for path in LINE.forms_of("table", name)],
 
 
 rule all_figures:
     """All figures, and all before them."""
     input:
-        [path for name in LAYOUT.figures for path in figures_of(name)],
+        [path for name in LAYOUT.figures for path in LINE.forms_of("figure", name)],
 
 
 rule paper:

@@ -53,12 +53,22 @@ class Job(NamedTuple):
 class Part(NamedTuple):
     """One job of Snakemake's.
 
-    part  which of the jobs of its place it is: its file, range, table or figure
+    within  which of the jobs of its place it is: its file, range, table or figure
     """
 
     stage: str
     names: Mapping[str, Any]
-    part: Mapping[str, Any]
+    within: Mapping[str, Any]
+
+    @property
+    def all_names(self) -> dict[str, Any]:
+        """Those of its place and its own."""
+        return {**self.names, **self.within}
+
+    @property
+    def words(self) -> str:
+        """Its names, as they are shown."""
+        return " ".join(map(str, self.all_names.values()))
 
 
 class Layout:
@@ -227,7 +237,14 @@ class Layout:
 
     def benchmark_of(self, part: Part) -> Path:
         """The benchmark file of one job of `parts`."""
-        return self.benchmark(part.stage, self.place(part.stage, **part.names), *map(str, part.part.values()))
+        return self.benchmark(part.stage, *self._folders_of(part))
+
+    def log_of(self, part: Part) -> Path:
+        """Likewise its log."""
+        return self.log(part.stage, *self._folders_of(part))
+
+    def _folders_of(self, part: Part) -> list[str]:
+        return [self.place(part.stage, **part.names), *map(str, part.within.values())]
 
     @property
     def tables(self) -> tuple[str, ...]:

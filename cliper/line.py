@@ -17,7 +17,7 @@ from cliper.config.decides import BUILDERS, Curves, Ranks, Study, deciding
 from cliper.layout import DRAWN, FILES, FORMATS, Layout, Part
 
 MODALITIES = ("image", "text")
-FORMS = {"tabulate": FORMATS, "plot": DRAWN}
+FORMS = {"table": FORMATS, "figure": DRAWN}
 OPEN_NAMES = ("{shard}", "{content}")  # in names of results of which a job may have any number
 
 
@@ -52,16 +52,16 @@ class Line:
 
     def reads(self, part: Part) -> list[str]:
         """Paths of all that a job reads."""
-        return list(self._reads[part.stage](**{**part.names, **part.part}))
+        return list(self._reads[part.stage](**part.all_names))
 
     def writes(self, part: Part) -> dict[str, str]:
         """Paths of a job's results, and what each of them is; without those of which there may be any number."""
-        known = {"ranges": self._config.encode.ranges, **part.names, **part.part}
+        known = {"ranges": self._config.encode.ranges, **part.all_names}
         found = {
             self.path(name, **known, modality=modality, format=form): name
             for name, (maker, file) in FILES.items()
             if maker == part.stage and not any(open_name in file for open_name in OPEN_NAMES)
-            for modality, form in product(MODALITIES, FORMS.get(part.stage, ("",)))
+            for modality, form in product(MODALITIES, FORMS.get(name, ("",)))
         }
         if part.stage == "select":
             found[f"{self.layout.folder('select', **part.names).as_posix()}.yaml"] = "selected"
@@ -71,8 +71,7 @@ class Line:
         """All settings that decide a job's results, as plain mappings and lists; None where nothing is compared."""
         if part.stage == "download":  # the bytes of a file do not depend on how it was fetched
             return None
-        names = part.part if part.stage in FORMS else part.names
-        return deciding(BUILDERS[part.stage](self._config, **names))
+        return deciding(BUILDERS[part.stage](self._config, **part.all_names))
 
     def code(self, part: Part) -> str | None:
         """The id of the code that decides a job's results; None where nothing is compared."""
@@ -90,9 +89,18 @@ class Line:
 
     def targets(self) -> list[str]:
         """The files of the target `paper`: all tables and figures, and the page."""
-        tables = [self.path("table", table=name, format=form) for name in self.layout.tables for form in FORMATS]
-        figures = [self.path("figure", figure=name, format=form) for name in self.layout.figures for form in DRAWN]
+        tables = [path for name in self.layout.tables for path in self.forms_of("table", name)]
+        figures = [path for name in self.layout.figures for path in self.forms_of("figure", name)]
         return [*tables, *figures, self.path("page")]
+
+    def target(self, name: str) -> list[str]:
+        """The run's table and figure of a name, as far as it has them."""
+        kinds = {"table": self.layout.tables, "figure": self.layout.figures}
+        return [path for kind, names in kinds.items() if name in names for path in self.forms_of(kind, name)]
+
+    def forms_of(self, kind: str, name: str) -> list[str]:
+        """A table or a figure in all its forms."""
+        return [self.path(kind, format=form, **{kind: name}) for form in FORMS[kind]]
 
     def path(self, result: str, **names: Any) -> str:
         """Path of one result."""
@@ -287,8 +295,3 @@ class Line:
     def _every(self, stage: str, name: str) -> list[str]:
         """One result of each of a stage's jobs."""
         return [self.path(name, **job.names) for job in self.layout.jobs() if job.stage == stage]
-
-
-def words_of(part: Part) -> str:
-    """A job's names, as they are shown."""
-    return " ".join(str(value) for value in {**part.names, **part.part}.values())

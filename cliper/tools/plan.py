@@ -58,7 +58,7 @@ class Estimates:
             return _of_past(past)
         hours = hours_of(self._layout, part.stage, part.names, self._size(part.names.get("dataset")))
         if hours:
-            n_jobs = self._layout.config.encode.ranges if "range" in part.part else 1
+            n_jobs = self._layout.config.encode.ranges if "range" in part.within else 1
             return Cost(hours * 3600 / n_jobs, hours * 3600 / n_jobs, 0, 0, ROUGH)
         past = alike(self._layout, part, anywhere=True)
         return _of_past(past)._replace(known_by=ELSEWHERE) if past else Cost(0, 0, 0, 0, UNKNOWN)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from cliper import log
 from cliper.benchmarks import read_benchmarks
 from cliper.layout import TEMPORARY, Layout, Part
-from cliper.line import Line, words_of
+from cliper.line import Line
 from cliper.stages import STAGES
 
 MEANING = "done: results are there; snakemake -n says what has changed since. runs: a log line within the hour"
@@ -57,11 +57,9 @@ def find_work(layout: Layout) -> Iterator[Work]:
 
 def describe(line: Line, job: Part) -> Work:
     """One job."""
-    layout, (stage, names, part) = line.layout, job
-    place = (layout.place(stage, **names), *map(str, part.values()))
     kept = (Path(path) for path, name in line.writes(job).items() if name not in TEMPORARY)
     is_done = all(path.is_file() for path in kept)
-    return Work(stage, words_of(job), is_done, layout.log(stage, *place), layout.benchmark_of(job))
+    return Work(job.stage, job.words, is_done, line.layout.log_of(job), line.layout.benchmark_of(job))
 
 
 def describe_stage(jobs: list[Work]) -> str:

@@ -102,8 +102,8 @@ class Tree:
         """A job's stage and names, without its seed; or a file that no job makes."""
         if (node := self._node(step)) is None:
             return step.old
-        names = {**node.part.names, **node.part.part}
-        return " ".join([node.part.stage, *(str(value) for name, value in names.items() if name not in NUMBERS)])
+        names = node.part.all_names.items()
+        return " ".join([node.part.stage, *(str(value) for name, value in names if name not in NUMBERS)])
 
     def state(self, step: Step) -> str:
         """Whether a job is up to date and, if not, why."""
@@ -181,7 +181,7 @@ def _seeds(own: dict[Any, Step]) -> str:
     """The numbers of the jobs that share a line."""
     found = dict[str, dict[str, None]]()
     for job in own:
-        names = {**job.part.names, **job.part.part} if isinstance(job, Node) else {}
+        names = job.part.all_names if isinstance(job, Node) else {}
         for name in NUMBERS & names.keys():
             found.setdefault(name, {})[str(names[name])] = None
     return "".join(f", {name} {', '.join(values)}" for name, values in sorted(found.items()))

@@ -12,8 +12,8 @@ from snakemake.exceptions import WorkflowError
 from cliper import config as configuration
 from cliper.config.decides import TITLES
 from cliper.errors import CliperError
-from cliper.layout import DRAWN, FILES, FORMATS, TEMPORARY, Layout, Part
-from cliper.line import Line
+from cliper.layout import FILES, TEMPORARY, Layout, Part
+from cliper.line import OPEN_NAMES, Line
 from cliper.media import terminal
 from cliper.stages import STAGES
 
@@ -106,7 +106,7 @@ def outputs(stage):
     found = {
         name.replace("items", "item_table"): file.replace("{ranges}", str(RANGES))
         for name, (maker, file) in FILES.items()
-        if maker == stage and "{shard}" not in file and "{content}" not in file
+        if maker == stage and not any(open_name in file for open_name in OPEN_NAMES)
     }
     home = LAYOUT.home(stage).as_posix()
     paths = {
@@ -120,11 +120,9 @@ def outputs(stage):
     }
 
 
-def forms_of(kind, formats):
+def forms_of(kind):
     """Patterns of a table or a figure in all its forms. Snakemake's report shows the first."""
-    first, *others = [
-        result(kind, format=form, **{kind: f"{{{kind}}}"}) for form in formats
-    ]
+    first, *others = LINE.forms_of(kind, f"{{{kind}}}")
     shown = report(
         first,
         category=f"{kind.title()}s",
@@ -173,20 +171,6 @@ def result(name, **names):
 def every(stage, name):
     """One result of each of a stage's jobs."""
     return [result(name, **names) for names in JOBS[stage].values()]
-
-
-def tables_of(name):
-    """A table in all its forms, if the run has one of this name."""
-    if name not in LAYOUT.tables:
-        return []
-    return [result("table", table=name, format=form) for form in FORMATS]
-
-
-def figures_of(name):
-    """A figure in all its forms, if the run has one of this name."""
-    if name not in LAYOUT.figures:
-        return []
-    return [result("figure", figure=name, format=form) for form in DRAWN]
 
 
 def ending(rules):

@@ -33,7 +33,7 @@ rule tabulate:
     input:
         inputs("tabulate"),
     output:
-        forms_of("table", FORMATS),
+        forms_of("table"),
     log:
         LAYOUT.log("tabulate", "tabulate", "{table}").as_posix(),
     benchmark:
@@ -56,7 +56,7 @@ rule plot:
     input:
         inputs("plot"),
     output:
-        forms_of("figure", DRAWN),
+        forms_of("figure"),
     log:
         LAYOUT.log("plot", "plot", "{figure}").as_posix(),
     benchmark:

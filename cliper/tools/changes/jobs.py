@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cliper.layout import Layout, Part
-from cliper.line import Line, words_of
+from cliper.line import Line
 from cliper.tools.changes import records
 from cliper.tools.changes.differences import word
 from cliper.tools.changes.records import Record
@@ -55,7 +55,7 @@ class Node:
     after: dict[Node, None] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.part.stage} {words_of(self.part)}".rstrip()
+        return f"{self.part.stage} {self.part.words}".rstrip()
 
     @cached_property
     def settings(self) -> Any:
@@ -84,7 +84,7 @@ class Node:
         if record.version < records.VERSION:
             return {}
         stage = self.part.stage
-        settings = word(stage, self._names, record.settings, self.settings)
+        settings = word(stage, self.part.all_names, record.settings, self.settings)
         code = [] if record.code == self.code else [f"code of {stage}: {record.code} → {self.code}"]
         return {kind: sentences for kind, sentences in ((SETTINGS, settings), (CODE, code)) if sentences}
 
@@ -93,12 +93,8 @@ class Node:
         is_same = set(record.params) == set(records.as_params(self.settings, self.code))
         if is_same or record.version < records.VERSION:
             return {}
-        whole = word(self.part.stage, self._names, record.settings, self.settings, derived=True)
+        whole = word(self.part.stage, self.part.all_names, record.settings, self.settings, derived=True)
         return self.changes(record) or {DERIVED: whole}
-
-    @property
-    def _names(self) -> dict[str, Any]:
-        return {**self.part.names, **self.part.part}
 
     def newer(self) -> Iterator[str]:
         """The inputs that are newer than its results, and not the same as those that it read."""

@@ -41,7 +41,7 @@ def _read(home: Path, benchmark: Path, part: Part) -> Iterator[Past]:
     """The runs of one job that its benchmark file has."""
     place = benchmark.relative_to(home / "benchmarks").with_suffix("")
     n_jobs = 1
-    if part.part:  # its folder has results of several jobs
+    if part.within:  # its folder has results of several jobs
         place = place.parent
         n_jobs = len(list(benchmark.parent.glob("*.tsv")))
     size = sum(path.stat().st_size for path in (home / place).rglob("*") if path.is_file()) / n_jobs
