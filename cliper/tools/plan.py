@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from itertools import groupby
 from statistics import fmean
 from typing import NamedTuple
@@ -44,31 +45,22 @@ class Cost(NamedTuple):
     known_by: str = ""
 
 
-class Estimates:
-    """Costs of a run's jobs; jobs of one kind share theirs."""
+def estimate(layout: Layout, node: Node) -> Cost:
+    """What one job will cost."""
+    part = node.part
+    if past := alike(layout, part, anywhere=False):
+        return _of_past(past)
+    if hours := hours_of(layout, part.stage, part.names, _size_of(layout, part.names.get("dataset"))):
+        seconds = hours * 3600 / (layout.config.encode.ranges if "range" in part.within else 1)
+        return Cost(seconds, seconds, 0, 0, ROUGH)
+    past = alike(layout, part, anywhere=True)
+    return _of_past(past)._replace(known_by=ELSEWHERE) if past else Cost(0, 0, 0, 0, UNKNOWN)
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._sizes: dict[str, tuple[int, int]] = {}
 
-    def cost(self, node: Node) -> Cost:
-        """What one job will cost."""
-        part = node.part
-        if past := alike(self._layout, part, anywhere=False):
-            return _of_past(past)
-        hours = hours_of(self._layout, part.stage, part.names, self._size(part.names.get("dataset")))
-        if hours:
-            n_jobs = self._layout.config.encode.ranges if "range" in part.within else 1
-            return Cost(hours * 3600 / n_jobs, hours * 3600 / n_jobs, 0, 0, ROUGH)
-        past = alike(self._layout, part, anywhere=True)
-        return _of_past(past)._replace(known_by=ELSEWHERE) if past else Cost(0, 0, 0, 0, UNKNOWN)
-
-    def _size(self, dataset: str | None) -> tuple[int, int]:
-        if dataset is None:
-            return 0, 0
-        if (name := base_of(dataset)) not in self._sizes:
-            self._sizes[name] = count(self._layout, name) or (0, 0)
-        return self._sizes[name]
+@cache
+def _size_of(layout: Layout, dataset: str | None) -> tuple[int, int]:
+    """Items and interactions of a dataset; 0 where they are unknown."""
+    return (count(layout, base_of(dataset)) if dataset else None) or (0, 0)
 
 
 def _of_past(past: list[Past]) -> Cost:
@@ -174,8 +166,7 @@ def run(layout: Layout, *, set: Config | None) -> None:  # noqa: A002 - the opti
         lines = [f"{name}: {len(nodes):,} of {len(jobs.nodes):,} jobs would run because of it"]
         lines[0] += f"; {n_anyway:,} run anyway" * bool(n_anyway)
     nodes.sort(key=lambda node: list(STAGES).index(node.part.stage))
-    estimates = Estimates(layout)
-    costs = {node: estimates.cost(node) for node in nodes}
+    costs = {node: estimate(layout, node) for node in nodes}
     if nodes:
         lines += [*edits(jobs, nodes), *describe(jobs, nodes, costs), *sums(costs.values())]
     log.show(lines)

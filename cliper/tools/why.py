@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +72,7 @@ class Tree:
 
     def __init__(self, jobs: Jobs, *, whole: bool) -> None:
         self._jobs, self._whole = jobs, whole
-        self._seen = set[Any]()
+        self._seen, self._record = set[Any](), cache(records.read)
         self.causes = dict[str, None]()
 
     def lines(self, steps: Iterable[Step], depth: int = 0) -> Iterator[str]:
@@ -87,7 +87,7 @@ class Tree:
                 continue
             self._seen |= own.keys()
             first = next(iter(own.values()))
-            yield f"{INDENT * depth}{label}{_seeds(own)}{_when(first)}: {state}"
+            yield f"{INDENT * depth}{label}{_seeds(own)}{_when(self._record(first.old))}: {state}"
             yield from (f"{INDENT * (depth + 2)}{line}" for line in self._facts(first))
             yield from self.lines((before for step in own.values() for before in self._before(step)), depth + 1)
 
@@ -96,7 +96,7 @@ class Tree:
 
     def _job(self, step: Step) -> Any:
         """What two steps share if one job made both."""
-        return self._node(step) or (str(Path(step.old).parent) if records.read(step.old) else step.old)
+        return self._node(step) or (str(Path(step.old).parent) if self._record(step.old) else step.old)
 
     def _label(self, step: Step) -> str:
         """A job's stage and names, without its seed; or a file that no job makes."""
@@ -109,7 +109,7 @@ class Tree:
         """Whether a job is up to date and, if not, why."""
         node = self._node(step)
         if node is None:
-            if records.read(step.old):
+            if self._record(step.old):
                 return "of a config of the past"
             return "a file of yours" if modified(step.old) is not None else "MISSING"
         if node in self._jobs.stale:
@@ -125,13 +125,13 @@ class Tree:
 
     def _said_otherwise(self, step: Step, node: Node) -> list[str]:
         """How what a file without a record says differs from now."""
-        if records.read(step.old) is not None or (record := _said_by_run(node)) is None:
+        if self._record(step.old) is not None or (record := _said_by_run(node)) is None:
             return []
         return [sentence for sentences in node.changes(record).values() for sentence in sentences]
 
     def _before(self, step: Step) -> Iterator[Step]:
         """The results that a job read, each with the one that it would read now."""
-        node, record = self._node(step), records.read(step.old)
+        node, record = self._node(step), self._record(step.old)
         if record is None or node is None:
             yield from (Step(path, path) for path in (node.reads if node else record.reads if record else ()))
             return
@@ -142,7 +142,7 @@ class Tree:
 
     def _facts(self, step: Step) -> Iterator[str]:
         """What a file without a record says, and the settings that decided a result."""
-        node, record = self._node(step), records.read(step.old)
+        node, record = self._node(step), self._record(step.old)
         made = record or (node and _said_by_run(node))
         if not record and node and modified(step.old) is not None:
             yield "no record: it was made by hand or elsewhere" + (f"; run.json says code {made.code}" if made else "")
@@ -169,9 +169,9 @@ class Tree:
         return {".".join(key): value for key, value in leaves(values)}
 
 
-def _when(step: Step) -> str:
+def _when(record: Record | None) -> str:
     """When a result was done, and by which code."""
-    if (record := records.read(step.old)) is None:
+    if record is None:
         return ""
     done = datetime.fromtimestamp(record.made_at).astimezone().strftime("%Y-%m-%d %H:%M")
     return f" (done {done}" + (f", code {record.code})" if record.code else ")")

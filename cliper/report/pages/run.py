@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,8 @@ def dataset_card(job: decides.Page, at: At, dataset: str, weights: Mapping[str, 
     catalogue = job.catalogues[dataset]
     features = {arm: each[dataset] for arm, each in table2_of(job).features.items()}
     made = {arm: each for arm, each in features.items() if isinstance(each, MadeFeatures)}
-    read = _by_path(at, dataset)
-    fallbacks, tokens = read("fallbacks", features), read("token_report", made)
+    fallbacks = _read_of_arms("fallbacks", dataset, features, at)
+    tokens = _read_of_arms("token_report", dataset, made, at)
     cleaned = dict.fromkeys((each.prompts, view) for each in made.values() for view in each.views)
     cleaning = [
         (prompts, files.read_table(at("cleaning", dataset=dataset, prompts=prompts, view=view), "cleaning"))
@@ -156,13 +156,9 @@ def dataset_card(job: decides.Page, at: At, dataset: str, weights: Mapping[str, 
     }
 
 
-def _by_path(at: At, dataset: str) -> Callable[[str, Iterable[str]], Sequence[tuple[str, pl.DataFrame]]]:
-    """How to read a table of each arm; arms that share features are named together."""
-
-    def read(result: str, arms: Iterable[str]) -> Sequence[tuple[str, pl.DataFrame]]:
-        named = dict[Path, list[str]]()
-        for arm in arms:
-            named.setdefault(at(result, dataset=dataset, arm=arm), []).append(arm_title(arm))
-        return [(", ".join(titles), files.read_table(path, result)) for path, titles in named.items()]
-
-    return read
+def _read_of_arms(result: str, dataset: str, arms: Iterable[str], at: At) -> list[tuple[str, pl.DataFrame]]:
+    """A table of each arm; arms that share features are named together."""
+    named = dict[Path, list[str]]()
+    for arm in arms:
+        named.setdefault(at(result, dataset=dataset, arm=arm), []).append(arm_title(arm))
+    return [(", ".join(titles), files.read_table(path, result)) for path, titles in named.items()]
