@@ -18,7 +18,8 @@ from cliper.config.studies import Comparison
 from cliper.errors import DataError
 from cliper.layout import At, Layout
 from cliper.report.pages import answer, cells, others
-from cliper.report.pages.answer import Difference, answers, forest, of_paper
+from cliper.report.pages.answer import answers, of_paper
+from cliper.report.pages.gains import Difference, differences, forest
 from cliper.report.pages.rendering import Table, render
 from cliper.report.tables import made
 from cliper.report.tables.published import published_values
@@ -253,7 +254,7 @@ def test_the_band_is_a_share_of_the_base_as_the_gain_is(workdir: Path) -> None:
     job, at = gather(write_run())
     table = job.tables["table2_fair"]
     assert isinstance(table, decides.Table2)
-    small, large = answer.differences(job, table, made.made_for(job, at, "table2_fair").long)
+    small, large = differences(job, table, made.made_for(job, at, "table2_fair").long)
     assert (small.arm, small.base, small.d, large.d) == ("CLIPER", "vanilla", 64, 512)
     assert large.band == pytest.approx(100 * 0.5 / 10.15)  # 0.5 points of vanilla's 10.15 %
     assert (small.sign, large.sign) == (BAD, GOOD)

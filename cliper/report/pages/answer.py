@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import Any, NamedTuple
 
 import polars as pl
 
 from cliper.config import decides
 from cliper.layout import At
 from cliper.report.pages import cells
+from cliper.report.pages.gains import Difference, differences, forest
 from cliper.report.pages.inputs import table2_of
 from cliper.report.pages.rendering import Section, Table, Value
-from cliper.report.pages.values import compared, number, of_the_paper, p_text
-from cliper.report.pages.words import change, counted, interval, lead, metric_name, name_of_arm, spread
+from cliper.report.pages.values import compared, number, of_the_paper
+from cliper.report.pages.words import counted, lead, metric_name, name_of_arm, spread
 from cliper.report.tables import table2
 from cliper.report.tables.made import made_for
 from cliper.report.tables.numbers import AT, CELL, places
@@ -23,56 +22,7 @@ from cliper.report.tables.printed import metric_title
 
 MAIN = "CLIPER"
 WAYS = (("better", 1), ("worse", -1))
-N_TICKS = 4  # intervals of the axis
-NEAR = 35  # percent of the plot's width: closer to 0, a telephone has no room for the axis' end
 SAID = ("reproduced", "within noise", "not reproduced", "impossible", "not run")  # verdicts, in a sentence's order
-
-
-class Difference(NamedTuple):
-    """An arm against its base at the metric and cutoff that the page leads with; percent.
-
-    band  how far seeds and splits alone move the gain; None: one run
-    sign  1 or -1 where it is established that the arm is better or worse, otherwise 0
-    """
-
-    dataset: str
-    backbone: str
-    arm: str
-    d: int
-    base: str
-    gain: float | None
-    low: float | None
-    high: float | None
-    band: float | None
-    p: float | None
-    sign: int
-
-
-def differences(page: decides.Page, job: decides.Table2, long: pl.DataFrame) -> list[Difference]:
-    """Every comparison of a table, in its order; names as they are shown."""
-    metric, k = lead(job)
-    rows = long.filter(metric=metric, k=k)
-    means = {tuple(row[name] for name in CELL): row["mean"] for row in rows.iter_rows(named=True)}
-    found = []
-    for row in rows.filter(pl.col("base").is_not_null() & pl.col("p").is_not_null()).iter_rows(named=True):
-        dataset, backbone, arm = (row[name] for name in CELL)
-        base = means.get((dataset, backbone, row["base"]))
-        found.append(
-            Difference(
-                job.titles[dataset],
-                job.backbones[backbone],
-                name_of_arm(page, arm),
-                job.widths[arm],
-                name_of_arm(page, row["base"]),
-                row["gain"],
-                row["gain_low"],
-                row["gain_high"],
-                100 * row["band"] / base if row["band"] is not None and base else None,
-                row["p_holm"],
-                bool(row["established"]) * (1 if row["low"] > 0 else -1),
-            )
-        )
-    return found
 
 
 def headline(job: decides.Page, at: At) -> str:
@@ -162,56 +112,6 @@ def section(job: decides.Page, at: At) -> Section:
         "cells": cells.cards(job, fair, long, at),
     }
     return Section("answer", "Does CLIPER help?", values)
-
-
-def forest(found: Sequence[Difference]) -> dict[str, Any] | None:
-    """Rows of each dataset and axis of the plot of gains, places in percent of its width; None: nothing to show."""
-    from matplotlib.ticker import MaxNLocator
-
-    shown = [(each, each.gain) for each in found if each.gain is not None]
-    if not shown:
-        return None
-    bands = [each.band for each, _ in shown if each.band is not None]
-    ends = [end for each, _ in shown for end in (each.low, each.high) if end is not None]
-    reach = [0.0, *(gain for _, gain in shown), *ends, *bands, *(-band for band in bands)]
-    ticks = [float(tick) for tick in MaxNLocator(N_TICKS).tick_values(min(reach), max(reach))]
-    first, width = ticks[0], ticks[-1] - ticks[0]
-
-    def place(value: float) -> float:
-        return round(100 * (value - first) / width, 2)
-
-    several = {name: len({getattr(each, name) for each, _ in shown}) > 1 for name in ("arm", "d")}
-    rows = [
-        {
-            "dataset": each.dataset,
-            "label": each.backbone,
-            "more": ", ".join([each.arm] * several["arm"] + [f"d {each.d}"] * several["d"]),
-            "gain": change(gain),
-            "interval": "" if each.low is None or each.high is None else interval(each.low, each.high),
-            "p": "" if each.p is None else p_text(each.p),
-            "sign": each.sign,
-            "at": place(gain),
-            "low": place(gain if each.low is None else each.low),
-            "high": place(gain if each.high is None else each.high),
-            "band": None if each.band is None else (place(-each.band), round(200 * each.band / width, 2)),
-        }
-        for each, gain in shown
-    ]
-    step = ticks[1] - ticks[0]
-    digits = 0 if step == round(step) else 1 if 10 * step == round(10 * step, 6) else 2
-    return {
-        "groups": [(name, list(group)) for name, group in groupby(rows, lambda row: row["dataset"])],
-        "zero": place(0),
-        "ticks": [
-            {
-                "at": place(tick),
-                "text": change(tick, digits) if tick else "0",
-                "is_inner": tick != 0 and (tick not in (ticks[0], ticks[-1]) or abs(place(tick) - place(0)) < NEAR),
-            }
-            for tick in ticks
-        ],
-        "has_band": bool(bands),
-    }
 
 
 def table(page: decides.Page, job: decides.Table2, long: pl.DataFrame, caption: str) -> Table:
