@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import toy
+from toy_report import texts
 
 from cliper import files
 from cliper.benchmarks import read_benchmarks
@@ -21,10 +22,6 @@ RECORDS = [
     ("train", {}),
     ("train", {"s": 0.3}),
 ]
-
-
-def texts(rows: Any) -> list[list[str]]:
-    return [[value if isinstance(value, str) else value.text for value in row] for row in rows]
 
 
 def test_a_benchmark_keeps_the_measures_that_are_numbers(tmp_path: Path) -> None:

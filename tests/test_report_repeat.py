@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import toy
 import yaml
+from toy_report import texts
 
 from cliper import config as configuration
 from cliper import files, resources
@@ -26,10 +27,6 @@ from cliper.settings import plain
 
 VERSIONS = {"python": "3.11.7", "cliper": "0.1.0", "torch": "2.14.1"}
 MACHINE = {"device": "cpu x86_64", "cpu": "AMD EPYC", "blas": "MKL", "kernels": "AVX2"}
-
-
-def texts(rows: Any) -> list[list[str]]:
-    return [[value if isinstance(value, str) else value.text for value in row] for row in rows]
 
 
 def settings() -> Config:

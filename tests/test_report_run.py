@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 import toy
+from toy_report import texts
 
 from cliper import files
 from cliper.collect.images.fetch import is_transient
@@ -66,11 +67,6 @@ TOKENS = pl.DataFrame(
         "n_chunked": [0, 0],
     }
 )
-
-
-def texts(rows: Any) -> list[list[str]]:
-    """A table's cells as a reader sees them."""
-    return [[value if isinstance(value, str) else value.text for value in row] for row in rows]
 
 
 def made(**changed: Any) -> MadeFeatures:

@@ -49,6 +49,11 @@ METRICS, CUTOFFS = ("ndcg", "recall"), (5, 10, 20, 50)
 RECALL = {"vanilla": 0.10, "cliper": 0.14, "content_free": 0.08}  # of Recall@20; others lie between
 
 
+def texts(rows: Any) -> list[list[str]]:
+    """A table's cells as a reader sees them."""
+    return [[value if isinstance(value, str) else value.text for value in row] for row in rows]
+
+
 def settings() -> Config:
     """The run's config."""
     source = {"kind": "amazon2014", "category": "Toy", "interactions": "ratings", "mirrors": ["raw"]}

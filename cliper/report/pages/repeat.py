@@ -36,7 +36,6 @@ def section(job: decides.Page, at: At) -> Section:
     version, text = metadata.version("cliper"), ascii_yaml(config)
     values = {
         "version": version,
-        "name": job.name,
         "is_portable": config["kernels"] == "portable",
         "commands": commands(job.name, version, served=DEMO in text),
         "by_hand": [

@@ -126,7 +126,6 @@ def settings(made: MadeFeatures) -> list[tuple[str, str]]:
 def dataset_card(job: decides.Page, at: At, dataset: str, weights: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """All that is shown of one dataset."""
     counts = files.read_table(at("counts", dataset=dataset), "counts")
-    catalogue = job.catalogues[dataset]
     features = {arm: each[dataset] for arm, each in table2_of(job).features.items()}
     made = {arm: each for arm, each in features.items() if isinstance(each, MadeFeatures)}
     fallbacks = _read_of_arms("fallbacks", dataset, features, at)
@@ -141,8 +140,7 @@ def dataset_card(job: decides.Page, at: At, dataset: str, weights: Mapping[str, 
     images = files.read_table(at("images", dataset=dataset), "images") if dataset in job.crawled else None
     return {
         "title": job.titles[dataset],
-        "source": catalogue.source.kind,
-        "filtered": datacard.in_words(catalogue),
+        "filtered": datacard.in_words(job.catalogues[dataset]),
         "n_splits": job.n_splits[dataset],
         "sizes": datacard.sizes(counts),
         "steps": datacard.steps_table(counts),

@@ -32,7 +32,6 @@ COLUMN = ["dataset", "backbone", "arm"]
 KEY = [*COLUMN, "metric", "k"]
 EXACT = 1e-9  # half a digit of numbers that were not rounded: float64 leaves about 1e-14 of a percentage
 PRINTED = 0.005  # half a digit of the paper's
-SHORT = {"recall": "R", "ndcg": "N"}
 KNOWN_FEW = {"baby", "sports", "clothing"}  # Amazon-2014: 1.05 to 1.12 test items a user, for a handful more than FEW
 FEW = 10
 
