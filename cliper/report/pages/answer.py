@@ -97,9 +97,9 @@ def section(job: decides.Page, at: At) -> Section:
     long = made_for(job, at, "table2_fair").long
     found = differences(job, fair, long)
     is_one = (fair.cells, fair.comparisons) == (own.cells, own.comparisons)
-    tables = [table(job, fair, long, "Table 2, all arms at equal width")]
+    tables = [numbers_table(job, fair, long, "Table 2, all arms at equal width")]
     if not is_one:
-        tables.append(table(job, own, made_for(job, at, "table2").long, "Table 2, each arm at its own width"))
+        tables.append(numbers_table(job, own, made_for(job, at, "table2").long, "Table 2, each arm at its own width"))
     seeds, *notes = table2.notes(fair)
     values = {
         "metric": metric_name(*lead(fair)),
@@ -114,29 +114,29 @@ def section(job: decides.Page, at: At) -> Section:
     return Section("answer", "Does CLIPER help?", values)
 
 
-def table(page: decides.Page, job: decides.Table2, long: pl.DataFrame, caption: str) -> Table:
+def numbers_table(job: decides.Page, table: decides.Table2, long: pl.DataFrame, caption: str) -> Table:
     """A row for each dataset, backbone and arm; each number leads to its runs."""
-    first = lead(job)
+    first = lead(table)
     numbers = list(dict.fromkeys(long.select(AT).iter_rows()))
     numbers.sort(key=lambda each: (each != first, each[1] != first[1]))
     has = {name: long[name].is_not_null().any() for name in ("p", "paper")}
     place = dict(zip(long.select(*CELL, *AT).iter_rows(), places(long, ["dataset", "backbone", *AT]), strict=True))
-    rows, several, widths = [], len(job.titles) > 1, len(set(job.widths.values())) > 1
+    rows, several, widths = [], len(table.titles) > 1, len(set(table.widths.values())) > 1
     for key, part in long.group_by(CELL, maintain_order=True):
         dataset, backbone, arm = map(str, key)
-        at = {(row["metric"], row["k"]): row for row in part.iter_rows(named=True)}
+        by_number = {(row["metric"], row["k"]): row for row in part.iter_rows(named=True)}
         link = cells.id_of(dataset, backbone, arm)
-        values = [number(at.get(each), place.get((*key, *each), 0), link) for each in numbers]
-        d = Value(str(job.widths.get(arm, "")), job.widths.get(arm, 0), "number")
+        values = [number(by_number.get(each), place.get((*key, *each), 0), link) for each in numbers]
+        d = Value(str(table.widths.get(arm, "")), table.widths.get(arm, 0), "number")
         rows.append(
             [
-                *[job.titles[dataset]] * several,
-                job.backbones[backbone],
-                Value(name_of_arm(page, arm), link=link),
+                *[table.titles[dataset]] * several,
+                table.backbones[backbone],
+                Value(name_of_arm(job, arm), link=link),
                 *[d] * widths,
                 values[0],
-                *(compared(at[first]) if has["p"] else ()),
-                *(of_the_paper(at[first]) if has["paper"] else ()),
+                *(compared(by_number[first]) if has["p"] else ()),
+                *(of_the_paper(by_number[first]) if has["paper"] else ()),
                 *values[1:],
             ]
         )

@@ -28,13 +28,13 @@ def id_of(dataset: str, backbone: str, arm: str) -> str:
     return f"cell-{dataset}-{backbone}-{arm}"
 
 
-def cards(page: decides.Page, job: decides.Table2, long: pl.DataFrame, at: At) -> list[dict[str, Any]]:
+def cards(job: decides.Page, table: decides.Table2, long: pl.DataFrame, at: At) -> list[dict[str, Any]]:
     """A card for each cell of a table, in its order. Raises DataError if a file of a run is missing or broken.
 
     long  the table in long form
     """
     seeds = dict[tuple[str, str, str], list[Cell]]()
-    for name in job.cells:
+    for name in table.cells:
         cell = Cell(*name)
         seeds.setdefault(cell[:3], []).append(cell)
     inputs = dict[tuple[str, str], tuple[int, str]]()  # result, its folder's names -> rows, sha256
@@ -43,20 +43,20 @@ def cards(page: decides.Page, job: decides.Table2, long: pl.DataFrame, at: At) -
         dataset, backbone, arm = map(str, key)
         runs = [_run(cell, at) for cell in seeds[dataset, backbone, arm]]
         _require_one_config(runs)
-        where = [job.titles[dataset]] * (len(job.titles) > 1)
-        title = " · ".join((*where, job.backbones[backbone], name_of_arm(page, arm), *_width(job, arm)))
+        where = [table.titles[dataset]] * (len(table.titles) > 1)
+        title = " · ".join((*where, table.backbones[backbone], name_of_arm(job, arm), *_width(table, arm)))
         rows = part.rows(named=True)
         config, search = runs[0]["config"], runs[0]["search"]
         found.append(
             {
                 "id": id_of(dataset, backbone, arm),
                 "title": title,
-                "number": _main(rows, job),
+                "number": _main(rows, table),
                 "place": at("run", **seeds[dataset, backbone, arm][0]._asdict()).parent.parent.as_posix(),
                 "runs": _runs(runs, title),
                 "curves": [each["curve"] for each in runs],
                 "numbers": _numbers(rows, title),
-                "settings": _settings(config, search, page.meanings[backbone], title),
+                "settings": _settings(config, search, job.meanings[backbone], title),
                 "search": search,
                 "inputs": _inputs(dataset, arm, at, inputs),
                 "facts": _facts(runs),
@@ -65,9 +65,9 @@ def cards(page: decides.Page, job: decides.Table2, long: pl.DataFrame, at: At) -
     return found
 
 
-def _width(job: decides.Table2, arm: str) -> list[str]:
+def _width(table: decides.Table2, arm: str) -> list[str]:
     """An arm's width, where arms differ in it."""
-    return [f"d {job.widths[arm]}"] if arm in job.widths and len(set(job.widths.values())) > 1 else []
+    return [f"d {table.widths[arm]}"] if arm in table.widths and len(set(table.widths.values())) > 1 else []
 
 
 def _run(cell: Cell, at: At) -> dict[str, Any]:
@@ -96,9 +96,9 @@ def _require_one_config(runs: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def _main(rows: Sequence[Mapping[str, Any]], job: decides.Table2) -> str:
+def _main(rows: Sequence[Mapping[str, Any]], table: decides.Table2) -> str:
     """The number that a closed card shows."""
-    metric, k = lead(job)
+    metric, k = lead(table)
     row = next(row for row in rows if (row["metric"], row["k"]) == (metric, k))
     return f"{metric_name(metric, k)} {mean_text(row['mean'], row['sd'])}"
 

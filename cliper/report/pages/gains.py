@@ -37,9 +37,9 @@ class Difference(NamedTuple):
     sign: int
 
 
-def differences(page: decides.Page, job: decides.Table2, long: pl.DataFrame) -> list[Difference]:
+def differences(job: decides.Page, table: decides.Table2, long: pl.DataFrame) -> list[Difference]:
     """Every comparison of a table, in its order; names as they are shown."""
-    metric, k = lead(job)
+    metric, k = lead(table)
     rows = long.filter(metric=metric, k=k)
     means = {tuple(row[name] for name in CELL): row["mean"] for row in rows.iter_rows(named=True)}
     found = []
@@ -48,11 +48,11 @@ def differences(page: decides.Page, job: decides.Table2, long: pl.DataFrame) -> 
         base = means.get((dataset, backbone, row["base"]))
         found.append(
             Difference(
-                job.titles[dataset],
-                job.backbones[backbone],
-                name_of_arm(page, arm),
-                job.widths[arm],
-                name_of_arm(page, row["base"]),
+                table.titles[dataset],
+                table.backbones[backbone],
+                name_of_arm(job, arm),
+                table.widths[arm],
+                name_of_arm(job, row["base"]),
                 row["gain"],
                 row["gain_low"],
                 row["gain_high"],

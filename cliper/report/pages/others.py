@@ -54,24 +54,24 @@ def section(job: decides.Page, at: At) -> Section:
 
 
 def _table(
-    page: decides.Page,
-    job: decides.Table2,
+    job: decides.Page,
+    table: decides.Table2,
     dataset: str,
     published: pl.DataFrame,
     long: pl.DataFrame,
     sources: list[str],
 ) -> Table:
     """Of each backbone our row without CLIPER, the paper's, and one for each source and split family."""
-    shown = sorted({*published.select(AT).iter_rows()} & {*long.select(AT).iter_rows()}, key=_order(job))
+    shown = sorted({*published.select(AT).iter_rows()} & {*long.select(AT).iter_rows()}, key=_order(table))
     rows = list[list[str | Value]]()
-    for backbone in (name for name in job.backbones if name in set(published["backbone"])):
-        title, arm = job.backbones[backbone], _plain_arm(long, backbone)
+    for backbone in (name for name in table.backbones if name in set(published["backbone"])):
+        title, arm = table.backbones[backbone], _plain_arm(long, backbone)
         own = {(row["metric"], row["k"]): row for row in long.filter(backbone=backbone, arm=arm).iter_rows(named=True)}
         ours = [
             Value(mean_text(own[n]["mean"], own[n]["sd"]), own[n]["mean"], "number") if n in own else "" for n in shown
         ]
         if own:
-            who = Value(f"this run, {name_of_arm(page, str(arm))}", kind="best")
+            who = Value(f"this run, {name_of_arm(job, str(arm))}", kind="best")
             rows.append([title, who, "", *ours])
         if any(row["paper"] is not None for row in own.values()):
             rows.append([title, "the paper", PAPERS_FAMILY, *(_percent(own.get(n, {}).get("paper")) for n in shown)])
@@ -83,7 +83,7 @@ def _table(
             odd = "" if family == PAPERS_FAMILY else "odd"
             rows.append([title, who, Value(family, kind=odd), *(_percent(theirs.get(n)) for n in shown)])
     heading = ["Backbone", "Who", "Split", *(metric_title(*each) for each in shown)]
-    return Table(f"Numbers on {job.titles[dataset]}", heading, rows, labels=2)
+    return Table(f"Numbers on {table.titles[dataset]}", heading, rows, labels=2)
 
 
 def _plain_arm(long: pl.DataFrame, backbone: str) -> str | None:
@@ -92,9 +92,9 @@ def _plain_arm(long: pl.DataFrame, backbone: str) -> str | None:
     return next((arm for arm in ("vanilla", CONTENT_FREE) if arm in arms), None)
 
 
-def _order(job: decides.Table2) -> Any:
+def _order(table: decides.Table2) -> Any:
     """Recall before NDCG, as Table 2 has them."""
-    return lambda number: (job.shown.metrics.index(number[0]), number[1])
+    return lambda number: (table.shown.metrics.index(number[0]), number[1])
 
 
 def _percent(value: float | None) -> str | Value:

@@ -63,9 +63,9 @@ def counted(n: int, name: str) -> str:
     return f"{n:,} {plural(name, n)}"
 
 
-def lead(job: decides.Table2 | decides.Study) -> tuple[str, int]:
+def lead(table: decides.Table2 | decides.Study) -> tuple[str, int]:
     """Metric and cutoff that the page leads with."""
-    return job.shown.metrics[0], short_k(job.shown.cutoffs)
+    return table.shown.metrics[0], short_k(table.shown.cutoffs)
 
 
 def metric_name(metric: str, k: int) -> str:
@@ -93,6 +93,6 @@ def arm_title(arm: str) -> str:
     return table2.arm_title(arm) or "no features"
 
 
-def name_of_arm(page: decides.Page, arm: str) -> str:
+def name_of_arm(job: decides.Page, arm: str) -> str:
     """The name of an arm, one for all its widths."""
-    return arm_title(page.widened.get(arm, arm))
+    return arm_title(job.widened.get(arm, arm))

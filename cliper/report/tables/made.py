@@ -31,9 +31,9 @@ class Made(NamedTuple):
 
 
 @cache
-def made_for(page: decides.Page, at: At, table: str) -> Made:
+def made_for(job: decides.Page, at: At, table: str) -> Made:
     """A table of the page's run, made once, however many sections read it."""
-    return make(page.tables[table], at)
+    return make(job.tables[table], at)
 
 
 def read_search(at: At, dataset: str, backbone: str, arm: str) -> SearchTables:
