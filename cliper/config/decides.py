@@ -550,7 +550,9 @@ def of_plot(config: Config, *, figure: str) -> Study | Ranks | Curves:
     if figure not in FIGURES:
         raise ConfigError(unknown("figure", figure, [*config.studies_of_run, *FIGURES]))
     if figure == "fig5":
-        return _ranks(config)
+        if not (ranks := _ranks(config)).weighted:
+            raise ConfigError("fig5 needs an arm in run.arms that weighs its views, such as cliper")
+        return ranks
     return Curves(
         figure=figure,
         titles=_titles(config, config.run.datasets),
@@ -610,8 +612,15 @@ def of_report(config: Config) -> Page:
         crawled=tuple(dataset for dataset, each in explored.items() if each.is_crawled),
         catalogues={dataset: of_catalogue(config, dataset=dataset) for dataset in explored},
         n_splits={dataset: len(config.splits_of(dataset)) for dataset in explored},
-        config=yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True),
+        config=_as_yaml(config),
     )
+
+
+def _as_yaml(config: Config) -> str:
+    """The whole config. Each section is sorted: Snakemake and `--config` lay files over each other in other orders."""
+    sections = plain(config)
+    sections |= {name: dict(sorted(each.items())) for name, each in sections.items() if isinstance(each, dict)}
+    return str(yaml.safe_dump(sections, sort_keys=False, allow_unicode=True))
 
 
 def _meanings(backbone: Variant[BackboneSettings]) -> dict[str, str]:

@@ -121,14 +121,18 @@ def brief(value: Any) -> str:
 
 
 def _change(old: Any, new: Any) -> str:
-    """Both values; of long texts their first lines that differ, of long lists the number of entries that do.
+    r"""Both values; of long texts their first lines that differ, of long lists the number of entries that do.
 
     >>> _change([[n, n] for n in range(20)], [[n, n] for n in range(21)])
     '20 entries → 21 entries; 0 left, 1 came'
+    >>> _change("a\nb", "b\na")
+    'its lines stand in another order, or more or less often'
     """
     if isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
         before, after = old.splitlines(), new.splitlines()
         left, came = ([line for line in a if line not in set(b)] for a, b in ((before, after), (after, before)))
+        if not left and not came:
+            return "its lines stand in another order, or more or less often"
         return f"{brief(''.join(left[:1]).strip())} → {brief(''.join(came[:1]).strip())}"
     text = f"{brief(old)} → {brief(new)}"
     if isinstance(old, list) and isinstance(new, list) and "entries" in text:
