@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from cliper import files
-from cliper.config import GivenFeatures, MadeFeatures, decides
+from cliper.config import Cell, GivenFeatures, MadeFeatures, decides
 from cliper.layout import At
+
+WEIGHTS = ("architecture",)  # keys that these files must have
+EXPLORED = ("title", "arms", "items", "samples", "users")
+
+
+def read_run(cell: Cell, at: At, keys: Iterable[str] = ()) -> dict[str, Any]:
+    """run.json of a cell, which must have these keys, with the options that train it again."""
+    names = cell._asdict()
+    options = " ".join(f"--{name} {value}" for name, value in names.items())
+    run: dict[str, Any] = files.read_json(at("run", **names), made_by=f"train {options}", keys=keys)
+    return {**run, "options": options}
 
 
 def read_runs(job: decides.Page, at: At) -> list[dict[str, Any]]:
     """run.json of each cell of Table 2, in their order."""
-    paths = [(cell, at("run", **cell._asdict())) for cell in job.cells]
+    return [read_run(cell, at) for cell in job.cells]
+
+
+def read_explored(job: decides.Page, at: At) -> list[dict[str, Any]]:
+    """explored.json of each dataset, in their order."""
     return [
-        files.read_json(path, made_by="train " + " ".join(f"--{k} {v}" for k, v in cell._asdict().items()))
-        for cell, path in paths
+        files.read_json(at("explored", dataset=dataset), made_by=f"explore --dataset {dataset}", keys=EXPLORED)
+        for dataset in job.titles
     ]
 
 
@@ -29,7 +45,10 @@ def read_weights(job: decides.Page, at: At) -> dict[str, dict[str, Any]]:
     """weights.json of each encoder that the run's arms use, by the encoder's name."""
     made = [each for arm in features_of(job).values() for each in arm.values() if isinstance(each, MadeFeatures)]
     names = dict.fromkeys(name for each in made for name in each.encoders)
-    return {name: files.read_json(at("weights", encoder=name), made_by=f"weights --encoder {name}") for name in names}
+    return {
+        name: files.read_json(at("weights", encoder=name), made_by=f"weights --encoder {name}", keys=WEIGHTS)
+        for name in names
+    }
 
 
 def arm_title(arm: str) -> str:
