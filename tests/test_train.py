@@ -252,8 +252,8 @@ def test_the_best_epoch_is_chosen_by_rounded_recall_as_mmrec_only(settings, monk
 @of_each_kind
 def test_adam_gets_the_decay_only_where_the_config_says_so(settings, monkeypatch, cell):
     decays = []
-    adam = torch.optim.Adam
-    monkeypatch.setattr(torch.optim, "Adam", lambda *a, **k: decays.append(k["weight_decay"]) or adam(*a, **k))
+    adam = fitting.Adam
+    monkeypatch.setattr(fitting, "Adam", lambda *a, **k: decays.append(k["weight_decay"]) or adam(*a, **k))
     for where in ("batch", "parameters"):
         quick = changed(settings.train, weight_decay=0.5, weight_decay_on=where, max_epochs=1)
         toy.run("train", changed(settings, train=quick), **cell)

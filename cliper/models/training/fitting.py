@@ -28,6 +28,7 @@ from cliper.models.maths.losses import L2_TERMS
 from cliper.models.maths.ranking import NO_ITEMS, rank_items
 from cliper.models.maths.sampling import sample_triples
 from cliper.models.maths.tables import Ranking
+from cliper.models.training.adam import Adam
 from cliper.models.training.checkpoint import Checkpoint
 
 VALIDATION_K = 20  # paper, appendix A: early stopping by Recall@20
@@ -70,7 +71,7 @@ def negative_candidates(model: Backbone, interactions: Interactions, settings: T
 
 def train_epoch(
     model: Backbone,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     interactions: Interactions,
     candidates: Ints,
     *,
@@ -150,7 +151,7 @@ def fit(
     Raises TrainingError if the loss is not finite.
     """
     decay = settings.weight_decay if settings.weight_decay_on == "parameters" else 0.0
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=decay, fused=True)
+    optimiser = Adam(model.parameters(), lr=settings.learning_rate, weight_decay=decay)
     history, best_state = resume(checkpoint.load(), model, optimiser, generators)
     rank_k = partial(rank, model, interactions, VALIDATION_K, left_out)
     candidates = negative_candidates(model, interactions, settings, left_out)
@@ -190,7 +191,7 @@ def is_over(history: list[Epoch], settings: Train) -> bool:
 
 def run_epoch(
     model: Backbone,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     interactions: Interactions,
     candidates: Ints,
     valid: pl.DataFrame,
@@ -202,8 +203,7 @@ def run_epoch(
 ) -> Epoch:
     """Train one epoch (from 1) and validate. Raises TrainingError if the loss is not finite."""
     started = time.perf_counter()
-    for group in optimiser.param_groups:
-        group["lr"] = settings.learning_rate * model.learning_rate_factor(epoch - 1)
+    optimiser.lr = settings.learning_rate * model.learning_rate_factor(epoch - 1)
     loss = train_epoch(model, optimiser, interactions, candidates, settings=settings, generators=generators)
     if not math.isfinite(loss):
         broken = [name for name, value in model.named_parameters() if not value.isfinite().all()]
@@ -217,7 +217,7 @@ def run_epoch(
 
 def snapshot(
     model: Backbone,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     generators: Generators,
     history: list[Epoch],
     best_state: dict[str, Any],
@@ -233,7 +233,7 @@ def snapshot(
 
 
 def resume(
-    kept: dict[str, Any] | None, model: Backbone, optimiser: torch.optim.Optimizer, generators: Generators
+    kept: dict[str, Any] | None, model: Backbone, optimiser: Adam, generators: Generators
 ) -> tuple[list[Epoch], dict[str, Any]]:
     """Restore model, optimiser and generators. Returns the history and the best epoch's state."""
     if kept is None:
