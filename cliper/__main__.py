@@ -37,7 +37,7 @@ def form(option: str) -> dict[str, Any]:
     if option in WORDS:
         return {"metavar": spelled(option)}
     if option in LISTS:
-        return {"nargs": "+", "metavar": "KEY=VALUE"}
+        return {"nargs": "+", "action": "extend", "metavar": "KEY=VALUE"}
     return {"action": "store_true"} if option in FLAGS else {}
 
 

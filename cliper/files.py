@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,14 +100,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, *, made_by: str) -> Any:
-    """Read a JSON file that a stage wrote. Raises DataError if it is missing or broken."""
+def read_json(path: Path, *, made_by: str, keys: Iterable[str] = ()) -> Any:
+    """Read a JSON file that a stage wrote. Raises DataError if it is missing or broken.
+
+    keys  that it must have
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} is missing. Run: python -m cliper {made_by}") from None
     except ValueError as error:
         raise DataError(f"{path} is no JSON ({error}); delete it and run: python -m cliper {made_by}") from None
+    if absent := [key for key in keys if not isinstance(found, dict) or key not in found]:
+        raise DataError(f"{path} lacks {', '.join(absent)}; delete it and run: python -m cliper {made_by}")
+    return found
 
 
 def sha256(path: Path) -> str:

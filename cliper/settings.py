@@ -6,6 +6,7 @@ The only default is None, for fields that may be left out. All values are in `co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -25,6 +26,7 @@ T = TypeVar("T")
 FAULT = "fault"  # pydantic's type of a fault that is a sentence already
 LARGEST = 2**63 - 1  # seed that a generator takes
 LONGEST = 100  # characters of a value in a sentence
+POWER = re.compile(r"([+-]?\d+)(\.\d*)?[eE]([+-])?(\d+)")  # of ten: a number to people; to YAML 1.1 only as 1.0e-3
 
 
 def fault(text: str) -> PydanticCustomError:
@@ -174,6 +176,8 @@ def _sentence(error: ErrorDetails, meaning: str | None) -> str:
             return f"{value} must be at most {_bound(about['le'])}"
         case "string_pattern_mismatch":
             return f"{value} does not have the form {about['pattern']}" + (f" ({meaning})" if meaning else "")
+        case "float_type" if isinstance(given, str) and (power := POWER.fullmatch(given)):
+            return f"{value} is a string to YAML; write {power[1]}{power[2] or '.0'}e{power[3] or '+'}{power[4]}"
         case "int_type" | "float_type" if isinstance(given, str):
             return f"{value} is a string; write a {'whole ' * (error['type'] == 'int_type')}number without quotes"
         case "int_type" | "float_type" | "int_from_float":

@@ -239,7 +239,7 @@ NAME_HELP = {
     "retry": "statuses to fetch again, as a,b; transient means timeouts, broken connections, 429, 5xx, given_up",
     "html": "also write a page with the image to this file",
     "set": "what the edits KEY=VALUE of the config would cost; VALUE is YAML, no file is written",
-    "result": "path of a file below results/, or the name of a table or figure",
+    "result": "path of a file below results/, the name of a table or figure, or report",
     "settings": "show all settings of each job, not the first ones",
 }
 NUMBERS = frozenset({"seed", "range", "rung", "slot"})

@@ -10,7 +10,7 @@ import pytest
 import toy
 import yaml
 
-from cliper import config
+from cliper import config, resources
 from cliper.config import GivenFeatures, MadeFeatures, decides
 from cliper.config.collect import Split
 from cliper.config.features import BareArm, MadeArm
@@ -474,6 +474,21 @@ def test_values_of_another_type_are_refused_with_how_to_write_them() -> None:
     assert "run.backbones: 'freedom' is no list; write [freedom]" in said
     assert "run.seeds: 3 is no list; write [3]" in said
     assert "datasets.baby.k_core: '5' is a string; write a whole number without quotes" in said
+
+
+def test_a_power_of_ten_that_yaml_takes_for_a_string_is_written_as_yaml_wants_it() -> None:
+    for given, wanted in (("1e-3", "1.0e-3"), ("-2E5", "-2.0e+5"), ("1.5e3", "1.5e+3")):
+        assert yaml.safe_load(given) == given
+        assert isinstance(yaml.safe_load(wanted), float)
+        said = faults(train={"learning_rate": yaml.safe_load(given)})
+        assert f"train.learning_rate: '{given}' is a string to YAML; write {wanted}" in said
+
+
+def test_shipped_prompts_that_an_edit_broke_are_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "prompts.yaml"
+    broken.write_text("as_described:\n  title:\n    prompt: Title: ___.\n")
+    monkeypatch.setattr(resources, "place", lambda name: broken)
+    assert f"{broken} is no YAML: mapping values are not allowed" in faults()
 
 
 def test_names_that_would_be_paths_are_refused() -> None:

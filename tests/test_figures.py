@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from cliper import files
 from cliper.config import Cell, Config, decides
-from cliper.errors import DataError
+from cliper.errors import ConfigError, DataError
 from cliper.report.figures import canvas, curves, heatmap, lines, points, popularity
 from cliper.report.tables.variations import DRAWN
 
@@ -245,6 +245,12 @@ def write_cell(config: Config, cell: Cell) -> None:
     files.write_table(toy.path(config, "history", **cell._asdict()), "history", epochs)
     topk = pl.DataFrame({"user": [0, 1], "rank": [1, 1], "item": [0, 0], "score": [1.0, 1.0]})
     files.write_table(toy.path(config, "topk", **cell._asdict()), "topk", topk)
+
+
+def test_figure_5_needs_an_arm_that_weighs_its_views() -> None:
+    config = toy.settings(run={"arms": ["vanilla"]})
+    with pytest.raises(ConfigError, match=r"fig5 needs an arm in run\.arms that weighs its views"):
+        decides.of_plot(config, figure="fig5")
 
 
 def test_figure_5_has_the_correlation_with_the_study_of_views(workdir: Path) -> None:

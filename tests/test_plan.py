@@ -11,7 +11,7 @@ import pytest
 import toy
 from history import BENCHMARK, find, jobs_of, make, settings, write
 
-from cliper.__main__ import main
+from cliper.__main__ import build_parser, main
 from cliper.config import Config
 from cliper.errors import ConfigError
 from cliper.layout import Layout
@@ -196,6 +196,12 @@ def test_an_edit_is_written_as_key_and_value(
     assert main(["plan", "--config", *map(str, paths), "--set", change]) == exit_code
     shown = capsys.readouterr()
     assert text in (shown.err if exit_code else shown.out)
+
+
+def test_each_set_adds_edits_to_those_before_it() -> None:
+    given = [["--set", "train.patience=1", "train.max_epochs=2"], ["--set", "train.batch_size=3"]]
+    parsed = build_parser().parse_args(["plan", *given[0], *given[1]])
+    assert parsed.set == ["train.patience=1", "train.max_epochs=2", "train.batch_size=3"]
 
 
 def test_a_wrong_change_raises_the_configs_own_error() -> None:

@@ -218,11 +218,12 @@ def test_a_keyboard_skips_to_the_results(open_page: Open) -> None:
 SORTED = """(table) => {  // direction that a screen reader hears; null: of several columns, or not so sorted
   const heads = [...table.querySelectorAll("[aria-sort]")];
   if (heads.length !== 1 || heads[0] !== document.activeElement.parentElement) return null;
-  const keys = [...table.tBodies[0].rows].map((row) => row.cells[row.cells.length - 1])
-    .map((cell) => cell.dataset.order ?? cell.textContent.trim());
+  const cells = [...table.tBodies[0].rows].map((row) => row.cells[row.cells.length - 1]);
+  const keys = cells.map((cell) => cell.textContent.trim() && (cell.dataset.order ?? cell.textContent.trim()));
   const sign = heads[0].ariaSort === "ascending" ? 1 : -1;
   const compare = keys.some(isNaN) ? new Intl.Collator("en", { numeric: true }).compare : (a, b) => a - b;
-  return keys.slice(1).every((key, n) => sign * compare(keys[n], key) <= 0) ? heads[0].ariaSort : null;
+  const inOrder = (a, b) => b === "" || (a !== "" && sign * compare(a, b) <= 0);  // what is empty stays last
+  return keys.slice(1).every((key, n) => inOrder(keys[n], key)) ? heads[0].ariaSort : null;
 }"""
 
 
@@ -238,14 +239,32 @@ def test_a_keyboard_sorts_every_table_and_a_screen_reader_hears_how(open_page: O
             assert table.evaluate(SORTED) == direction
 
 
-def test_the_page_prints_with_all_that_was_closed(open_page: Open, tmp_path: Path) -> None:
+GAINS = """(table) => {
+  const at = [...table.tHead.rows[0].cells].findIndex((head) => head.textContent.trim() === "Gain");
+  return [...table.tBodies[0].rows].map((row) => row.cells[at].textContent.trim());
+}"""
+
+
+def test_cells_without_a_gain_stay_below_those_that_have_one(open_page: Open) -> None:
+    table = open_page().page.locator("table.sortable", has_text="Table 2, all arms").first
+    for _ in ("ascending", "descending"):
+        table.get_by_role("button", name="Gain").click()
+        gains = table.evaluate(GAINS)
+        assert gains[0]
+        assert not gains[-1]
+
+
+def test_the_page_prints_with_all_that_was_closed_but_runs_and_config(open_page: Open, tmp_path: Path) -> None:
     found = open_page()
     closed = "[...document.querySelectorAll('details')].filter((each) => !each.open).length"
     n_closed = found.page.evaluate(closed)
-    found.page.evaluate(f"addEventListener('beforeprint', () => {{ window.closed_in_print = {closed}; }})")
+    left = "document.querySelectorAll('main details:not([open], .cell, .cell *, #repeat *)').length"
+    found.page.evaluate(f"addEventListener('beforeprint', () => {{ window.closed_in_print = {left}; }})")
+    runs = "document.querySelectorAll('.cell[open]').length"
+    found.page.evaluate(f"addEventListener('beforeprint', () => {{ window.runs_in_print = {runs}; }})")
     found.page.pdf(path=tmp_path / "page.pdf", format="A4")
     assert len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes())) > 1
-    assert found.page.evaluate("window.closed_in_print") == 0
+    assert found.page.evaluate("[window.closed_in_print, window.runs_in_print]") == [0, 0]
     assert found.page.evaluate(closed) == n_closed > 0
 
 

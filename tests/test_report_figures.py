@@ -265,7 +265,8 @@ def test_a_study_names_its_only_group_once() -> None:
 
 def test_numbers_that_are_missing_or_of_another_figure_say_what_to_run(tmp_path: Path) -> None:
     job, *_ = page(*DEMO)
-    for text in (None, "", "a,b\n1,2\n"):
+    heading = ",".join(column.name for column in figures.COLUMNS["curves"])
+    for text in (None, "", "a,b\n1,2\n", f"{heading}\n"):
         path = tmp_path / "curves.csv"
         if text is not None:
             path.write_text(text)

@@ -133,8 +133,16 @@ def test_a_dataset_without_samples_is_left_out(workdir: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named_with_its_stage(workdir: Path) -> None:
-    with pytest.raises(DataError, match=r"explored\.json.*explore"):
+    with pytest.raises(DataError, match=r"explored\.json.*explore --dataset baby"):
         section(of_datasets("baby"))
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"title": "Baby", "arms": {}, "items": {}, "samples": []}'])
+def test_a_file_without_its_keys_is_named_with_its_stage(workdir: Path, text: str) -> None:
+    config = of_datasets("baby")
+    files.write_text(toy.path(config, "explored", dataset="baby"), text)
+    with pytest.raises(DataError, match=r"explored\.json lacks .*users; delete it and run: .* explore --dataset baby"):
+        section(config)
 
 
 @pytest.mark.parametrize(

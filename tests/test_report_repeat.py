@@ -117,6 +117,13 @@ def test_lock_files_are_found_here_first_and_that_of_raw_files_only_here(tmp_pat
     assert repeat.lock_files(None, tmp_path, tmp_path) == []
 
 
+def test_the_config_of_the_page_is_one_text_in_whatever_order_its_files_were_laid() -> None:
+    config = toy.settings()
+    turned = config.model_copy(update={"datasets": dict(reversed(config.datasets.items()))})
+    assert list(turned.datasets) != list(config.datasets)
+    assert decides.of_report(turned).config == decides.of_report(config).config
+
+
 def test_licences_name_every_part_and_say_where_none_is_recorded() -> None:
     weights = {
         "bridge": {"architecture": "a + b", "licences": {"a": "MIT", "b": "Apache-2.0"}, "origin": {"a": "a==1"}},

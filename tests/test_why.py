@@ -137,3 +137,8 @@ def test_nothing_is_written(config: Config, capsys: pytest.CaptureFixture[str]) 
     before = {path: digest(str(path)) for path in Path().rglob("*") if path.is_file()}
     why(capsys, config, "table2")
     assert {path: digest(str(path)) for path in Path().rglob("*") if path.is_file()} == before
+
+
+def test_the_report_is_known_by_its_name(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    page = toy.path(config, "page")
+    assert why(capsys, config, "report")[0].startswith(f"{page}: ")

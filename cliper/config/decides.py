@@ -549,7 +549,9 @@ def of_plot(config: Config, *, figure: str) -> Study | Ranks | Curves:
     if figure not in FIGURES:
         raise ConfigError(unknown("figure", figure, [*config.studies_of_run, *FIGURES]))
     if figure == "fig5":
-        return _ranks(config)
+        if not (ranks := _ranks(config)).weighted:
+            raise ConfigError("fig5 needs an arm in run.arms that weighs its views, such as cliper")
+        return ranks
     return Curves(
         figure=figure,
         titles=_titles(config, config.run.datasets),
@@ -609,8 +611,14 @@ def of_report(config: Config) -> Page:
         crawled=tuple(dataset for dataset, each in explored.items() if each.is_crawled),
         catalogues={dataset: of_catalogue(config, dataset=dataset) for dataset in explored},
         n_splits={dataset: len(config.splits_of(dataset)) for dataset in explored},
-        config=plain(config),
+        config=_whole(config),
     )
+
+
+def _whole(config: Config) -> dict[str, Any]:
+    """The whole config. Each section is sorted: Snakemake and `--config` lay files over each other in other orders."""
+    sections = plain(config).items()
+    return {name: dict(sorted(each.items())) if isinstance(each, dict) else each for name, each in sections}
 
 
 def _meanings(backbone: Variant[BackboneSettings]) -> dict[str, str]:

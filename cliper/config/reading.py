@@ -193,7 +193,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _prompt_sets(own: Any) -> Any:
-    return lay_over(resources.read_yaml("prompts.yaml"), own) if isinstance(own, Mapping) else own
+    return lay_over(read(resources.place("prompts.yaml")), own) if isinstance(own, Mapping) else own
 
 
 def _as_yaml(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Say what a result was made of, whether it is up to date, and which edit made it stale.
 
-In:   RESULT, the path of a file below results/ or the name of a table or figure; the config; Snakemake's records of the
-      jobs that made the results, in .snakemake/metadata
+In:   RESULT, the path of a file below results/, the name of a table or figure, or `report`; the config; Snakemake's
+      records of the jobs that made the results, in .snakemake/metadata
 Out:  lines on standard output, no file: the edits that made it stale, then the jobs that made it as a tree: below each
       job those whose results it read, down to the raw files. What came before is said once; seeds share a line
 
@@ -49,6 +49,8 @@ def find_result(jobs: Jobs, layout: Layout, result: str) -> Step:
         path = layout.path("table", table=result, format="csv").as_posix()
     elif result in layout.figures:
         path = layout.path("figure", figure=result, format="svg").as_posix()
+    elif result == "report":
+        path = layout.path("page").as_posix()
     else:
         path = Path(os.path.relpath(Path(result).expanduser())).as_posix()
     if path in jobs.makers:
@@ -58,7 +60,7 @@ def find_result(jobs: Jobs, layout: Layout, result: str) -> Step:
     if replaced is not None:
         return Step(path, replaced.writes[0])
     if records.read(path) is None:
-        names = ", ".join(dict.fromkeys((*layout.tables, *layout.figures)))
+        names = ", ".join(dict.fromkeys((*layout.tables, *layout.figures, "report")))
         advice = f"name a file below results/, or one of {names}"
         raise DataError(f"{path} is no result of a job of this config, and there is no record of it; {advice}")
     return Step(path, path)

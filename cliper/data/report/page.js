@@ -2,6 +2,7 @@
 "use strict";
 (() => {
   const key = (cell) => cell.dataset.order ?? cell.textContent.trim();
+  const isEmpty = (cell) => !cell.textContent.trim();
   const compare = (a, b) => {
     const [x, y] = [Number(a), Number(b)];
     if (a !== "" && b !== "" && !Number.isNaN(x) && !Number.isNaN(y)) return x - y;
@@ -19,13 +20,16 @@
         for (const other of heads) other.removeAttribute("aria-sort");
         head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
         const rows = [...table.tBodies[0].rows];
-        rows.sort((a, b) => sign * compare(key(a.cells[column]), key(b.cells[column])));
+        rows.sort((a, b) => {
+          const [x, y] = [a.cells[column], b.cells[column]];
+          return isEmpty(x) - isEmpty(y) || sign * compare(key(x), key(y)); // what is empty stays last
+        });
         table.tBodies[0].append(...rows);
       });
     });
   }
   const open = () => {
-    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = location.hash && document.getElementById(location.hash.slice(1)); // names: letters, digits, signs that stay
     if (!target) return;
     for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
     target.scrollIntoView();

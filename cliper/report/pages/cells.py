@@ -12,12 +12,13 @@ from cliper import files
 from cliper.config import CONTENT_FREE, Cell, decides
 from cliper.errors import DataError
 from cliper.layout import At
-from cliper.report.pages.inputs import options_of, read_run
+from cliper.report.pages.inputs import read_run
 from cliper.report.pages.rendering import Table, Value
 from cliper.report.pages.values import compared, count, decimal, number, of_the_paper
 from cliper.report.pages.words import lead, mean_text, metric_name, name_of_arm
 from cliper.report.tables.numbers import CELL
 
+SAID = ("config", "code", "best_epoch", "epochs", "n_parameters", "device", "seconds", "peak_memory_mib", "versions")
 SPLITS = ("train", "valid", "test")
 K = 20  # training stops by validation Recall@20, so every run has it
 DIGITS = 5  # of a curve's values: more than a screen shows
@@ -72,7 +73,7 @@ def _width(table: decides.Table2, arm: str) -> list[str]:
 
 def _run(cell: Cell, at: At) -> dict[str, Any]:
     """What one run left behind: run.json, metrics on test, curves."""
-    names, run = cell._asdict(), read_run(cell, at)
+    names, run = cell._asdict(), read_run(cell, at, SAID)
     history = files.read_table(at("history", **names), "history")
     test = files.read_table(at("metrics", **names), "metrics").filter(split="test", k=K)
     curve = {
@@ -83,7 +84,7 @@ def _run(cell: Cell, at: At) -> dict[str, Any]:
         "recall": [float(f"{100 * value:.{DIGITS}g}") for value in history["valid_recall@20"]],
     }
     values = {metric: 100 * value for metric, value in test.select("metric", "value").iter_rows()}
-    return {**run, "options": options_of(cell), "curve": curve, "test": values}
+    return {**run, "curve": curve, "test": values}
 
 
 def _require_one_config(runs: Sequence[Mapping[str, Any]]) -> None:

@@ -146,11 +146,14 @@ def read_numbers(path: Path, name: str, of: decides.Study | decides.Ranks | deci
     """The CSV of a figure. Raises DataError if it is missing, or not this figure's."""
     again = f"Run: python -m cliper plot --figure {name}"
     try:
-        return pl.read_csv(path, infer_schema_length=None).select(column.name for column in _columns(of, name))
+        numbers = pl.read_csv(path, infer_schema_length=None).select(column.name for column in _columns(of, name))
     except FileNotFoundError:
         raise DataError(f"{path} is missing. {again}") from None
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({files.first_line(error)}). {again}") from error
+    if numbers.is_empty():
+        raise DataError(f"{path} has no rows. {again}")
+    return numbers
 
 
 def number_table(numbers: pl.DataFrame, columns: Sequence[Column], name: str) -> Table:

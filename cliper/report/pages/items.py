@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from cliper import files
 from cliper.config import decides
 from cliper.layout import At
+from cliper.report.pages.inputs import read_explored
 from cliper.report.pages.rendering import Section, Table, Value
 
 
 def section(job: decides.Page, at: At) -> Section:
     """What `explore` gathered of each dataset."""
-    shown = [_shown(files.read_json(at("explored", dataset=dataset), made_by="explore")) for dataset in job.titles]
+    shown = [_shown(each) for each in read_explored(job, at)]
     shown = [each for each in shown if each["samples"]]
     inspect = f"python -m cliper inspect --config {at('page').parents[1] / 'config.resolved.yaml'}"
     data = {"backbones": job.backbones, "inspect": inspect, "datasets": shown}

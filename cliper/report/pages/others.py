@@ -66,7 +66,8 @@ def _table(
     rows = list[list[str | Value]]()
     for backbone in (name for name in table.backbones if name in set(published["backbone"])):
         title, arm = table.backbones[backbone], _plain_arm(long, backbone)
-        own = {(row["metric"], row["k"]): row for row in long.filter(backbone=backbone, arm=arm).iter_rows(named=True)}
+        cells = long.filter((pl.col("backbone") == backbone) & pl.col("arm").eq_missing(arm))
+        own = {(row["metric"], row["k"]): row for row in cells.iter_rows(named=True)}
         ours = [
             Value(mean_text(own[n]["mean"], own[n]["sd"]), own[n]["mean"], "number") if n in own else "" for n in shown
         ]
