@@ -23,7 +23,7 @@ FUSIONS = {  # of several views
     "mean": "The texts are averaged.",
     "mean_as_released": "The first three texts are averaged, as the released code does.",
     "mlp": "The texts are put side by side and pass a layer that is trained with the backbone.",
-    "mlp_frozen": "The texts are put side by side and pass a random layer that nothing trains, as the released code does.",
+    "mlp_frozen": "The texts, put side by side, pass a random layer that nothing trains, as the released code does.",
 }
 CONTROLS = {
     "shuffled_images": "A control: each item has the picture of another one.",
