@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import toy
 
+from cliper import config
+from cliper.config import decides
 from cliper.config.studies import Comparison
 from cliper.config.whole import Cell, Config
 from cliper.errors import ConfigError
@@ -47,6 +49,20 @@ def test_an_arm_that_equals_a_named_one_shares_its_cells() -> None:
     assert arms_of(config) == ["cliper", "cliper", "cliper_small"]
     assert config.fair_arms == {64: ("vanilla", "cliper_small"), 512: ("vanilla.d-512", "cliper")}
     assert len(config.cells) == len(set(config.cells)) == 2 * 4
+
+
+def test_the_order_of_sections_decides_nothing() -> None:
+    """Snakemake lays files over each other in another order than the command does."""
+    without = {"without": ["title"]}
+    twin = {"extends": "cliper", "d": 64}  # as cliper_small is
+    found = []
+    for order in (1, -1):
+        studies = {"try": study({"d": [64]}), "b": study(without, seeds=[1]), "a": study(without, seeds=[2])}
+        raw = {**toy.shipped(), "run": {**toy.shipped()["run"], **BABY}, "studies": dict([*studies.items()][::order])}
+        raw["arms"] = dict([*raw["arms"].items(), ("aaa", twin)][::order])
+        one = config.structure(raw, where="test")
+        found.append((arms_of(one), set(one.cells), decides.of_plot(one, figure="fig5")))
+    assert found[0] == found[1]
 
 
 def test_another_fusion_needs_no_temperature() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
+from operator import itemgetter
 from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel
@@ -563,7 +564,8 @@ def of_plot(config: Config, *, figure: str) -> Study | Ranks | Curves:
 
 def _ranks(config: Config) -> Ranks:
     titles = _titles(config, config.run.datasets)
-    made = {(dataset, arm): config.features(dataset, arm) for dataset in titles for arm in config.run.arms}
+    used = [arm for arm in config.run.arms if arm in config.arms_in_use]
+    made = {(dataset, arm): config.features(dataset, arm) for dataset in titles for arm in used}
     weighted = [key for key, each in made.items() if isinstance(each, MadeFeatures) and each.temperature is not None]
     drops, seeds = _drops(config, weighted)
     return Ranks(titles, tuple(weighted), drops, seeds)
@@ -640,8 +642,8 @@ def figures_of(config: Config) -> tuple[str, ...]:
 
 
 def _drops(config: Config, weighted: list[tuple[str, str]]) -> tuple[tuple[Variation, ...], tuple[int, ...]]:
-    """Base and variations of the first study that leaves out views of one of these arms, and its seeds."""
-    for name, study in config.studies_of_run.items():
+    """Base and variations of the study, the first by its name, that leaves out views of such an arm, and its seeds."""
+    for name, study in sorted(config.studies_of_run.items(), key=itemgetter(0)):
         if study.vary.without:
             base, *others = config.variations(name)[: len(study.changes) + 1]
             if (base.dataset, base.arm) in weighted:

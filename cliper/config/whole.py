@@ -197,9 +197,13 @@ class Config(Settings):
 
     @cached_property
     def _first_equal(self) -> dict[str, str]:
-        """Each arm with features -> the first that equals it, the run's before the others."""
+        """Each arm with features -> the first that equals it: the run's before the others, own names before derived.
+
+        The order of the config's sections decides nothing: Snakemake reads them in another.
+        """
         firsts, found = dict[str, Any](), dict[str, str]()
-        for name in dict.fromkeys((*self.run.arms, *self.arms)):
+        others = sorted(self.arms, key=lambda name: (name != base_of(name), name))
+        for name in dict.fromkeys((*self.run.arms, *others)):
             if name in self.arms and name != CONTENT_FREE:
                 given = [self.given(dataset, name) for dataset in self.datasets]
                 own = ({**dict(self.arms[name]), "extends": None}, given)

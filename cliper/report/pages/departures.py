@@ -213,11 +213,19 @@ def section(job: decides.Page, at: At) -> Section:
     ends_heading = ("This run", "Why", "What it costs")
     values = {
         "stand_ins": table2_of(job).stand_ins,
-        "otherwise": Table("Where the paper says otherwise", ["What", "The paper", *ends_heading], otherwise),
-        "silent": Table("What the paper leaves open", ["What", *ends_heading], silent),
+        "otherwise": _table("Where the paper says otherwise", ["What", "The paper", *ends_heading], otherwise),
+        "silent": _table("What the paper leaves open", ["What", *ends_heading], silent),
         "worth": _worth(found) if found else None,
     }
     return Section("departures", "Departures from the paper", values)
+
+
+def _table(caption: str, heading: list[str], rows: list[list[str | Value]]) -> Table:
+    """Departures, without the column of costs where no study of the run measures any."""
+    if all(row[-1] is NONE for row in rows):
+        none = ["No study of this run measures what these cost."] if rows else []
+        return Table(caption, heading[:-1], [row[:-1] for row in rows], notes=none)
+    return Table(caption, heading, rows)
 
 
 def _cost(found: Sequence[Measure]) -> Value:
