@@ -342,10 +342,11 @@ def run(command: list[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def wait() -> int:
-    """Wait for SIGINT or SIGTERM."""
+def say_and_wait(line: str) -> int:
+    """Say the line, and wait for SIGINT or SIGTERM, which may come as soon as it was read."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
+        log.note(line)
         threading.Event().wait()
     return 0
 
@@ -361,8 +362,11 @@ def main() -> int:
     log.start("shop")
     try:
         with serve(options.port) as server:
-            log.note(f"{len(server.shop.items)} items on http://127.0.0.1:{server.server_address[1]}/shop")
-            return run(options.command) if options.command else wait()
+            line = f"{len(server.shop.items)} items on http://127.0.0.1:{server.server_address[1]}/shop"
+            if not options.command:
+                return say_and_wait(line)
+            log.note(line)
+            return run(options.command)
     except CliperError as error:
         log.fail(f"{type(error).__name__}: {error}")
         return 2
