@@ -8,7 +8,9 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import toy
 import yaml
@@ -19,6 +21,24 @@ DEMO = ["--configfile", "cliper/data/demo.yaml", "tests/line.yaml", "port.yaml"]
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     PORT = probe.getsockname()[1]  # a free one, for `make demo` or other tests may run meanwhile
+
+
+def mine(*, raw: Path | str = "raw", with_items: bool = False, **run: Any) -> str:
+    """An overlay of a dataset of someone's own: the tables bought.csv and, with its items, sold.csv in a folder."""
+    columns = {"interactions": {"user_id": "customer", "asin": "sku"}}
+    source: dict[str, Any] = {"kind": "table", "interactions": "bought.csv", "mirrors": [str(raw)], "columns": columns}
+    if with_items:
+        source["items"], columns["items"] = "sold.csv", {"asin": "sku", "title": "name"}
+    dataset = {"title": "Mine", "source": source, "k_core": 1, "split": "random", "split_seed": 1}
+    return yaml.safe_dump({"name": "mine", "run": {"datasets": ["mine"], **run}, "datasets": {"mine": dataset}})
+
+
+def bought(pairs: Iterable[tuple[object, str]]) -> str:
+    """The content of bought.csv."""
+    return "customer,sku\n" + "".join(f"{customer},{sku}\n" for customer, sku in pairs)
+
+
+FEW = bought((n, sku) for n in range(9) for sku in (f"a{n % 3}", "a3"))  # nine customers, four things
 
 
 def copy_repository(folder: Path) -> Path:
@@ -48,5 +68,10 @@ def plan(folder: Path, *options: str, target: str = "all_tables") -> dict[str, i
     """Jobs that a dry run plans, by rule."""
     shown = call(folder, *SNAKEMAKE[:3], target, *SNAKEMAKE[4:], "-n", *options)
     assert shown.returncode == 0, shown.stdout
-    stats = shown.stdout.partition("Job stats:")[2].split("\n\n")[0]
+    return planned(shown.stdout)
+
+
+def planned(shown: str) -> dict[str, int]:
+    """Jobs by rule, of what a dry run showed."""
+    stats = shown.partition("Job stats:")[2].split("\n\n")[0]
     return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE) if rule != "total"}

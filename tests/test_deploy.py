@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import toy
 import yaml
-from line import DEMO, PORT, call, copy_repository, in_shop, plan
+from line import DEMO, FEW, PORT, call, copy_repository, in_shop, mine, plan, planned
 
 MODULE = """
 configfile: "config/config.yaml"
@@ -19,21 +18,6 @@ module cliper:
     config: config
 use rule * from cliper
 """  # as snakedeploy 0.17 writes it
-ITEMS = """
-name: mine
-run: {datasets: [mine], backbones: [lightgcn], seeds: [1]}
-datasets:
-  mine:
-    title: Mine
-    source:
-      kind: table
-      interactions: bought.csv
-      mirrors: [raw]
-      columns: {interactions: {user_id: customer, asin: sku}}
-    k_core: 1
-    split: random
-    split_seed: 1
-"""
 
 
 @pytest.fixture
@@ -67,8 +51,7 @@ def test_a_deployment_plans_what_a_checkout_plans(deployed: Path) -> None:
     demo = str(toy.REPOSITORY / "cliper/data/demo.yaml")
     shown = snakemake(deployed, "-n", "--configfile", demo)
     assert shown.returncode == 0, shown.stdout
-    stats = shown.stdout.partition("Job stats:")[2].split("\n\n")[0]
-    found = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", stats, re.MULTILINE) if rule != "total"}
+    found = planned(shown.stdout)
     assert not (deployed / "results").exists()
     assert found.pop("all") == 1
     assert found | {"all_tables": 1} == plan(toy.REPOSITORY, "--configfile", demo, "--forceall")
@@ -76,9 +59,8 @@ def test_a_deployment_plans_what_a_checkout_plans(deployed: Path) -> None:
 
 def test_a_deployment_runs_its_jobs_with_its_own_config(deployed: Path) -> None:
     (deployed / "raw").mkdir()
-    bought = "".join(f"{n},a{n % 3}\n{n},a3\n" for n in range(9))
-    (deployed / "raw/bought.csv").write_text(f"customer,sku\n{bought}", encoding="utf-8")
-    (deployed / "mine.yaml").write_text(ITEMS, encoding="utf-8")
+    (deployed / "raw/bought.csv").write_text(FEW, encoding="utf-8")
+    (deployed / "mine.yaml").write_text(mine(backbones=["lightgcn"], seeds=[1]), encoding="utf-8")
     ran = snakemake(deployed, "all_catalogue", "--configfile", "mine.yaml")
     assert ran.returncode == 0, ran.stdout
     assert (deployed / "results/mine/config.resolved.yaml").is_file()

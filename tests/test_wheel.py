@@ -12,24 +12,8 @@ from typing import NamedTuple
 
 import pytest
 import toy
-from line import PORT, copy_repository
+from line import FEW, PORT, copy_repository, mine
 
-MINE = """
-name: mine
-run: {datasets: [mine], backbones: [lightgcn], seeds: [1]}
-datasets:
-  mine:
-    title: Mine
-    source:
-      kind: table
-      interactions: bought.csv
-      items: sold.csv
-      mirrors: [raw]
-      columns: {interactions: {user_id: customer, asin: sku}, items: {asin: sku, title: name}}
-    k_core: 1
-    split: random
-    split_seed: 1
-"""
 LEFT_OUT = ("PYTHONPATH", "SNAKEMAKE_PROFILE")  # they would name the checkout
 
 
@@ -87,16 +71,16 @@ def test_a_wheel_works_outside_a_checkout(installed: Installed, workdir: Path) -
     assert said.returncode == 2
     assert f"config.yaml does not exist; name one with --config, such as {installed.line}/config.yaml" in said.stdout
     Path("raw").mkdir()
-    Path("raw/bought.csv").write_text("customer,sku\n" + "".join(f"{n},a{n % 3}\n{n},a3\n" for n in range(9)))
+    Path("raw/bought.csv").write_text(FEW)
     Path("raw/sold.csv").write_text("sku,name\na0,Red\na1,Green\na2,Blue\na3,Grey\n")
-    Path("mine.yaml").write_text(MINE)
-    mine = ["--config", installed.line / "config.yaml", "mine.yaml"]
+    Path("mine.yaml").write_text(mine(with_items=True, backbones=["lightgcn"], seeds=[1]))
+    own = ["--config", installed.line / "config.yaml", "mine.yaml"]
     for file in ("bought.csv", "sold.csv"):
-        installed.cliper("download", *mine, "--dataset", "mine", "--file", file)
-    assert "9 users" in installed.cliper("catalogue", *mine, "--dataset", "mine")
-    assert "Red" in installed.cliper("prompt", *mine, "--preview", "4", "--prompts", "as_described", "--view", "title")
-    assert "results/shared/catalogue/mine-" in installed.cliper("where", *mine)
-    planned = installed.call(*installed.snakemake("-n", "-q", "--configfile", *mine[1:]))
+        installed.cliper("download", *own, "--dataset", "mine", "--file", file)
+    assert "9 users" in installed.cliper("catalogue", *own, "--dataset", "mine")
+    assert "Red" in installed.cliper("prompt", *own, "--preview", "4", "--prompts", "as_described", "--view", "title")
+    assert "results/shared/catalogue/mine-" in installed.cliper("where", *own)
+    planned = installed.call(*installed.snakemake("-n", "-q", "--configfile", *own[1:]))
     assert planned.returncode == 0, planned.stdout
     assert "all_tables" in planned.stdout
 

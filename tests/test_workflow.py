@@ -14,6 +14,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +23,12 @@ import pytest
 import toy
 import yaml
 from damage import places, unseen
-from line import DEMO, SNAKEMAKE, call, copy_repository, in_shop, plan
+from line import DEMO, SNAKEMAKE, bought, call, copy_repository, in_shop, mine, plan
 
 from cliper import config
 from cliper.layout import Layout
 from cliper.schemas import TABLES
 
-MINE = """
-name: mine
-run: {{datasets: [mine]}}
-datasets:
-  mine:
-    title: Mine
-    source:
-      kind: table
-      interactions: bought.csv
-      mirrors: ["{raw}"]
-      columns: {{interactions: {{user_id: customer, asin: sku}}}}
-    k_core: 1
-    split: random
-    split_seed: 1
-"""
 OWN = """
 name: own
 run: {backbones: [mine], arms: [cliper], seeds: [1]}
@@ -476,8 +462,8 @@ def test_given_features_plan_neither_crawl_nor_encoders(demo: Path) -> None:
 def test_an_edited_table_in_a_folder_of_ones_own_is_taken_again(tmp_path: Path) -> None:
     folder, raw = copy_repository(tmp_path / "cliper"), tmp_path / "raw"
     raw.mkdir()
-    (raw / "bought.csv").write_text("customer,sku\n" + "".join(f"{u},{i}\n" for u in "uvw" for i in "abcde"))
-    (folder / "mine.yaml").write_text(MINE.format(raw=raw))
+    (raw / "bought.csv").write_text(bought(product("uvw", "abcde")))
+    (folder / "mine.yaml").write_text(mine(raw=raw))
     catalogue = [SNAKEMAKE[0], "-m", "snakemake", "all_catalogue", "--cores", "1", "--configfile", "mine.yaml"]
 
     def count_interactions() -> int:
@@ -487,7 +473,7 @@ def test_an_edited_table_in_a_folder_of_ones_own_is_taken_again(tmp_path: Path) 
         return int(pl.read_parquet(counts)["interactions"][0])
 
     assert count_interactions() == 15
-    (raw / "bought.csv").write_text("customer,sku\n" + "".join(f"{u},{i}\n" for u in "uvwx" for i in "abcde"))
+    (raw / "bought.csv").write_text(bought(product("uvwx", "abcde")))
     assert count_interactions() == 20
     shutil.rmtree(raw)
     assert "Nothing to be done" in call(folder, *catalogue).stdout  # what was taken is kept

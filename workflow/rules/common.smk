@@ -13,7 +13,7 @@ from cliper import config as configuration
 from cliper.config.decides import TITLES
 from cliper.errors import CliperError
 from cliper.layout import FILES, TEMPORARY, Layout, Part
-from cliper.line import OPEN_NAMES, Line
+from cliper.line import MODALITIES, OPEN_NAMES, Line
 from cliper.media import terminal
 from cliper.stages import STAGES
 
@@ -111,7 +111,7 @@ def outputs(stage):
     home = LAYOUT.home(stage).as_posix()
     paths = {
         name: expand(
-            f"{home}/{{place}}/{file}", modality=["image", "text"], allow_missing=True
+            f"{home}/{{place}}/{file}", modality=MODALITIES, allow_missing=True
         )
         for name, file in found.items()
     }

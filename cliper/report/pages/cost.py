@@ -10,7 +10,7 @@ from typing import Any
 from cliper.benchmarks import Benchmark, read_benchmarks
 from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages.inputs import read_run
+from cliper.report.pages.inputs import read_runs
 from cliper.report.pages.rendering import Section, Table, Value
 from cliper.report.pages.values import count, decimal
 from cliper.report.pages.words import arm_title, plural
@@ -21,7 +21,7 @@ def section(job: decides.Page, at: At) -> Section:
     """The sums, a table by stage, a table of training."""
     jobs = ((part.stage, read_benchmarks(path)) for part, path in at.benchmarks() if part.stage != "report")
     benchmarks = [(stage, found[-1] if found else {}) for stage, found in jobs]
-    runs = [read_run(cell, at) for cell in job.cells]
+    runs = read_runs(job, at)
     values = {
         "totals": sums(benchmarks),
         "n_without": sum(not benchmark for _, benchmark in benchmarks),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from cliper import files
@@ -26,6 +27,12 @@ def read_run(cell: Cell, at: At, keys: Iterable[str] = ()) -> dict[str, Any]:
     options = " ".join(f"--{name} {value}" for name, value in names.items())
     run: dict[str, Any] = files.read_json(at("run", **names), made_by=f"train {options}", keys=keys)
     return {**run, "options": options}
+
+
+@cache
+def read_runs(job: decides.Page, at: At) -> list[dict[str, Any]]:
+    """run.json of each cell of the run, read once, however many sections show them."""
+    return [read_run(cell, at) for cell in job.cells]
 
 
 def read_explored(job: decides.Page, at: At) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ import yaml
 from cliper import files, resources
 from cliper.config import decides
 from cliper.layout import At
-from cliper.report.pages.inputs import read_run, read_weights
+from cliper.report.pages.inputs import read_runs, read_weights
 from cliper.report.pages.rendering import Section, Table
 from cliper.report.pages.values import count
 
@@ -32,7 +32,7 @@ MACHINE = {"device": "Device", "cpu": "CPU", "blas": "Matrix library", "kernels"
 
 def section(job: decides.Page, at: At) -> Section:
     """Commands, config, versions, licences, citations."""
-    config, runs = job.config, [read_run(cell, at) for cell in job.cells]
+    config, runs = job.config, read_runs(job, at)
     version, text = metadata.version("cliper"), ascii_yaml(config)
     values = {
         "version": version,
